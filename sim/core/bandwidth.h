@@ -19,6 +19,10 @@ typedef uint64_t kvt_flow; /* 0 is none */
 typedef struct kvt_flow_spec {
 	kvt_link path[KVT_PATH_MAX]; /* each link once */
 	unsigned path_length;        /* 0: limited by nothing but max_rate */
+	/* Units of the link's capacity that one byte of this flow takes up on path[i]; 0 stands
+	 * for 1. Carries per-descriptor cost, IOPS limits, writes dearer than reads, compression:
+	 * an I/O of s bytes on a drive of B bytes/s and N I/Os per second costs max(1, B/(N s)). */
+	double cost[KVT_PATH_MAX];
 	uint64_t bytes;
 	double weight;     /* > 0; 0 stands for 1 */
 	unsigned priority; /* 0 is served first, below KVT_PRIORITY_CLASSES */
