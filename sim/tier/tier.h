@@ -1,0 +1,141 @@
+/*
+ * tier.h: where KV pages live and how they move. A tier (HBM, DRAM, an NVMe array, remote NVMe or
+ * DRAM over RDMA) takes I/Os, lists of page runs, and reports their completion on the loop. The
+ * modelled tiers are in this folder; real ones implement the same operations.
+ *
+ * Contract of every tier, held by one conformance suite (tests/unit/test_tier.c):
+ * - submit never completes inline; `done` runs on the loop, once, whatever happens.
+ * - A read of a page that was not completely written completes with -ENOENT and moves nothing.
+ * - A write that does not fit completes with -ENOSPC and stores nothing of it.
+ * - Pages become readable when their write completes, all of an I/O or none.
+ * - Bytes in the statistics are the bytes that moved; capacity is never exceeded.
+ */
+#ifndef KVT_TIER_H
+#define KVT_TIER_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sim/base/config.h"
+#include "sim/base/histogram.h"
+#include "sim/base/sim_time.h"
+#include "sim/core/bandwidth.h"
+#include "sim/core/loop.h"
+#include "sim/core/timeline.h"
+
+typedef struct kvt_tier kvt_tier;
+typedef struct kvt_tier_ops kvt_tier_ops;
+typedef struct kvt_io kvt_io;
+
+typedef enum kvt_io_op {
+	KVT_IO_READ,
+	KVT_IO_WRITE,
+} kvt_io_op;
+
+/* A run of consecutive pages of one layer of one context: [first_page, first_page + n_pages). */
+typedef struct kvt_extent {
+	uint32_t context; /* whose pages: a conversation, or a KV head of one in a replay */
+	uint32_t layer;
+	uint64_t first_page, n_pages;
+	uint64_t bytes; /* of the whole run, all ranks */
+} kvt_extent;
+
+struct kvt_io {
+	kvt_io_op op;
+	uint32_t tenant;
+	unsigned priority;         /* a class of bandwidth.h: 0 is served first */
+	const kvt_extent *extents; /* must outlive the I/O */
+	unsigned n_extents;
+	void (*done)(kvt_io *io);
+	void *arg;
+	/* set by the tier before done */
+	int status; /* 0 or a negative errno; see the contract */
+	uint64_t bytes;
+	kvt_time submitted, completed;
+	/* the tier's own while the I/O is in flight */
+	kvt_io *next;
+	void *tier_state;
+};
+
+typedef struct kvt_tier_stats {
+	uint64_t capacity; /* bytes; UINT64_MAX: unbounded */
+	uint64_t used, peak_used;
+	uint64_t reads, read_bytes, read_errors; /* kvt_ios, bytes moved, failed kvt_ios */
+	uint64_t writes, written_bytes, write_errors;
+	uint64_t device_ios;        /* descriptors or commands the I/Os were cut into */
+	kvt_histogram read_latency; /* submission to completion of a kvt_io, ps */
+	kvt_histogram write_latency;
+} kvt_tier_stats;
+
+enum {
+	KVT_TIER_MODELLED = 1 << 0,
+	KVT_TIER_REAL = 1 << 1,
+	KVT_TIER_DEVICE_MEMORY = 1 << 2,
+};
+
+/* What a tier is opened in. `links` names the links of the machine the tier may put on its path. */
+typedef struct kvt_tier_env {
+	kvt_loop *loop;
+	kvt_network *network;
+	kvt_timeline *timeline; /* may be NULL */
+	uint64_t seed;
+	const struct kvt_topology *topology;
+} kvt_tier_env;
+
+struct kvt_tier_ops {
+	const char *name;    /* as in `tier = NAME` and `kvtier help tier NAME` */
+	const char *summary; /* one line */
+	unsigned flags;
+	const kvt_option *options; /* drives parsing, limits and help */
+	size_t settings_size;      /* of the struct the options fill */
+	/* `settings` was filled by `options` and stays the caller's. */
+	kvt_tier *(*open)(const kvt_tier_env *env, const void *settings, GError **error);
+	/* 0, -EAGAIN (too many I/Os in flight: retry after a completion) or -EINVAL. */
+	int (*submit)(kvt_tier *tier, kvt_io *io);
+	/* Pushes what was submitted to the device; modelled tiers need none. May be NULL. */
+	void (*commit)(kvt_tier *tier);
+	/* Forgets pages; unknown ones are ignored. Returns the bytes freed. */
+	uint64_t (*discard)(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent);
+	/* Whether all of the run can be read now. */
+	bool (*holds)(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent);
+	/* Declares pages as already stored (an experiment's starting state); costs no time.
+	 * False when they do not fit. NULL for tiers that cannot. */
+	bool (*preload)(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent);
+	void (*stats)(kvt_tier *tier, kvt_tier_stats *stats);
+	void (*close)(kvt_tier *tier);
+};
+
+/* A tier begins with its operations; an implementation embeds this first. */
+struct kvt_tier {
+	const kvt_tier_ops *ops;
+};
+
+/* Every tier kind, NULL-terminated, in the order help shows them (tier_registry.c). */
+const kvt_tier_ops *const *kvt_tier_registry(void);
+
+/* The kind of that name, or an error with a suggestion. */
+const kvt_tier_ops *kvt_tier_find(const char *name, GError **error);
+
+/* Opens a tier of kind `name` with the options of `section` (NULL: defaults). */
+kvt_tier *kvt_tier_open(
+	const char *name, const kvt_tier_env *env, kvt_section *section, GError **error);
+
+static inline int kvt_tier_submit(kvt_tier *tier, kvt_io *io)
+{
+	return tier->ops->submit(tier, io);
+}
+
+static inline void kvt_tier_commit(kvt_tier *tier)
+{
+	if (tier->ops->commit)
+		tier->ops->commit(tier);
+}
+
+static inline void kvt_tier_close(kvt_tier *tier)
+{
+	if (tier)
+		tier->ops->close(tier);
+}
+
+#endif
