@@ -77,3 +77,30 @@ const char *kvt_error_suggest(const char *word, const char *const *names)
 	}
 	return best;
 }
+
+char *kvt_error_quote(const char *text)
+{
+	enum { LONGEST = 60 };
+	GString *quoted = g_string_new("\"");
+	const char *at = text;
+	while (*at != '\0' && at - text < LONGEST) {
+		gunichar c = g_utf8_get_char_validated(at, -1);
+		if (c == (gunichar)-1 || c == (gunichar)-2) {
+			g_string_append_printf(quoted, "\\x%02x", (unsigned char)*at);
+			at++;
+			continue;
+		}
+		const char *next = g_utf8_next_char(at);
+		if (*at == '\t')
+			g_string_append(quoted, "\\t");
+		else if (c < 0x20 || c == 0x7f)
+			g_string_append_printf(quoted, "\\x%02x", (unsigned)c);
+		else if (!g_unichar_isprint(c))
+			g_string_append_printf(quoted, "\\u%04x", (unsigned)c);
+		else
+			g_string_append_len(quoted, at, next - at);
+		at = next;
+	}
+	g_string_append(quoted, *at != '\0' ? "...\"" : "\"");
+	return g_string_free(quoted, FALSE);
+}

@@ -34,4 +34,11 @@ gboolean kvt_error_at(GError **error, const char *file, unsigned line, const cha
  */
 const char *kvt_error_suggest(const char *word, const char *const *names);
 
+/*
+ * `text` in double quotes as it may stand in a one-line message, whatever it holds: control
+ * characters and bytes that are not UTF-8 are escaped, and what is longer than 60 bytes is cut
+ * with an ellipsis. Returns a new string.
+ */
+char *kvt_error_quote(const char *text);
+
 #endif

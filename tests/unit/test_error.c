@@ -19,10 +19,27 @@ static void test_suggest(void)
 	g_assert_null(kvt_error_suggest("zebra", names));
 }
 
+static void test_quote(void)
+{
+	static const char *const cases[][2] = {
+		{ "45", "\"45\"" },
+		{ "a\nb\tc\x7f", "\"a\\x0ab\\tc\\x7f\"" },
+		{ "\xff\xc3", "\"\\xff\\xc3\"" },
+		{ "350\u00b5s", "\"350\u00b5s\"" },
+		{ "0123456789012345678901234567890123456789012345678901234567890",
+			"\"012345678901234567890123456789012345678901234567890123456789...\"" },
+	};
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		g_autofree char *quoted = kvt_error_quote(cases[i][0]);
+		g_assert_cmpstr(quoted, ==, cases[i][1]);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/error/place", test_place);
 	g_test_add_func("/error/suggest", test_suggest);
+	g_test_add_func("/error/quote", test_quote);
 	return g_test_run();
 }
