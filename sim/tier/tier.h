@@ -38,8 +38,13 @@ typedef struct kvt_extent {
 	uint32_t context; /* whose pages: a conversation, or a KV head of one in a replay */
 	uint32_t layer;
 	uint64_t first_page, n_pages;
-	uint64_t bytes; /* of the whole run, all ranks */
+	uint64_t page_bytes; /* of one page, all ranks; the same for all pages of a layer */
 } kvt_extent;
+
+static inline uint64_t kvt_extent_bytes(const kvt_extent *extent)
+{
+	return extent->n_pages * extent->page_bytes;
+}
 
 struct kvt_io {
 	kvt_io_op op;
