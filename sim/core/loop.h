@@ -21,11 +21,14 @@ typedef struct kvt_loop kvt_loop;
 
 typedef struct kvt_loop_ops {
 	kvt_time (*now)(kvt_loop *loop);
-	/* Calls callback(arg) at `when` (or as soon as possible when that is past). */
+	/* Calls callback(arg) at `when` (or as soon as possible when that is past). At KVT_TIME_NEVER
+	 * nothing is scheduled: returns 0. */
 	kvt_event (*at)(kvt_loop *loop, kvt_time when, kvt_callback callback, void *arg);
 	/* True when the event was pending and now never runs. */
 	bool (*cancel)(kvt_loop *loop, kvt_event event);
-	/* Runs until nothing is pending or kvt_loop_stop; returns the number of callbacks run. */
+	/* Runs until nothing is pending or kvt_loop_stop; returns the number of callbacks run. Not
+	 * from a callback. What a stop left pending runs in the next run; a stop while nothing
+	 * runs does nothing. */
 	uint64_t (*run)(kvt_loop *loop);
 	void (*stop)(kvt_loop *loop);
 	void (*free)(kvt_loop *loop);
