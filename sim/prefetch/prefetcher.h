@@ -14,18 +14,18 @@ typedef struct kvt_prefetcher kvt_prefetcher;
 
 /* The attention of one step, layer and KV head over pages: ids and shares of the mass (the mean
  * over the group's query heads), sorted by page id. What was not attended is not in it. */
-typedef struct kvt_attention_row {
+typedef struct kvt_page_masses {
 	uint32_t n;
 	const uint32_t *pages;
 	const float *mass;
-} kvt_attention_row;
+} kvt_page_masses;
 
 /* What a plan may use: pages 0..n_present-1 exist. */
 typedef struct kvt_plan_request {
 	uint32_t step, head;
 	uint32_t n_present;
-	uint32_t budget;                 /* pages, those always kept included */
-	const kvt_attention_row *future; /* this step's true row; NULL unless sees_future */
+	uint32_t budget;               /* pages, those always kept included */
+	const kvt_page_masses *future; /* this step's true row; NULL unless sees_future */
 } kvt_plan_request;
 
 typedef struct kvt_prefetcher_ops {
@@ -36,7 +36,7 @@ typedef struct kvt_prefetcher_ops {
 	void (*free)(kvt_prefetcher *prefetcher);
 	/* What attention found at a step, pages that were attended only. */
 	void (*observe)(kvt_prefetcher *prefetcher, uint32_t step, uint32_t head,
-		const kvt_attention_row *row);
+		const kvt_page_masses *row);
 	/* Writes at most request->budget distinct page ids, best first, to `pages`; returns how
 	 * many. The caller adds the pages that are always kept (the first and the last 4). */
 	uint32_t (*plan)(

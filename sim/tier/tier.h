@@ -22,11 +22,11 @@
 #include "sim/base/sim_time.h"
 #include "sim/core/bandwidth.h"
 #include "sim/core/loop.h"
-#include "sim/core/timeline.h"
 
 typedef struct kvt_tier kvt_tier;
 typedef struct kvt_tier_ops kvt_tier_ops;
 typedef struct kvt_io kvt_io;
+typedef struct kvt_timeline kvt_timeline;
 
 typedef enum kvt_io_op {
 	KVT_IO_READ,
