@@ -1,0 +1,101 @@
+/*
+ * bandwidth_internal.h: the state that bandwidth.c (flows in time) and bandwidth_share.c (rates at
+ * an instant) have in common. Nobody else includes it.
+ */
+#ifndef KVT_BANDWIDTH_INTERNAL_H
+#define KVT_BANDWIDTH_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "sim/core/bandwidth.h"
+
+#define KVT_NONE UINT32_MAX
+
+/* One crossing of a link by a flow, in the link's list of crossings, which is in start order. A
+ * crossing's number is flow x KVT_PATH_MAX + its place in the path. */
+typedef struct kvt_crossing {
+	double cost;
+	kvt_link link;
+	uint32_t next, previous; /* crossings of the same link */
+} kvt_crossing;
+
+typedef struct kvt_flow_state {
+	double rate;      /* since `updated` */
+	double remaining; /* bytes at `updated` */
+	kvt_time updated;
+	kvt_time finish;     /* KVT_TIME_NEVER unless it is in the heap */
+	uint32_t heap_index; /* KVT_NONE when not in the heap */
+	uint32_t generation;
+	uint64_t sequence; /* start order; 0: not in use */
+	uint64_t bytes;
+
+	double weight, max_rate, reserved_rate;
+	double new_rate, floor; /* while sharing: the rate to be, and the reserved part of it */
+	uint64_t epoch;         /* of the last gathering that met it */
+	uint8_t path_length, priority;
+	bool active; /* while sharing: its rate is still rising */
+	uint32_t next_free;
+
+	kvt_callback done;
+	void *arg;
+	kvt_crossing path[KVT_PATH_MAX];
+} kvt_flow_state;
+
+typedef struct kvt_link_state {
+	double capacity;
+	double left;   /* while sharing: capacity not given away */
+	double weight; /* while sharing: weight x cost of the active flows */
+	double weight_at_first;
+	double level;    /* while sharing: extra/weight at which it would be full */
+	uint32_t active; /* while sharing: active flows on it */
+	uint32_t n_flows;
+	uint32_t head, tail; /* crossings */
+	uint64_t epoch;
+
+	bool dirty;
+	uint64_t last_start; /* sequence of the last flow started over it */
+	uint64_t bytes;      /* of flows that have left */
+	double busy_units;   /* of flows that have left */
+	kvt_time busy, busy_since;
+	char *name;
+} kvt_link_state;
+
+typedef struct kvt_heap_entry {
+	kvt_time finish;
+	uint64_t sequence;
+	uint32_t flow;
+} kvt_heap_entry;
+
+struct kvt_network {
+	kvt_loop *loop;
+	kvt_flow_state *flows;
+	kvt_link_state *links;
+	uint32_t n_flows, flows_capacity, first_free; /* slots ever used, allocated, free list */
+	uint32_t n_links, links_capacity;
+	uint64_t sequence, epoch;
+
+	kvt_heap_entry *heap; /* flows that will end, soonest first */
+	uint32_t heap_size;
+	kvt_event timer; /* for the head of the heap, at timer_at */
+	kvt_time timer_at;
+	bool in_timer;
+
+	kvt_link *dirty; /* links to re-share from, in the order they changed */
+	uint32_t n_dirty;
+	kvt_event share_event;
+
+	kvt_link *component_links, *rising_links; /* scratch of sharing, n_links long */
+	uint32_t *component_flows, *rising_flows; /* scratch of sharing, n_flows long */
+	uint32_t n_component_links, n_component_flows;
+
+	kvt_network_stats stats;
+};
+
+/* Finds the component of `link` and sets new_rate of each of its flows, which it leaves in
+ * component_flows. */
+void kvt_network_share_component(kvt_network *network, kvt_link link);
+
+/* The rate of a flow that has all of its links to itself. */
+double kvt_network_rate_alone(const kvt_network *network, const kvt_flow_state *flow);
+
+#endif
