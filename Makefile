@@ -25,6 +25,7 @@ CMD_SRC  := $(wildcard sim/cmd/*.c)
 TEST_SRC := $(wildcard tests/unit/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
 TEST_HELPERS := $(filter-out $(TEST_SRC),$(wildcard tests/unit/*.c))
+BENCH_HELPERS := $(filter-out $(BENCH_SRC),$(wildcard tests/bench/*.c))
 obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 LIB   := $(BUILD)/libkvtier.a
@@ -49,7 +50,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(TEST_HELPERS)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $^ $(LIBS)
 
-$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIB)
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(call obj,$(BENCH_HELPERS)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $^ $(LIBS)
 
@@ -64,4 +65,4 @@ clean:
 	rm -rf build build-asan
 
 .SECONDARY:
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(TEST_SRC) $(BENCH_SRC) $(TEST_HELPERS)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(TEST_SRC) $(BENCH_SRC) $(TEST_HELPERS) $(BENCH_HELPERS)))

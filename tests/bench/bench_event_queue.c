@@ -1,0 +1,287 @@
+/*
+ * bench_event_queue.c: events/s of the virtual loop in the hold model (each event schedules one
+ * more, so the population stays), beside a plain binary heap and beside no queue at all, in turns
+ * in one run. Exits with 1 only when loop and heap disagree on the order of events.
+ *
+ * usage: bench_event_queue [--quick] [REPETITIONS]
+ */
+#include <glib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/base/rng.h"
+#include "sim/core/loop.h"
+#include "tests/bench/reference_heap.h"
+
+/* Increments are drawn beforehand: what is measured is the queue, not the random numbers. */
+enum { N_INCREMENTS = 1 << 14, MAX_REPETITIONS = 99 };
+
+/* One hold experiment on one of the contenders. */
+typedef struct hold {
+	kvt_loop *loop;
+	reference_heap heap;
+	int64_t now; /* of no queue at all */
+	uint64_t left, position;
+	uint64_t digest, n_scheduled; /* of the order, when it is checked */
+	const int64_t *increments;
+} hold;
+
+typedef struct distribution {
+	const char *name;
+	int64_t (*draw)(kvt_rng *rng);
+} distribution;
+
+static int64_t draw_exponential(kvt_rng *rng)
+{
+	return (int64_t)kvt_rng_exponential(rng, 1e9);
+}
+
+static int64_t draw_uniform(kvt_rng *rng)
+{
+	return (int64_t)(2e9 * kvt_rng_uniform(rng));
+}
+
+/* Device latencies beside compute: most events soon, one in ten a thousand times later. */
+static int64_t draw_bimodal(kvt_rng *rng)
+{
+	double mean = kvt_rng_uniform(rng) < 0.1 ? 1e10 : 1e7;
+	return (int64_t)(mean * (0.5 + kvt_rng_uniform(rng)));
+}
+
+static int64_t draw_pareto(kvt_rng *rng)
+{
+	double u = 1.0 - kvt_rng_uniform(rng);
+	return (int64_t)(1e8 / (u * u));
+}
+
+/* All events at one instant, then all at the next. */
+static int64_t draw_equal(kvt_rng *rng)
+{
+	return 1000000000;
+}
+
+/* A few instants, many events at each, and a tenth for right now. */
+static int64_t draw_steps(kvt_rng *rng)
+{
+	return (int64_t)kvt_rng_below(rng, 10) * 100000000;
+}
+
+static const distribution distributions[] = {
+	{ "exponential", draw_exponential },
+	{ "uniform", draw_uniform },
+	{ "bimodal", draw_bimodal },
+	{ "pareto 1/2", draw_pareto },
+	{ "equal", draw_equal },
+	{ "steps", draw_steps },
+};
+
+static int64_t next_increment(hold *h)
+{
+	return h->increments[h->position++ % N_INCREMENTS];
+}
+
+static void hold_on_loop(void *arg)
+{
+	hold *h = arg;
+	if (--h->left == 0)
+		kvt_loop_stop(h->loop);
+	kvt_loop_at(h->loop, kvt_loop_now(h->loop) + next_increment(h), hold_on_loop, h);
+}
+
+static void hold_on_heap(void *arg)
+{
+	hold *h = arg;
+	if (--h->left == 0)
+		h->heap.stopped = 1;
+	reference_heap_push(&h->heap, h->heap.now + next_increment(h), hold_on_heap, h);
+}
+
+static void hold_on_nothing(void *arg)
+{
+	hold *h = arg;
+	--h->left;
+	h->now += next_increment(h);
+}
+
+static double events_per_second(uint64_t n, gint64 start)
+{
+	return 1e6 * (double)n / (double)MAX(g_get_monotonic_time() - start, 1);
+}
+
+static double run_loop(hold *h, uint64_t n)
+{
+	h->left = n;
+	gint64 start = g_get_monotonic_time();
+	kvt_loop_run(h->loop);
+	return events_per_second(n, start);
+}
+
+static double run_heap(hold *h, uint64_t n)
+{
+	h->left = n;
+	gint64 start = g_get_monotonic_time();
+	reference_heap_run(&h->heap);
+	return events_per_second(n, start);
+}
+
+static double run_nothing(hold *h, uint64_t n)
+{
+	void (*volatile callback)(void *) = hold_on_nothing;
+	void (*call)(void *) = callback;
+	h->left = n;
+	gint64 start = g_get_monotonic_time();
+	while (h->left > 0)
+		call(h);
+	return events_per_second(n, start);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static double median(double *values, unsigned n)
+{
+	qsort(values, n, sizeof *values, compare_doubles);
+	return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+}
+
+static void hold_init(hold *h, const int64_t *increments)
+{
+	*h = (hold){ .increments = increments, .loop = kvt_virtual_loop_new() };
+	reference_heap_init(&h->heap);
+}
+
+static void hold_clear(hold *h)
+{
+	kvt_loop_free(h->loop);
+	reference_heap_clear(&h->heap);
+}
+
+/* One contender after the other, again and again, so that a slow spell of the machine hits both. */
+static void measure(const distribution *d, const int64_t *increments, uint64_t population,
+	uint64_t n_events, unsigned repetitions)
+{
+	hold loop, heap, nothing;
+	hold_init(&loop, increments);
+	hold_init(&heap, increments);
+	hold_init(&nothing, increments);
+	for (uint64_t i = 0; i < population; i++) {
+		kvt_loop_at(loop.loop, next_increment(&loop), hold_on_loop, &loop);
+		reference_heap_push(&heap.heap, next_increment(&heap), hold_on_heap, &heap);
+	}
+	run_loop(&loop, MIN(n_events, 4 * population));
+	run_heap(&heap, MIN(n_events, 4 * population));
+	double a[MAX_REPETITIONS], b[MAX_REPETITIONS], c[MAX_REPETITIONS], ratio[MAX_REPETITIONS];
+	for (unsigned r = 0; r < repetitions; r++) {
+		a[r] = run_loop(&loop, n_events);
+		b[r] = run_heap(&heap, population > 100000 ? n_events / 4 : n_events);
+		c[r] = run_nothing(&nothing, n_events);
+		ratio[r] = a[r] / b[r];
+	}
+	printf("%-12s %10" G_GUINT64_FORMAT " %8.1f %8.1f %8.1f %8.2f\n", d->name, population,
+		1e-6 * median(a, repetitions), 1e-6 * median(b, repetitions),
+		1e-6 * median(c, repetitions), median(ratio, repetitions));
+	fflush(stdout);
+	hold_clear(&loop);
+	hold_clear(&heap);
+}
+
+/* An event of the check knows its number, which goes into the digest with its time. */
+typedef struct checked {
+	hold *hold;
+	uint64_t number;
+} checked;
+
+static void digest_event(checked *c, int64_t now)
+{
+	hold *h = c->hold;
+	h->digest = (h->digest ^ (uint64_t)now) * 0x9e3779b97f4a7c15u;
+	h->digest = (h->digest ^ (h->digest >> 29) ^ c->number) * 0xbf58476d1ce4e5b9u;
+	c->number = h->n_scheduled++;
+}
+
+static void check_on_loop(void *arg)
+{
+	checked *c = arg;
+	hold *h = c->hold;
+	digest_event(c, kvt_loop_now(h->loop));
+	if (--h->left == 0)
+		kvt_loop_stop(h->loop);
+	kvt_loop_at(h->loop, kvt_loop_now(h->loop) + next_increment(h), check_on_loop, c);
+}
+
+static void check_on_heap(void *arg)
+{
+	checked *c = arg;
+	hold *h = c->hold;
+	digest_event(c, h->heap.now);
+	if (--h->left == 0)
+		h->heap.stopped = 1;
+	reference_heap_push(&h->heap, h->heap.now + next_increment(h), check_on_heap, c);
+}
+
+static gboolean same_order(const distribution *d, const int64_t *increments, uint64_t population)
+{
+	hold loop, heap;
+	hold_init(&loop, increments);
+	hold_init(&heap, increments);
+	checked *events = g_new(checked, 2 * population);
+	for (uint64_t i = 0; i < population; i++) {
+		events[2 * i] = (checked){ &loop, loop.n_scheduled++ };
+		events[2 * i + 1] = (checked){ &heap, heap.n_scheduled++ };
+		kvt_loop_at(loop.loop, next_increment(&loop), check_on_loop, &events[2 * i]);
+		reference_heap_push(
+			&heap.heap, next_increment(&heap), check_on_heap, &events[2 * i + 1]);
+	}
+	run_loop(&loop, 3 * population);
+	run_heap(&heap, 3 * population);
+	gboolean same = loop.digest == heap.digest && kvt_loop_now(loop.loop) == heap.heap.now;
+	if (!same)
+		printf("%s at %" G_GUINT64_FORMAT ": loop and heap disagree on the order\n",
+			d->name, population);
+	hold_clear(&loop);
+	hold_clear(&heap);
+	g_free(events);
+	return same;
+}
+
+int main(int argc, char **argv)
+{
+	gboolean quick = FALSE;
+	unsigned repetitions = 0;
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--quick") == 0)
+			quick = TRUE;
+		else
+			repetitions = (unsigned)atoi(argv[i]);
+	}
+	if (repetitions == 0 || repetitions > MAX_REPETITIONS)
+		repetitions = quick ? 3 : 9;
+	const uint64_t populations[] = { 1000, 32000, 1000000 };
+	gboolean same = TRUE;
+	printf("event queue, hold model, one callback an event: M events/s, median of %u\n"
+	       "distribution population     loop     heap no queue loop/heap\n",
+		repetitions);
+	for (gsize k = 0; k < G_N_ELEMENTS(distributions); k++) {
+		int64_t *increments = g_new(int64_t, N_INCREMENTS);
+		kvt_rng rng = kvt_rng_init(1, kvt_rng_stream_id("bench.event_queue", k));
+		for (int i = 0; i < N_INCREMENTS; i++)
+			increments[i] = distributions[k].draw(&rng);
+		for (gsize p = 0; p < G_N_ELEMENTS(populations); p++) {
+			uint64_t n = populations[p];
+			if (quick && n > 100000)
+				continue;
+			same &= same_order(&distributions[k], increments, n);
+			measure(&distributions[k], increments, n,
+				quick        ? 200000
+				: n > 100000 ? 4 * n
+					     : 3000000,
+				repetitions);
+		}
+		g_free(increments);
+	}
+	return same ? 0 : 1;
+}
