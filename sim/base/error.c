@@ -67,7 +67,9 @@ static unsigned edit_distance(const char *a, const char *b)
 const char *kvt_error_suggest(const char *word, const char *const *names)
 {
 	const char *best = NULL;
-	unsigned best_distance = (unsigned)MAX(strlen(word) / 3, 2) + 1;
+	/* A word shares something with what it was meant to be, so short ones allow less. */
+	size_t length = strlen(word);
+	unsigned best_distance = (unsigned)MIN(MAX(length / 3, 2) + 1, MAX(length, 1));
 	for (size_t i = 0; names[i] != NULL; i++) {
 		unsigned distance = edit_distance(word, names[i]);
 		if (distance < best_distance) {

@@ -17,6 +17,12 @@ static void test_suggest(void)
 	g_assert_cmpstr(kvt_error_suggest("bandwith", names), ==, "bandwidth");
 	g_assert_cmpstr(kvt_error_suggest("latncy", names), ==, "latency");
 	g_assert_null(kvt_error_suggest("zebra", names));
+
+	const char *const short_names[] = { "kv", "hbm", NULL };
+	g_assert_cmpstr(kvt_error_suggest("hdm", short_names), ==, "hbm");
+	g_assert_cmpstr(kvt_error_suggest("kw", short_names), ==, "kv");
+	g_assert_null(kvt_error_suggest("x", short_names));
+	g_assert_null(kvt_error_suggest("", short_names));
 }
 
 static void test_quote(void)
