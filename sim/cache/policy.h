@@ -1,7 +1,13 @@
 /*
- * policy.h: which page leaves a full tier. A policy is one file and one line in the registry
- * (policy_registry.c). Pages are dense indices below a universe that is known when the policy is
- * created, so a policy keeps arrays, not pointers, and its decisions are reproducible.
+ * policy.h: which page leaves a full tier. It decides only that: what is resident, pinned or being
+ * moved is page_cache.h's. Pages are dense indices below a universe that is known when the policy
+ * is created, so a policy keeps arrays, not pointers, and its decisions are reproducible.
+ *
+ * Adding a policy NAME:
+ *   1. Write sim/cache/policy_NAME.c with `const kvt_policy_ops kvt_policy_NAME`; policy_lru.c is
+ *      the shortest example. The build finds the file by itself.
+ *   2. Add X(NAME) to the list in policy_registry.c. That is the one line: `--policy NAME`, its
+ *      help and the tests of every policy (tests/unit/test_policy.c) follow from it.
  */
 #ifndef KVT_POLICY_H
 #define KVT_POLICY_H
@@ -15,13 +21,15 @@ typedef struct kvt_policy_ops {
 	const char *name;
 	const char *summary;
 	gboolean needs_future; /* Belady: next_use is called for every admit and touch */
+	/* An object that begins with a kvt_policy; kvt_policy_new fills that in. At most `capacity`
+	 * pages, all below `universe`, are resident at a time. */
 	kvt_policy *(*create)(uint32_t universe, uint32_t capacity);
 	void (*free)(kvt_policy *policy);
 	void (*admit)(kvt_policy *policy, uint32_t page);  /* the page enters; it was absent */
 	void (*touch)(kvt_policy *policy, uint32_t page);  /* an access to a resident page */
 	void (*remove)(kvt_policy *policy, uint32_t page); /* it left for another reason */
 	/* The resident page that should leave next; it stays resident until `remove`. Pages for
-	 * which pinned(page) is set (they are being read) are passed over; UINT32_MAX when all
+	 * which pinned[page] is set (they are being read) are passed over; UINT32_MAX when all
 	 * are. */
 	uint32_t (*victim)(kvt_policy *policy, const uint8_t *pinned);
 	/* Only with needs_future: the number of the access at which the page is used next
@@ -29,9 +37,18 @@ typedef struct kvt_policy_ops {
 	void (*next_use)(kvt_policy *policy, uint32_t page, uint64_t access);
 } kvt_policy_ops;
 
+/* A policy begins with its operations; an implementation embeds this first. */
 struct kvt_policy {
 	const kvt_policy_ops *ops;
 };
+
+static inline kvt_policy *kvt_policy_new(
+	const kvt_policy_ops *ops, uint32_t universe, uint32_t capacity)
+{
+	kvt_policy *policy = ops->create(universe, capacity);
+	policy->ops = ops;
+	return policy;
+}
 
 /* Every policy, NULL-terminated. */
 const kvt_policy_ops *const *kvt_policy_registry(void);

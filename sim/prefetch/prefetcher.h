@@ -1,8 +1,13 @@
 /*
- * prefetcher.h: which pages to have in HBM before attention asks for them. A prefetcher is one
- * file and one line in the registry (prefetcher_registry.c). It is fed what has been computed
- * (observe) and asked for a ranked list (plan); it never sees the future, except `oracle`, which
- * says so.
+ * prefetcher.h: which pages to have in HBM before attention asks for them. A prefetcher is fed what
+ * has been computed (observe) and asked for a ranked list (plan); it moves nothing, and it never
+ * sees the future, except `oracle`, which says so. There is one object a layer.
+ *
+ * Adding a prefetcher NAME:
+ *   1. Write sim/prefetch/prefetch_NAME.c with `const kvt_prefetcher_ops kvt_prefetcher_NAME`
+ *      (with '_' for '-' in the name); prefetch_last_step.c is the example. The build finds it.
+ *   2. Add X(NAME) to the list in prefetcher_registry.c. That is the one line: `--prefetch NAME`,
+ *      its help and the tests of every prefetcher (tests/unit/test_prefetcher.c) follow from it.
  */
 #ifndef KVT_PREFETCHER_H
 #define KVT_PREFETCHER_H
@@ -24,7 +29,7 @@ typedef struct kvt_page_masses {
 typedef struct kvt_plan_request {
 	uint32_t step, head;
 	uint32_t n_present;
-	uint32_t budget;               /* pages, those always kept included */
+	uint32_t budget;               /* pages, those always kept included; <= n_present */
 	const kvt_page_masses *future; /* this step's true row; NULL unless sees_future */
 } kvt_plan_request;
 
@@ -32,6 +37,8 @@ typedef struct kvt_prefetcher_ops {
 	const char *name;
 	const char *summary;
 	gboolean sees_future;
+	/* An object that begins with a kvt_prefetcher; kvt_prefetcher_new fills that in. Heads are
+	 * below n_heads, page ids below max_pages. */
 	kvt_prefetcher *(*create)(uint32_t n_heads, uint32_t max_pages);
 	void (*free)(kvt_prefetcher *prefetcher);
 	/* What attention found at a step, pages that were attended only. */
@@ -43,11 +50,24 @@ typedef struct kvt_prefetcher_ops {
 		kvt_prefetcher *prefetcher, const kvt_plan_request *request, uint32_t *pages);
 } kvt_prefetcher_ops;
 
+/* A prefetcher begins with its operations; an implementation embeds this first. */
 struct kvt_prefetcher {
 	const kvt_prefetcher_ops *ops;
 };
 
+static inline kvt_prefetcher *kvt_prefetcher_new(
+	const kvt_prefetcher_ops *ops, uint32_t n_heads, uint32_t max_pages)
+{
+	kvt_prefetcher *prefetcher = ops->create(n_heads, max_pages);
+	prefetcher->ops = ops;
+	return prefetcher;
+}
+
+/* Every prefetcher, NULL-terminated. */
+
 const kvt_prefetcher_ops *const *kvt_prefetcher_registry(void);
+
+/* The prefetcher of that name, or an error with a suggestion. */
 const kvt_prefetcher_ops *kvt_prefetcher_find(const char *name, GError **error);
 
 #endif

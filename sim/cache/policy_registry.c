@@ -1,0 +1,40 @@
+/* policy_registry.c: the list of eviction policies, and finding one by name. */
+#include "sim/cache/policy.h"
+
+#include <string.h>
+
+#include "sim/base/error.h"
+
+/* One line a policy, in the order help shows them. */
+#define POLICIES(X)                                                                                \
+	X(lru)                                                                                     \
+	X(belady)
+
+#define DECLARE(name) extern const kvt_policy_ops kvt_policy_##name;
+POLICIES(DECLARE)
+
+#define ENTRY(name) &kvt_policy_##name,
+static const kvt_policy_ops *const registry[] = { POLICIES(ENTRY) NULL };
+
+const kvt_policy_ops *const *kvt_policy_registry(void)
+{
+	return registry;
+}
+
+const kvt_policy_ops *kvt_policy_find(const char *name, GError **error)
+{
+	const char *names[G_N_ELEMENTS(registry)] = { NULL };
+	for (size_t i = 0; registry[i]; i++) {
+		if (strcmp(registry[i]->name, name) == 0)
+			return registry[i];
+		names[i] = registry[i]->name;
+	}
+	const char *nearest = kvt_error_suggest(name, names);
+	g_autofree char *all = g_strjoinv(", ", (char **)names);
+	if (nearest)
+		kvt_error_usage(error, "policy '%s': unknown, did you mean '%s'? (there are %s)",
+			name, nearest, all);
+	else
+		kvt_error_usage(error, "policy '%s': unknown, expected one of %s", name, all);
+	return NULL;
+}

@@ -1,0 +1,42 @@
+/* prefetcher_registry.c: the list of prefetchers, and finding one by name. */
+#include "sim/prefetch/prefetcher.h"
+
+#include <string.h>
+
+#include "sim/base/error.h"
+
+/* One line a prefetcher, in the order help shows them. */
+#define PREFETCHERS(X)                                                                             \
+	X(none)                                                                                    \
+	X(last_step)                                                                               \
+	X(oracle)
+
+#define DECLARE(name) extern const kvt_prefetcher_ops kvt_prefetcher_##name;
+PREFETCHERS(DECLARE)
+
+#define ENTRY(name) &kvt_prefetcher_##name,
+static const kvt_prefetcher_ops *const registry[] = { PREFETCHERS(ENTRY) NULL };
+
+const kvt_prefetcher_ops *const *kvt_prefetcher_registry(void)
+{
+	return registry;
+}
+
+const kvt_prefetcher_ops *kvt_prefetcher_find(const char *name, GError **error)
+{
+	const char *names[G_N_ELEMENTS(registry)] = { NULL };
+	for (size_t i = 0; registry[i]; i++) {
+		if (strcmp(registry[i]->name, name) == 0)
+			return registry[i];
+		names[i] = registry[i]->name;
+	}
+	const char *nearest = kvt_error_suggest(name, names);
+	g_autofree char *all = g_strjoinv(", ", (char **)names);
+	if (nearest)
+		kvt_error_usage(error,
+			"prefetcher '%s': unknown, did you mean '%s'? (there are %s)", name,
+			nearest, all);
+	else
+		kvt_error_usage(error, "prefetcher '%s': unknown, expected one of %s", name, all);
+	return NULL;
+}
