@@ -152,17 +152,19 @@ static void start_flow(void *arg)
 }
 
 /* Device I/Os that the extents are cut into: each rank's share of a run, in pieces of at most
- * max_io_bytes, but never less than a page's share. */
+ * max_io_bytes, or each page apart. */
 static uint64_t count_device_ios(const modelled_tier *tier, const kvt_io *io)
 {
 	const kvt_modelled_spec *spec = &tier->spec;
 	uint64_t ios = 0;
 	for (unsigned i = 0; i < io->n_extents; i++) {
-		uint64_t share = kvt_extent_bytes(&io->extents[i]) / spec->io_ranks;
+		const kvt_extent *extent = &io->extents[i];
+		uint64_t runs = spec->page_ios ? extent->n_pages : 1;
+		uint64_t share = kvt_extent_bytes(extent) / runs / spec->io_ranks;
 		uint64_t pieces = 1;
 		if (spec->max_io_bytes > 0 && share > spec->max_io_bytes)
 			pieces = (share + spec->max_io_bytes - 1) / spec->max_io_bytes;
-		ios += pieces * spec->io_ranks;
+		ios += pieces * runs * spec->io_ranks;
 	}
 	return ios;
 }

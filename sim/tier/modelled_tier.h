@@ -25,6 +25,7 @@ typedef struct kvt_modelled_spec {
 	kvt_direction_spec read, write;
 	uint64_t max_io_bytes; /* neighbouring pages are moved in one device I/O up to this; 0: any
 				*/
+	gboolean page_ios;     /* every page is a device I/O of its own */
 	unsigned io_ranks;     /* an extent is cut into this many shares first (one a rank) */
 	unsigned queue_depth;  /* device I/Os in flight; how many latencies overlap; 0: no limit */
 	unsigned max_ios;      /* kvt_ios in flight before submit says -EAGAIN; 0: 4096 */

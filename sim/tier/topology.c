@@ -19,6 +19,8 @@ void kvt_topology_init(kvt_topology *topology, kvt_network *network, const kvt_t
 	if (spec->target_dram_rate > 0)
 		topology->target_dram =
 			kvt_network_add_link(network, "target-dram", spec->target_dram_rate);
+	if (spec->checksum_rate > 0)
+		topology->checksum = kvt_network_add_link(network, "checksum", spec->checksum_rate);
 }
 
 static void add_hop(kvt_path *path, kvt_hop hop)
@@ -45,6 +47,8 @@ void kvt_path_add_to_gpu(kvt_path *path, const kvt_topology *topology, gboolean 
 		/* staged data is written to DRAM and read again */
 		add_hop(path, (kvt_hop){ .link = topology->dram, .per_byte = from_device ? 2 : 1 });
 	}
+	if (spec->checksum_rate > 0)
+		kvt_path_add(path, topology->checksum);
 	if (spec->gpu_link_rate > 0) {
 		/* each rank's engine pays for its own descriptors: the group's rate over ranks */
 		double rank_rate = spec->gpu_link_rate / MAX(spec->ranks, 1);

@@ -39,16 +39,19 @@ typedef struct kvt_topology_spec {
 	double dram_rate;         /* client DRAM */
 	double nic_rate;          /* client NICs' line rate */
 	double fabric_efficiency; /* share of the NICs' line rate that payload reaches */
-	double nic_message_rate;  /* RDMA messages/s of the client's NICs; 0: no limit */
-	double target_nic_rate;   /* storage targets' NICs together, line rate */
-	double target_dram_rate;  /* storage targets' DRAM together */
-	gboolean gpu_direct;      /* drives and NICs reach the GPU without crossing client DRAM */
+	kvt_time fabric_latency, fabric_latency_p99; /* of a small RDMA read, no drive */
+	double nic_message_rate; /* RDMA messages/s of the client's NICs; 0: no limit */
+	double target_nic_rate;  /* storage targets' NICs together, line rate */
+	double target_dram_rate; /* storage targets' DRAM together */
+	double checksum_rate;    /* verification of arriving pages, all workers; 0: none */
+	gboolean gpu_direct;     /* drives and NICs reach the GPU without crossing client DRAM */
 } kvt_topology_spec;
 
 typedef struct kvt_topology {
 	kvt_topology_spec spec;
 	kvt_network *network;
-	kvt_link hbm, gpu, dram, nic, target_nic, target_dram; /* valid where the rate is not 0 */
+	kvt_link hbm, gpu, dram, nic, target_nic, target_dram,
+		checksum; /* valid where the rate is not 0 */
 } kvt_topology;
 
 /* Adds the links to the network. */

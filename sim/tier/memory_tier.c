@@ -1,0 +1,140 @@
+/*
+ * memory_tier.c: HBM, the client's DRAM and a storage target's DRAM as modelled tiers: a capacity,
+ * a short latency and a path over the system's links.
+ */
+#include <stddef.h>
+
+#include "sim/base/error.h"
+#include "sim/tier/builtin_tiers.h"
+#include "sim/tier/modelled_tier.h"
+
+typedef struct memory_settings {
+	uint64_t capacity, max_transfer;
+	kvt_time latency, latency_p99;
+	bool coalesce;
+} memory_settings;
+
+#define SETTING(field) offsetof(memory_settings, field)
+#define CAPACITY_OPTION(bytes)                                                                     \
+	{                                                                                          \
+		"capacity", KVT_OPTION_BYTES, 0, SETTING(capacity), bytes, 0, 0, NULL,             \
+			"bytes of KV pages that it holds"                                          \
+	}
+#define MEMORY_OPTIONS(transfer, median, p99)                                                      \
+	{ "max_transfer", KVT_OPTION_BYTES, 0, SETTING(max_transfer), transfer, 1, 1e12, NULL,     \
+		"neighbouring pages are copied in one descriptor up to this size" },               \
+		{ "coalesce", KVT_OPTION_BOOL, 0, SETTING(coalesce), "yes", 0, 0, NULL,            \
+			"whether neighbouring pages lie together; no: a descriptor a page" },      \
+		{ "latency", KVT_OPTION_TIME, 0, SETTING(latency), median, 0, 3600, NULL,          \
+			"median latency of one descriptor" },                                      \
+	{                                                                                          \
+		"latency_p99", KVT_OPTION_TIME, 0, SETTING(latency_p99), p99, 0, 3600, NULL,       \
+			"its 99th percentile"                                                      \
+	}
+
+static const kvt_option hbm_options[] = {
+	CAPACITY_OPTION("48GB"),
+	MEMORY_OPTIONS("1GiB", "1us", "1us"),
+	{ 0 },
+};
+
+static const kvt_option dram_options[] = {
+	CAPACITY_OPTION("1TB"),
+	MEMORY_OPTIONS("16MiB", "2us", "10us"),
+	{ 0 },
+};
+
+static const kvt_option remote_dram_options[] = {
+	CAPACITY_OPTION("2TB"),
+	MEMORY_OPTIONS("1MiB", "1us", "5us"),
+	{ 0 },
+};
+
+static void common_spec(kvt_modelled_spec *spec, const memory_settings *settings)
+{
+	spec->capacity = settings->capacity;
+	spec->max_io_bytes = settings->max_transfer;
+	spec->page_ios = !settings->coalesce;
+	spec->read.latency = spec->write.latency =
+		(kvt_latency){ kvt_time_to_seconds(settings->latency),
+			kvt_time_to_seconds(settings->latency_p99) };
+}
+
+static kvt_tier *hbm_open(const kvt_tier_env *env, const void *settings, GError **error)
+{
+	kvt_modelled_spec spec = { .io_ranks = env->topology->spec.ranks };
+	common_spec(&spec, settings);
+	if (env->topology->spec.hbm_rate > 0) {
+		kvt_path_add(&spec.read.path, env->topology->hbm);
+		kvt_path_add(&spec.write.path, env->topology->hbm);
+	}
+	return kvt_modelled_tier_new(&kvt_tier_hbm, env, &spec);
+}
+
+static kvt_tier *dram_open(const kvt_tier_env *env, const void *settings, GError **error)
+{
+	const kvt_topology *topology = env->topology;
+	if (topology->spec.dram_rate <= 0) {
+		kvt_error_usage(error, "tier dram: the host has no DRAM bandwidth, expected a "
+				       "[host] model with DRAM");
+		return NULL;
+	}
+	kvt_modelled_spec spec = { .io_ranks = topology->spec.ranks };
+	common_spec(&spec, settings);
+	kvt_path_add_to_gpu(&spec.read.path, topology, FALSE);
+	kvt_path_add_to_gpu(&spec.write.path, topology, FALSE);
+	return kvt_modelled_tier_new(&kvt_tier_dram, env, &spec);
+}
+
+static kvt_tier *remote_dram_open(const kvt_tier_env *env, const void *settings, GError **error)
+{
+	const kvt_topology *topology = env->topology;
+	if (topology->spec.nic_rate <= 0 || topology->spec.target_dram_rate <= 0) {
+		kvt_error_usage(error, "tier remote-dram: the system has no NIC or no storage "
+				       "target, expected [fabric] nics >= 1 and targets >= 1");
+		return NULL;
+	}
+	kvt_modelled_spec spec = { .io_ranks = topology->spec.ranks };
+	common_spec(&spec, settings);
+	double fabric = kvt_time_to_seconds(topology->spec.fabric_latency);
+	double fabric_p99 = kvt_time_to_seconds(topology->spec.fabric_latency_p99);
+	kvt_direction_spec *directions[] = { &spec.read, &spec.write };
+	for (unsigned i = 0; i < G_N_ELEMENTS(directions); i++) {
+		directions[i]->latency.median += fabric;
+		directions[i]->latency.p99 += fabric_p99;
+		kvt_path_add(&directions[i]->path, topology->target_dram);
+		kvt_path_add_fabric(&directions[i]->path, topology);
+		kvt_path_add_to_gpu(&directions[i]->path, topology, TRUE);
+	}
+	return kvt_modelled_tier_new(&kvt_tier_remote_dram, env, &spec);
+}
+
+const kvt_tier_ops kvt_tier_hbm = {
+	.name = "hbm",
+	.summary = "GPU memory of all ranks",
+	.flags = KVT_TIER_MODELLED | KVT_TIER_DEVICE_MEMORY,
+	.options = hbm_options,
+	.settings_size = sizeof(memory_settings),
+	.open = hbm_open,
+	KVT_MODELLED_OPS,
+};
+
+const kvt_tier_ops kvt_tier_dram = {
+	.name = "dram",
+	.summary = "the client's DRAM, over PCIe",
+	.flags = KVT_TIER_MODELLED,
+	.options = dram_options,
+	.settings_size = sizeof(memory_settings),
+	.open = dram_open,
+	KVT_MODELLED_OPS,
+};
+
+const kvt_tier_ops kvt_tier_remote_dram = {
+	.name = "remote-dram",
+	.summary = "DRAM of storage targets, over RDMA",
+	.flags = KVT_TIER_MODELLED,
+	.options = remote_dram_options,
+	.settings_size = sizeof(memory_settings),
+	.open = remote_dram_open,
+	KVT_MODELLED_OPS,
+};
