@@ -61,6 +61,10 @@ bench-programs: $(BENCHES)
 unit: test-programs
 	prove --exec '' $(TESTS)
 
+.PHONY: cli
+cli: all
+	KVTIER=$(BUILD)/kvtier prove --exec sh tests/cli/*.t
+
 clean:
 	rm -rf build build-asan
 

@@ -1,0 +1,63 @@
+# lib.sh: TAP for tests of the kvtier command; a test is a .t file that sources this, run by prove
+# in the repository's root. $KVTIER is the command, $scratch a folder that goes away.
+# shellcheck shell=sh
+
+KVTIER=${KVTIER:-build/kvtier}
+tests=0
+failed=0
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+
+# run COMMAND...: keeps its exit status and what it wrote for the checks below.
+run() {
+	"$@" >"$scratch/stdout" 2>"$scratch/stderr"
+	status=$?
+}
+
+# report GOOD NAME [DETAIL]: prints one TAP line; GOOD is 0 when the check held.
+report() {
+	tests=$((tests + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $tests - $2"
+		return
+	fi
+	failed=$((failed + 1))
+	echo "not ok $tests - $2"
+	[ -z "$3" ] || printf '%s\n' "$3" | sed 's/^/# /'
+}
+
+# exits STATUS NAME: the last run ended with this status.
+exits() {
+	[ "$status" -eq "$1" ]
+	report $? "$2: exit status $1" "it was $status; stderr: $(cat "$scratch/stderr")"
+}
+
+# prints stdout|stderr TEXT NAME: the last run wrote exactly this line or these lines there.
+prints() {
+	[ "$(cat "$scratch/$1")" = "$2" ]
+	report $? "$3: $1" "expected: $2
+got: $(cat "$scratch/$1")"
+}
+
+# mentions stdout|stderr TEXT NAME: the text occurs there.
+mentions() {
+	grep -qF -- "$2" "$scratch/$1"
+	report $? "$3: $1 mentions $2" "got: $(cat "$scratch/$1")"
+}
+
+# refuses STATUS MESSAGE COMMAND...: it fails with the one line on stderr and nothing on stdout.
+refuses() {
+	expected_status=$1
+	expected=$2
+	shift 2
+	run "$@"
+	exits "$expected_status" "$*"
+	prints stderr "$expected" "$*"
+	prints stdout "" "$*"
+}
+
+# finish: the plan; last line of a test.
+finish() {
+	echo "1..$tests"
+	[ "$failed" -eq 0 ]
+}
