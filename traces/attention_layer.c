@@ -199,7 +199,7 @@ kvt_attention_layer *kvt_attention_layer_open(
 {
 	if (!find_layer(trace, number, error))
 		return NULL;
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	int64_t began = g_get_monotonic_time();
 	g_autoptr(kvt_attention_layer) layer = g_new0(kvt_attention_layer, 1);
 	layer->trace = trace;
@@ -220,7 +220,7 @@ void kvt_attention_layer_close(kvt_attention_layer *layer)
 {
 	if (layer == NULL)
 		return;
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	kvt_attention_datasets_close(&layer->datasets);
 	kvt_attention_row_checker_free(layer->checker);
 	g_free(layer->offsets);
@@ -304,7 +304,7 @@ static bool check_window(kvt_attention_layer *layer, uint64_t first, uint64_t en
 /* Fills the window with as many rows from `first` as fit, and checks them. */
 static bool load_rows(kvt_attention_layer *layer, uint64_t first, GError **error)
 {
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	int64_t began = g_get_monotonic_time();
 	kvt_attention_trace *trace = layer->trace;
 	row_window *window = &layer->window;
@@ -358,7 +358,7 @@ static bool read_halves(kvt_attention_layer *layer, const char *name, const kvt_
 		return kvt_h5_error(
 			&trace->file, place, error, "not recorded, expected a trace with %s", name);
 	}
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	int64_t began = g_get_monotonic_time();
 	if (!kvt_h5_dataset_read(&trace->file, dataset, start, count, out, error))
 		return false;

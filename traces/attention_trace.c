@@ -284,7 +284,7 @@ static bool read_layers(kvt_attention_trace *trace, GError **error)
 static kvt_attention_trace *open_trace(
 	const char *path, const void *bytes, size_t size, GError **error)
 {
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	g_autoptr(kvt_attention_trace) trace = g_new0(kvt_attention_trace, 1);
 	int64_t began = g_get_monotonic_time();
 	if (!kvt_h5_file_open(path, bytes, size, &trace->file, error) ||
@@ -311,7 +311,7 @@ void kvt_attention_trace_close(kvt_attention_trace *trace)
 {
 	if (trace == NULL)
 		return;
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	kvt_h5_file_close(&trace->file);
 	g_free((char *)trace->header.model);
 	g_free((char *)trace->header.source);
@@ -344,7 +344,7 @@ const kvt_attention_step *kvt_attention_trace_steps(
 bool kvt_attention_trace_tokens(kvt_attention_trace *trace, const uint32_t **tokens, GError **error)
 {
 	*tokens = NULL;
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	if (trace->tokens == NULL && kvt_h5_has(trace->file.id, "tokens")) {
 		kvt_h5_dataset dataset;
 		if (!kvt_h5_dataset_open(&trace->file, trace->file.id, "tokens", "tokens",

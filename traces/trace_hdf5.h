@@ -16,7 +16,8 @@
 
 /*
  * The guard: serialises the HDF5 library (Debian's is not thread-safe) and keeps it from printing
- * its error stack, restoring what was set before. Declare it with g_auto(kvt_h5_guard).
+ * its error stack, restoring what was set before. A function holds it by KVT_H5_GUARDED; among its
+ * declarations.
  */
 typedef struct kvt_h5_guard {
 	H5E_auto2_t function;
@@ -26,6 +27,7 @@ typedef struct kvt_h5_guard {
 kvt_h5_guard kvt_h5_enter(void);
 void kvt_h5_leave(kvt_h5_guard *guard);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(kvt_h5_guard, kvt_h5_leave)
+#define KVT_H5_GUARDED g_auto(kvt_h5_guard) held_guard G_GNUC_UNUSED = kvt_h5_enter()
 
 /* Any HDF5 identifier, closed when g_auto(kvt_h5_id) leaves its scope; negative is none. */
 typedef hid_t kvt_h5_id;
