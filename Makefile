@@ -39,6 +39,8 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+$(BUILD)/obj/sim/base/datadir.o: ALL_CFLAGS += -DKVT_PREFIX='"$(PREFIX)"'
+
 $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
 	ar rcs $@ $^
