@@ -28,7 +28,7 @@ typedef struct kvt_gpu {
 	int64_t pcie_generation, pcie_lanes;
 	double nvlink;            /* to all peers together; 0: none */
 	double power, power_idle; /* W */
-	/* measured kernel tables, names of files beside the GPU's; NULL: roofline only */
+	/* paths of the fitted kernel tables; NULL: roofline only */
 	char *attention_table, *gemm_table, *collective_table;
 } kvt_gpu;
 
@@ -48,11 +48,12 @@ typedef struct kvt_drive {
 	int64_t queue_depth;       /* outstanding commands that reach the bandwidths above */
 	uint64_t transfer_max;     /* largest command */
 	int64_t pcie_generation, pcie_lanes;
-	double link_bandwidth;    /* payload that the PCIe interface can move */
-	bool compression;         /* transparent: the medium moves and holds fewer bytes */
-	double compression_max;   /* largest capacity multiple; 1 without */
-	double mixed_read_share;  /* with reads and writes at once, the share of the read bandwidth
-				     that is left when writes take half of the write bandwidth */
+	double link_bandwidth;  /* payload that the PCIe interface can move */
+	bool compression;       /* transparent: the medium moves and holds fewer bytes */
+	double compression_max; /* largest capacity multiple; 1 without */
+	/* a mix of reads and writes takes 1 / mixed_efficiency times the time of the one after the
+	 * other */
+	double mixed_efficiency;
 	double endurance;         /* drive writes a day over the warranty */
 	double power, power_idle; /* W */
 } kvt_drive;

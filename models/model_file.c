@@ -1,0 +1,231 @@
+/* model_file.c: finds model files by name and holds them to the rule that constants have sources.
+ */
+#include "models/model_file.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "sim/base/error.h"
+
+const char *const kvt_model_kind_names[KVT_MODEL_KINDS + 1] = { "llm", "gpu", "drive", "nic",
+	"host", NULL };
+
+static const char *const source_kinds[] = { "datasheet", "published", "measured", "derived",
+	"fitted", "imported", "assumed", NULL };
+
+/* Keys that describe the file and are no constants. */
+static const char *const descriptive[] = { "title", "note", "source", NULL };
+
+/* Where models/ is: a folder named by the environment, or the one the command is run in. */
+static char *kvt_datadir_path(const char *relative, GError **error)
+{
+	const char *folder = g_getenv("KVTIER_DATADIR");
+	char *path = g_build_filename(folder != NULL ? folder : ".", relative, NULL);
+	if (g_file_test(path, G_FILE_TEST_EXISTS))
+		return path;
+	kvt_error_failed(error, "%s: not found, set KVTIER_DATADIR to the folder it is in", path);
+	g_free(path);
+	return NULL;
+}
+
+static char *kind_directory(kvt_model_kind kind, GError **error)
+{
+	g_autofree char *relative = g_build_filename("models", kvt_model_kind_names[kind], NULL);
+	return kvt_datadir_path(relative, error);
+}
+
+char *kvt_model_name_of(const char *path)
+{
+	char *name = g_path_get_basename(path);
+	if (g_str_has_suffix(name, ".ini"))
+		name[strlen(name) - 4] = '\0';
+	return name;
+}
+
+static int compare_names(gconstpointer a, gconstpointer b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char **kvt_model_names(kvt_model_kind kind, GError **error)
+{
+	g_autofree char *directory = kind_directory(kind, error);
+	if (directory == NULL)
+		return NULL;
+	g_autoptr(GError) why = NULL;
+	g_autoptr(GDir) dir = g_dir_open(directory, 0, &why);
+	if (dir == NULL) {
+		kvt_error_failed(error, "%s: %s", directory, why->message);
+		return NULL;
+	}
+	GPtrArray *names = g_ptr_array_new();
+	for (const char *entry; (entry = g_dir_read_name(dir)) != NULL;) {
+		if (entry[0] != '.' && g_str_has_suffix(entry, ".ini"))
+			g_ptr_array_add(names, kvt_model_name_of(entry));
+	}
+	/* The order of a directory differs between machines. */
+	g_ptr_array_sort(names, compare_names);
+	g_ptr_array_add(names, NULL);
+	return (char **)g_ptr_array_free(names, FALSE);
+}
+
+char *kvt_model_path(kvt_model_kind kind, const char *name, GError **error)
+{
+	const char *kind_name = kvt_model_kind_names[kind];
+	if (strchr(name, '/') != NULL || g_str_has_suffix(name, ".ini")) {
+		if (g_file_test(name, G_FILE_TEST_IS_REGULAR))
+			return g_strdup(name);
+		kvt_error_usage(error, "%s: no such file, expected a %s model", name, kind_name);
+		return NULL;
+	}
+	g_autofree char *directory = kind_directory(kind, error);
+	if (directory == NULL)
+		return NULL;
+	g_autofree char *file = g_strconcat(name, ".ini", NULL);
+	g_autofree char *path = g_build_filename(directory, file, NULL);
+	if (name[0] != '\0' && g_file_test(path, G_FILE_TEST_IS_REGULAR))
+		return g_steal_pointer(&path);
+
+	g_auto(GStrv) names = kvt_model_names(kind, error);
+	if (names == NULL)
+		return NULL;
+	const char *near = kvt_error_suggest(name, (const char *const *)names);
+	g_autofree char *all = g_strjoinv(", ", names);
+	if (near != NULL)
+		kvt_error_usage(
+			error, "unknown %s model '%s', did you mean '%s'?", kind_name, name, near);
+	else
+		kvt_error_usage(error,
+			"unknown %s model '%s', expected one of %s, or the path of a file",
+			kind_name, name, all);
+	return NULL;
+}
+
+static gboolean check_source(
+	const kvt_section *section, const char *key, const char *source, GError **error)
+{
+	const char *colon = strchr(source, ':');
+	g_autofree char *kind = colon != NULL ? g_strndup(source, (gsize)(colon - source)) : NULL;
+	if (kind == NULL || !g_strv_contains(source_kinds, kind) || colon[1] != ' ' ||
+		colon[2] == '\0') {
+		g_autofree char *kinds = g_strjoinv(", ", (char **)source_kinds);
+		return kvt_section_error(section, key, error,
+			"'%s' is no source, expected 'kind: what and where', the kind one of %s",
+			source, kinds);
+	}
+	return TRUE;
+}
+
+/* KEY when `name` is KEY.suffix, else NULL; to be freed. */
+static char *without_suffix(const char *name, const char *suffix)
+{
+	return g_str_has_suffix(name, suffix) ? g_strndup(name, strlen(name) - strlen(suffix))
+					      : NULL;
+}
+
+static void constant_free(void *data)
+{
+	kvt_constant *constant = data;
+	g_free(constant->section);
+	g_free(constant->key);
+	g_free(constant->value);
+	g_free(constant->source);
+	g_free(constant);
+}
+
+/* Appends the constants of one section; checks sources and that each KEY_source has its KEY. */
+static gboolean section_constants(kvt_section *section, GPtrArray *constants, GError **error)
+{
+	g_autofree const char **keys = kvt_section_keys(section);
+	const char *whole = kvt_section_text(section, "source");
+	if (whole != NULL && !check_source(section, "source", whole, error))
+		return FALSE;
+	for (const char **key = keys; *key != NULL; key++) {
+		g_autofree char *sourced = without_suffix(*key, "_source");
+		g_autofree char *uncertain = without_suffix(*key, "_uncertainty");
+		const char *of = sourced != NULL ? sourced : uncertain;
+		if (of != NULL && !g_strv_contains(keys, of))
+			return kvt_section_error(
+				section, *key, error, "there is no '%s' here for it to be of", of);
+		if (of != NULL || g_strv_contains(descriptive, *key))
+			continue;
+		g_autofree char *source_key = g_strconcat(*key, "_source", NULL);
+		g_autofree char *uncertainty_key = g_strconcat(*key, "_uncertainty", NULL);
+		const char *source = kvt_section_text(section, source_key);
+		if (source != NULL && !check_source(section, source_key, source, error))
+			return FALSE;
+		if (source == NULL)
+			source = whole;
+		if (source == NULL)
+			return kvt_section_error(section, *key, error,
+				"no source, expected %s or a source for the section", source_key);
+		double uncertainty = 0;
+		const char *text = kvt_section_text(section, uncertainty_key);
+		g_autoptr(GError) why = NULL;
+		if (text != NULL && !kvt_unit_parse(text, KVT_UNIT_SHARE, &uncertainty, &why))
+			return kvt_section_error(
+				section, uncertainty_key, error, "%s", why->message);
+		kvt_constant *constant = g_new0(kvt_constant, 1);
+		constant->section = g_strdup(kvt_section_name(section));
+		constant->key = g_strdup(*key);
+		constant->value = g_strdup(kvt_section_text(section, *key));
+		constant->source = g_strdup(source);
+		constant->uncertainty = uncertainty;
+		g_ptr_array_add(constants, constant);
+	}
+	return TRUE;
+}
+
+GPtrArray *kvt_model_constants(kvt_config *config, GError **error)
+{
+	g_autoptr(GPtrArray) constants = g_ptr_array_new_with_free_func(constant_free);
+	g_autofree const char **sections = kvt_config_section_names(config, "");
+	for (const char **name = sections; *name != NULL; name++) {
+		if (!section_constants(kvt_config_section(config, *name), constants, error))
+			return NULL;
+	}
+	return g_steal_pointer(&constants);
+}
+
+static gboolean refuse_unknown(kvt_section *section, const kvt_option *options, GError **error)
+{
+	g_autoptr(GPtrArray) known = g_ptr_array_new();
+	for (const kvt_option *option = options; option->name != NULL; option++)
+		g_ptr_array_add(known, (void *)option->name);
+	g_ptr_array_add(known, "title");
+	g_ptr_array_add(known, "note");
+	g_ptr_array_add(known, "source");
+	g_ptr_array_add(known, NULL);
+	const char *const *names = (const char *const *)known->pdata;
+
+	g_autofree const char **keys = kvt_section_keys(section);
+	for (const char **key = keys; *key != NULL; key++) {
+		if (g_strv_contains(names, *key) || g_str_has_suffix(*key, "_source") ||
+			g_str_has_suffix(*key, "_uncertainty"))
+			continue;
+		const char *near = kvt_error_suggest(*key, names);
+		if (near != NULL)
+			return kvt_section_error(
+				section, *key, error, "unknown key, did you mean '%s'?", near);
+		return kvt_section_error(section, *key, error, "unknown key");
+	}
+	return TRUE;
+}
+
+gboolean kvt_model_read_section(kvt_config *config, const char *name, gboolean required,
+	const kvt_option *options, void *target, GError **error)
+{
+	kvt_section *section = kvt_config_section(config, name);
+	if (section == NULL && required)
+		return kvt_error_at(
+			error, kvt_config_path(config), 0, "no section [%s], expected one", name);
+	if (section != NULL) {
+		g_autoptr(GPtrArray) constants = g_ptr_array_new_with_free_func(constant_free);
+		if (!refuse_unknown(section, options, error) ||
+			!section_constants(section, constants, error))
+			return FALSE;
+		kvt_section_text(section, "title");
+		kvt_section_text(section, "note");
+	}
+	return kvt_section_read(section, options, target, FALSE, error);
+}
