@@ -85,19 +85,9 @@ gboolean kvt_gemm_model_save(const kvt_gemm_model *model, const char *path, GErr
 	return TRUE;
 }
 
-/* Goes to the next line, which must begin with `keyword`. */
-static gboolean next_is(kvt_table_text *table, const char *keyword, GError **error)
-{
-	const char *found = kvt_table_text_next(table);
-	if (g_strcmp0(found, keyword) == 0)
-		return TRUE;
-	return kvt_table_text_error(table, error, "'%.40s', expected '%s'",
-		found != NULL ? found : "end of file", keyword);
-}
-
 static gboolean read_axis(kvt_table_text *table, const char *name, gemm_axis *axis, GError **error)
 {
-	if (!next_is(table, name, error))
+	if (!kvt_table_text_next_is(table, name, error))
 		return FALSE;
 	unsigned count = table->fields->len - 1;
 	if (count < 1 || count > GEMM_AXIS_MAX)
@@ -120,7 +110,8 @@ static gboolean read_axis(kvt_table_text *table, const char *name, gemm_axis *ax
 static gboolean read_base(kvt_table_text *table, kvt_gemm_base *base, GError **error)
 {
 	int64_t split = 0;
-	if (!next_is(table, "base", error) || !kvt_table_text_expect(table, 6, error) ||
+	if (!kvt_table_text_next_is(table, "base", error) ||
+		!kvt_table_text_expect(table, 6, error) ||
 		!kvt_table_text_number(table, 1, "peak", 1e3, 1e21, &base->peak, error) ||
 		!kvt_table_text_number(table, 2, "bandwidth", 1e3, 1e18, &base->bandwidth, error) ||
 		!kvt_table_text_number(table, 3, "floor", 0, 10, &base->floor, error) ||
@@ -129,7 +120,8 @@ static gboolean read_base(kvt_table_text *table, kvt_gemm_base *base, GError **e
 		!kvt_table_text_integer(table, 6, "split_k", 0, 1, &split, error))
 		return FALSE;
 	base->split_k = split != 0;
-	if (!next_is(table, "tiles", error) || !kvt_table_text_expect(table, KVT_GEMM_TILES, error))
+	if (!kvt_table_text_next_is(table, "tiles", error) ||
+		!kvt_table_text_expect(table, KVT_GEMM_TILES, error))
 		return FALSE;
 	for (unsigned i = 0; i < KVT_GEMM_TILES; i++)
 		if (!kvt_table_text_number(
@@ -168,7 +160,7 @@ static gboolean read_codes(kvt_table_text *table, gemm_series *series, GError **
 	bool any = false;
 	for (unsigned i = 0; i < series->n.count; i++) {
 		int64_t n = 0;
-		if (!next_is(table, "codes", error) ||
+		if (!kvt_table_text_next_is(table, "codes", error) ||
 			!kvt_table_text_expect(table, series->k.count + 1, error) ||
 			!kvt_table_text_integer(table, 1, "n", 1, INT64_MAX, &n, error))
 			return FALSE;
@@ -192,14 +184,16 @@ static gboolean read_series(kvt_table_text *table, gemm_series *s, GError **erro
 {
 	if (!kvt_table_text_integer(table, 3, "rows", 0, INT64_MAX, &s->rows, error))
 		return FALSE;
-	if (!next_is(table, "multiples", error) || !kvt_table_text_expect(table, 2, error) ||
+	if (!kvt_table_text_next_is(table, "multiples", error) ||
+		!kvt_table_text_expect(table, 2, error) ||
 		!kvt_table_text_integer(table, 1, "n", 1, INT64_MAX, &s->n_multiple, error) ||
 		!kvt_table_text_integer(table, 2, "k", 1, INT64_MAX, &s->k_multiple, error))
 		return FALSE;
 	if (!read_base(table, &s->base, error) || !read_axis(table, "m", &s->m, error) ||
 		!read_axis(table, "n", &s->n, error) || !read_axis(table, "k", &s->k, error))
 		return FALSE;
-	if (!next_is(table, "residual", error) || !kvt_table_text_expect(table, 2, error) ||
+	if (!kvt_table_text_next_is(table, "residual", error) ||
+		!kvt_table_text_expect(table, 2, error) ||
 		!kvt_table_text_number(table, 1, "low", -50, 50, &s->residual_low, error) ||
 		!kvt_table_text_number(table, 2, "step", 0, 1, &s->residual_step, error))
 		return FALSE;
@@ -208,11 +202,12 @@ static gboolean read_series(kvt_table_text *table, gemm_series *s, GError **erro
 
 static gboolean read_model(kvt_table_text *table, kvt_gemm_model **out, GError **error)
 {
-	if (!next_is(table, "gpu", error) || !kvt_table_text_expect(table, 1, error))
+	if (!kvt_table_text_next_is(table, "gpu", error) || !kvt_table_text_expect(table, 1, error))
 		return FALSE;
 	g_autofree char *gpu = g_strdup(kvt_table_text_field(table, 1));
 	int64_t sms = 0;
-	if (!next_is(table, "sms", error) || !kvt_table_text_expect(table, 1, error) ||
+	if (!kvt_table_text_next_is(table, "sms", error) ||
+		!kvt_table_text_expect(table, 1, error) ||
 		!kvt_table_text_integer(table, 1, "sms", 1, 100000, &sms, error))
 		return FALSE;
 	g_autoptr(kvt_gemm_model) model = gemm_model_new(gpu, sms);

@@ -38,6 +38,15 @@ const char *kvt_table_text_next(kvt_table_text *table)
 	return kvt_table_text_field(table, 0);
 }
 
+gboolean kvt_table_text_next_is(kvt_table_text *table, const char *keyword, GError **error)
+{
+	const char *found = kvt_table_text_next(table);
+	if (g_strcmp0(found, keyword) == 0)
+		return TRUE;
+	return kvt_table_text_error(table, error, "'%.40s', expected '%s'",
+		found != NULL ? found : "end of file", keyword);
+}
+
 const char *kvt_table_text_field(const kvt_table_text *table, unsigned i)
 {
 	return i < table->fields->len ? table->fields->pdata[i] : NULL;

@@ -36,6 +36,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_table_text, kvt_table_text_free)
 /* Goes to the next line and returns its keyword, or NULL at the end of the file. */
 const char *kvt_table_text_next(kvt_table_text *table);
 
+/* Goes to the next line; an error when it does not begin with `keyword`. */
+gboolean kvt_table_text_next_is(kvt_table_text *table, const char *keyword, GError **error);
+
 /* Field i of the current line (0 is the keyword), or NULL beyond the last. */
 const char *kvt_table_text_field(const kvt_table_text *table, unsigned i);
 
