@@ -244,8 +244,8 @@ static gboolean read_copy_points(
 		if (rate == NULL || !kvt_unit_parse(size, KVT_UNIT_BYTES, &bytes, &why) ||
 			!kvt_unit_parse(g_strstrip(rate), KVT_UNIT_RATE, &per_second, &why))
 			return kvt_section_error(section, "copy_points", error,
-				"'%s' is no point, expected a size and a rate like 64KiB 17.5GB/s",
-				*point);
+				"point %u is no size and rate, expected such as 64KiB 17.5GB/s",
+				host->n_copy_points + 1);
 		unsigned n = host->n_copy_points;
 		if (n == KVT_COPY_POINTS_MAX)
 			return kvt_section_error(section, "copy_points", error,

@@ -152,15 +152,17 @@ static gboolean expand_pattern(const char *pattern, const char *const *names, un
 			kind++;
 		if (names[kind] == NULL) {
 			g_autofree char *all = g_strjoinv(", ", (char **)names);
+			g_autofree char *quoted = kvt_error_quote(*word);
 			return kvt_error_usage(error,
-				"'%s' is no kind of layer, expected words such as %s*3, of %s",
-				*word, names[0], all);
+				"%s is no kind of layer, expected words such as %s*3, of %s",
+				quoted, names[0], all);
 		}
+		g_autofree char *count = star != NULL ? kvt_error_quote(star + 1) : NULL;
 		if (star != NULL && !g_ascii_string_to_unsigned(
 					    star + 1, 10, 1, KVT_LLM_LAYERS_MAX, &repeat, NULL))
 			return kvt_error_usage(error,
-				"'%s' is no count of layers, expected 1 to %d after the *",
-				star + 1, KVT_LLM_LAYERS_MAX);
+				"%s is no count of layers, expected 1 to %d after the *", count,
+				KVT_LLM_LAYERS_MAX);
 		for (guint64 i = 0; i < repeat; i++)
 			g_array_append_val(kinds, kind);
 		if (kinds->len > n_layers)

@@ -79,6 +79,10 @@ unsigned kvt_llm_layer_gemms(const kvt_llm *llm, unsigned layer, uint64_t tokens
 /* The LM head over `rows` tokens: 1 a sequence, the last one, at prefill. */
 kvt_llm_gemm kvt_llm_head_gemm(const kvt_llm *llm, uint64_t rows, unsigned ranks);
 
+/* What gemm_model calls the kernel's inputs: "fp8", "fp8_block" (a scale a block of 128 x 128), or
+ * "bfloat16", in which weights of other formats are computed too. */
+const char *kvt_llm_gemm_inputs(const kvt_llm_gemm *gemm);
+
 /* 2 m n k, times groups. */
 double kvt_llm_gemm_flops(const kvt_llm_gemm *gemm);
 

@@ -81,6 +81,13 @@ kvt_llm_gemm kvt_llm_head_gemm(const kvt_llm *llm, uint64_t rows, unsigned ranks
 	return gemm;
 }
 
+const char *kvt_llm_gemm_inputs(const kvt_llm_gemm *gemm)
+{
+	if (gemm->dtype != KVT_DTYPE_FP8)
+		return "bfloat16";
+	return gemm->scale == KVT_SCALE_BLOCK ? "fp8_block" : "fp8";
+}
+
 double kvt_llm_gemm_flops(const kvt_llm_gemm *gemm)
 {
 	return 2.0 * (double)gemm->m * (double)gemm->n * (double)gemm->k * (double)gemm->groups;

@@ -2,9 +2,9 @@
  */
 #include "models/model_file.h"
 
-#include <errno.h>
 #include <string.h>
 
+#include "sim/base/datadir.h"
 #include "sim/base/error.h"
 
 const char *const kvt_model_kind_names[KVT_MODEL_KINDS + 1] = { "llm", "gpu", "drive", "nic",
@@ -16,22 +16,9 @@ static const char *const source_kinds[] = { "datasheet", "published", "measured"
 /* Keys that describe the file and are no constants. */
 static const char *const descriptive[] = { "title", "note", "source", NULL };
 
-/* Where models/ is: a folder named by the environment, or the one the command is run in. */
-static char *kvt_datadir_path(const char *relative, GError **error)
+static char *kind_folder(kvt_model_kind kind)
 {
-	const char *folder = g_getenv("KVTIER_DATADIR");
-	char *path = g_build_filename(folder != NULL ? folder : ".", relative, NULL);
-	if (g_file_test(path, G_FILE_TEST_EXISTS))
-		return path;
-	kvt_error_failed(error, "%s: not found, set KVTIER_DATADIR to the folder it is in", path);
-	g_free(path);
-	return NULL;
-}
-
-static char *kind_directory(kvt_model_kind kind, GError **error)
-{
-	g_autofree char *relative = g_build_filename("models", kvt_model_kind_names[kind], NULL);
-	return kvt_datadir_path(relative, error);
+	return g_strconcat("models/", kvt_model_kind_names[kind], NULL);
 }
 
 char *kvt_model_name_of(const char *path)
@@ -42,63 +29,41 @@ char *kvt_model_name_of(const char *path)
 	return name;
 }
 
-static int compare_names(gconstpointer a, gconstpointer b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 char **kvt_model_names(kvt_model_kind kind, GError **error)
 {
-	g_autofree char *directory = kind_directory(kind, error);
-	if (directory == NULL)
-		return NULL;
-	g_autoptr(GError) why = NULL;
-	g_autoptr(GDir) dir = g_dir_open(directory, 0, &why);
-	if (dir == NULL) {
-		kvt_error_failed(error, "%s: %s", directory, why->message);
-		return NULL;
-	}
-	GPtrArray *names = g_ptr_array_new();
-	for (const char *entry; (entry = g_dir_read_name(dir)) != NULL;) {
-		if (entry[0] != '.' && g_str_has_suffix(entry, ".ini"))
-			g_ptr_array_add(names, kvt_model_name_of(entry));
-	}
-	/* The order of a directory differs between machines. */
-	g_ptr_array_sort(names, compare_names);
-	g_ptr_array_add(names, NULL);
-	return (char **)g_ptr_array_free(names, FALSE);
+	g_autofree char *folder = kind_folder(kind);
+	return kvt_datadir_list(folder, ".ini", error);
+}
+
+/* A name that is none of the shipped models: the nearest, or all of them. */
+static void refuse_name(kvt_model_kind kind, const char *name, char **names, GError **error)
+{
+	const char *kind_name = kvt_model_kind_names[kind];
+	const char *near = kvt_error_suggest(name, (const char *const *)names);
+	g_autofree char *quoted = kvt_error_quote(name);
+	g_autofree char *all = g_strjoinv(", ", names);
+	if (near != NULL)
+		kvt_error_usage(
+			error, "%s is no %s model, did you mean \"%s\"?", quoted, kind_name, near);
+	else
+		kvt_error_usage(error, "%s is no %s model, expected one of %s, or a file's path",
+			quoted, kind_name, all);
 }
 
 char *kvt_model_path(kvt_model_kind kind, const char *name, GError **error)
 {
-	const char *kind_name = kvt_model_kind_names[kind];
-	if (strchr(name, '/') != NULL || g_str_has_suffix(name, ".ini")) {
-		if (g_file_test(name, G_FILE_TEST_IS_REGULAR))
-			return g_strdup(name);
-		kvt_error_usage(error, "%s: no such file, expected a %s model", name, kind_name);
-		return NULL;
-	}
-	g_autofree char *directory = kind_directory(kind, error);
-	if (directory == NULL)
-		return NULL;
-	g_autofree char *file = g_strconcat(name, ".ini", NULL);
-	g_autofree char *path = g_build_filename(directory, file, NULL);
-	if (name[0] != '\0' && g_file_test(path, G_FILE_TEST_IS_REGULAR))
-		return g_steal_pointer(&path);
-
+	if (strchr(name, '/') != NULL || g_str_has_suffix(name, ".ini"))
+		return g_strdup(name);
 	g_auto(GStrv) names = kvt_model_names(kind, error);
 	if (names == NULL)
 		return NULL;
-	const char *near = kvt_error_suggest(name, (const char *const *)names);
-	g_autofree char *all = g_strjoinv(", ", names);
-	if (near != NULL)
-		kvt_error_usage(
-			error, "unknown %s model '%s', did you mean '%s'?", kind_name, name, near);
-	else
-		kvt_error_usage(error,
-			"unknown %s model '%s', expected one of %s, or the path of a file",
-			kind_name, name, all);
-	return NULL;
+	if (!g_strv_contains((const char *const *)names, name)) {
+		refuse_name(kind, name, names, error);
+		return NULL;
+	}
+	g_autofree char *folder = kind_folder(kind);
+	g_autofree char *path = g_strconcat(folder, "/", name, ".ini", NULL);
+	return kvt_datadir_find(path, error);
 }
 
 static gboolean check_source(
@@ -145,8 +110,8 @@ static gboolean section_constants(kvt_section *section, GPtrArray *constants, GE
 		g_autofree char *uncertain = without_suffix(*key, "_uncertainty");
 		const char *of = sourced != NULL ? sourced : uncertain;
 		if (of != NULL && !g_strv_contains(keys, of))
-			return kvt_section_error(
-				section, *key, error, "there is no '%s' here for it to be of", of);
+			return kvt_section_error(section, *key, error,
+				"there is no \"%s\" here for it to be of", of);
 		if (of != NULL || g_strv_contains(descriptive, *key))
 			continue;
 		g_autofree char *source_key = g_strconcat(*key, "_source", NULL);
@@ -206,7 +171,7 @@ static gboolean refuse_unknown(kvt_section *section, const kvt_option *options, 
 		const char *near = kvt_error_suggest(*key, names);
 		if (near != NULL)
 			return kvt_section_error(
-				section, *key, error, "unknown key, did you mean '%s'?", near);
+				section, *key, error, "unknown key, did you mean \"%s\"?", near);
 		return kvt_section_error(section, *key, error, "unknown key");
 	}
 	return TRUE;
@@ -215,10 +180,10 @@ static gboolean refuse_unknown(kvt_section *section, const kvt_option *options, 
 gboolean kvt_model_read_section(kvt_config *config, const char *name, gboolean required,
 	const kvt_option *options, void *target, GError **error)
 {
-	kvt_section *section = kvt_config_section(config, name);
+	kvt_section *section = required ? kvt_config_section_required(config, name, error)
+					: kvt_config_section(config, name);
 	if (section == NULL && required)
-		return kvt_error_at(
-			error, kvt_config_path(config), 0, "no section [%s], expected one", name);
+		return FALSE;
 	if (section != NULL) {
 		g_autoptr(GPtrArray) constants = g_ptr_array_new_with_free_func(constant_free);
 		if (!refuse_unknown(section, options, error) ||

@@ -157,7 +157,7 @@ static void test_unknown(void)
 	g_autoptr(GError) error = NULL;
 	g_assert_null(kvt_gpu_load("l40", &error));
 	g_assert_error(error, KVT_ERROR, KVT_ERROR_USAGE);
-	g_assert_nonnull(strstr(error->message, "did you mean 'l40s'"));
+	g_assert_nonnull(strstr(error->message, "did you mean \"l40s\""));
 	g_clear_error(&error);
 	g_assert_null(kvt_gpu_load("abacus", &error));
 	g_assert_nonnull(strstr(error->message, "h100-sxm"));

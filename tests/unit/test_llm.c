@@ -287,7 +287,7 @@ static void test_refused(void)
 		const char *model, *from, *to, *message;
 	} cases[] = {
 		{ "llama-3-70b", "hidden = 8192", "hidden = 0", "hidden" },
-		{ "llama-3-70b", "hidden = 8192", "hiden = 8192", "did you mean 'hidden'" },
+		{ "llama-3-70b", "hidden = 8192", "hiden = 8192", "did you mean \"hidden\"" },
 		{ "llama-3-70b", "hidden = 8192", "hidden = 8192GB", "hidden" },
 		{ "llama-3-70b", "count = 80", "count = 1000000000000", "count" },
 		{ "llama-3-70b", "kv_heads = 8", "kv_heads = 7", "no multiple of 7" },
