@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "sim/base/error.h"
-#include "traces/attention_row.h"
+#include "traces/attention_rules.h"
 #include "traces/attention_trace.h"
 #include "traces/attention_trace_private.h"
 #include "traces/half_float.h"

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "traces/attention_rules.h"
 #include "traces/attention_trace_private.h"
 
 enum { FORMAT_VERSION = 1 };
@@ -91,14 +92,7 @@ static bool read_header(kvt_attention_trace *trace, GError **error)
 		!read_token_counts(trace, error) ||
 		!kvt_h5_attribute_real(file, "softmax_scale", &scale, error))
 		return false;
-	if (header->query_heads % header->kv_heads != 0)
-		return kvt_h5_error(file, "attribute n_q_heads", error,
-			"%u, expected a multiple of n_kv_heads (%u)", header->query_heads,
-			header->kv_heads);
 	header->softmax_scale = (float)scale;
-	if (!isfinite(header->softmax_scale) || header->softmax_scale <= 0)
-		return kvt_h5_error(file, "attribute softmax_scale", error,
-			"%g, expected a number above 0", scale);
 	if (kvt_h5_attribute_exists(file, "synthetic")) {
 		uint64_t synthetic;
 		if (!kvt_h5_attribute_integer(file, "synthetic", 0, 1, &synthetic, error))
@@ -122,16 +116,6 @@ static bool read_layer_kinds(kvt_attention_trace *trace, GError **error)
 		  kvt_h5_dataset_read(
 			  &trace->file, &dataset, &start, &count, trace->layer_kind, error);
 	kvt_h5_dataset_close(&dataset);
-	for (uint32_t i = 0; ok && i < header->layers; i++) {
-		if (trace->layer_kind[i] > KVT_ATTENTION_GLOBAL)
-			ok = kvt_h5_error(&trace->file, "layer_kind", error,
-				"layer %u is of kind %u, expected 0 (chunked) or 1 (global)", i,
-				trace->layer_kind[i]);
-		else if (trace->layer_kind[i] == KVT_ATTENTION_CHUNKED &&
-			 header->local_chunk_tokens == 0)
-			ok = kvt_h5_error(&trace->file, "attribute local_chunk_tokens", error,
-				"0, expected at least 1 because layer %u is chunked", i);
-	}
 	return ok;
 }
 
@@ -164,26 +148,14 @@ static bool read_column(kvt_attention_trace *trace, hid_t group, const char *nam
 	return ok;
 }
 
-static bool check_steps(const kvt_attention_trace *trace, GError **error)
+/* False with an error when `problem`, which it frees, is one. */
+static bool refuse(const kvt_attention_trace *trace, char *problem, GError **error)
 {
-	const kvt_attention_step *steps = trace->steps;
-	for (uint64_t i = 0; i < trace->step_count; i++) {
-		if (steps[i].position >= trace->header.total_tokens)
-			return kvt_h5_error(&trace->file, "steps/position", error,
-				"step %" G_GUINT64_FORMAT ": %" G_GUINT64_FORMAT
-				", expected below total_tokens (%" G_GUINT64_FORMAT ")",
-				i, steps[i].position, trace->header.total_tokens);
-		if (i > 0 && steps[i].position <= steps[i - 1].position)
-			return kvt_h5_error(&trace->file, "steps/position", error,
-				"step %" G_GUINT64_FORMAT ": %" G_GUINT64_FORMAT
-				" after %" G_GUINT64_FORMAT ", expected rising positions",
-				i, steps[i].position, steps[i - 1].position);
-		if (steps[i].kind > KVT_ATTENTION_DECODE)
-			return kvt_h5_error(&trace->file, "steps/kind", error,
-				"step %" G_GUINT64_FORMAT ": %u, expected 0 (prompt) or 1 (decode)",
-				i, steps[i].kind);
-	}
-	return true;
+	if (problem == NULL)
+		return true;
+	kvt_h5_error(&trace->file, NULL, error, "%s", problem);
+	g_free(problem);
+	return false;
 }
 
 static bool read_steps(kvt_attention_trace *trace, GError **error)
@@ -215,7 +187,8 @@ static bool read_steps(kvt_attention_trace *trace, GError **error)
 			.token = token != NULL ? token[i] : UINT32_MAX,
 			.nll = nll != NULL ? nll[i] : NAN,
 		};
-	return check_steps(trace, error);
+	return refuse(trace,
+		kvt_attention_steps_check(&trace->header, trace->steps, trace->step_count), error);
 }
 
 typedef struct layer_list {
@@ -289,6 +262,7 @@ static kvt_attention_trace *open_trace(
 	int64_t began = g_get_monotonic_time();
 	if (!kvt_h5_file_open(path, bytes, size, &trace->file, error) ||
 		!read_header(trace, error) || !read_layer_kinds(trace, error) ||
+		!refuse(trace, kvt_attention_header_check(&trace->header), error) ||
 		!read_steps(trace, error) || !read_layers(trace, error))
 		return NULL;
 	trace->stats.seconds = (double)(g_get_monotonic_time() - began) * 1e-6;

@@ -1,5 +1,6 @@
-/* attention_row.c: checks one access row: causality, no page twice, masses that can be masses. */
-#include "traces/attention_row.h"
+/* attention_rules.c: checks a header, its steps, and single access rows: causality, no page twice,
+ * masses that can be masses. */
+#include "traces/attention_rules.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,6 +12,86 @@ enum { STAMPED_PAGES_MAX = 1 << 22 };
 /* A half holds 11 bits: n masses that sum to 1 sum to at most 1 + 2^-11 (+ n x 2^-25 where they
  * are subnormal); beyond this it was no rounding. */
 static const double MASS_SUM_MAX = 1.002;
+
+static char *check_range(const char *name, uint64_t value, uint64_t low, uint64_t high)
+{
+	if (value >= low && value <= high)
+		return NULL;
+	return g_strdup_printf("attribute %s: %" G_GUINT64_FORMAT
+			       ", expected an integer from %" G_GUINT64_FORMAT
+			       " to %" G_GUINT64_FORMAT,
+		name, value, low, high);
+}
+
+static char *check_layer_kinds(const kvt_attention_header *header)
+{
+	for (uint32_t i = 0; i < header->layers; i++) {
+		if (header->layer_kind[i] > KVT_ATTENTION_GLOBAL)
+			return g_strdup_printf("layer_kind: layer %u is of kind %u, expected 0 "
+					       "(chunked) or 1 (global)",
+				i, header->layer_kind[i]);
+		if (header->layer_kind[i] == KVT_ATTENTION_CHUNKED &&
+			header->local_chunk_tokens == 0)
+			return g_strdup_printf("attribute local_chunk_tokens: 0, expected at least "
+					       "1 because layer %u is chunked",
+				i);
+	}
+	return NULL;
+}
+
+char *kvt_attention_header_check(const kvt_attention_header *header)
+{
+	const struct {
+		const char *name;
+		uint64_t value, low, high;
+	} ranges[] = {
+		{ "n_layers", header->layers, 1, KVT_ATTENTION_LAYERS_MAX },
+		{ "n_q_heads", header->query_heads, 1, KVT_ATTENTION_HEADS_MAX },
+		{ "n_kv_heads", header->kv_heads, 1, KVT_ATTENTION_HEADS_MAX },
+		{ "head_dim", header->head_dim, 1, KVT_ATTENTION_HEAD_DIM_MAX },
+		{ "block_tokens", header->block_tokens, 1, KVT_ATTENTION_BLOCK_TOKENS_MAX },
+		{ "total_tokens", header->total_tokens, 1, KVT_ATTENTION_TOKENS_MAX },
+		{ "context_tokens", header->context_tokens, 0, header->total_tokens },
+	};
+	for (size_t i = 0; i < G_N_ELEMENTS(ranges); i++) {
+		char *problem =
+			check_range(ranges[i].name, ranges[i].value, ranges[i].low, ranges[i].high);
+		if (problem != NULL)
+			return problem;
+	}
+	if (header->query_heads % header->kv_heads != 0)
+		return g_strdup_printf(
+			"attribute n_q_heads: %u, expected a multiple of n_kv_heads (%u)",
+			header->query_heads, header->kv_heads);
+	if (!isfinite(header->softmax_scale) || header->softmax_scale <= 0)
+		return g_strdup_printf("attribute softmax_scale: %g, expected a number above 0",
+			header->softmax_scale);
+	return check_layer_kinds(header);
+}
+
+char *kvt_attention_steps_check(
+	const kvt_attention_header *header, const kvt_attention_step *steps, uint64_t count)
+{
+	if (count == 0)
+		return g_strdup("steps/position: no steps, expected at least one");
+	for (uint64_t i = 0; i < count; i++) {
+		if (steps[i].position >= header->total_tokens)
+			return g_strdup_printf(
+				"steps/position: step %" G_GUINT64_FORMAT ": %" G_GUINT64_FORMAT
+				", expected below total_tokens (%" G_GUINT64_FORMAT ")",
+				i, steps[i].position, header->total_tokens);
+		if (i > 0 && steps[i].position <= steps[i - 1].position)
+			return g_strdup_printf("steps/position: step %" G_GUINT64_FORMAT
+					       ": %" G_GUINT64_FORMAT " after %" G_GUINT64_FORMAT
+					       ", expected rising positions",
+				i, steps[i].position, steps[i - 1].position);
+		if (steps[i].kind > KVT_ATTENTION_DECODE)
+			return g_strdup_printf("steps/kind: step %" G_GUINT64_FORMAT
+					       ": %u, expected 0 (prompt) or 1 (decode)",
+				i, steps[i].kind);
+	}
+	return NULL;
+}
 
 struct kvt_attention_row_checker {
 	kvt_attention_header header;
