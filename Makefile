@@ -26,11 +26,14 @@ TEST_SRC := $(wildcard tests/unit/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
 TEST_HELPERS := $(filter-out $(TEST_SRC),$(wildcard tests/unit/*.c))
 BENCH_HELPERS := $(filter-out $(BENCH_SRC),$(wildcard tests/bench/*.c))
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_HELPERS := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 LIB   := $(BUILD)/libkvtier.a
 TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 
 .PHONY: all test-programs bench-programs clean
 all: $(if $(CMD_SRC),$(BUILD)/kvtier)
@@ -67,8 +70,31 @@ unit: test-programs
 cli: all
 	KVTIER=$(BUILD)/kvtier prove --exec sh tests/cli/*.t
 
+# Every fuzz target over its corpus in tests/fuzz/corpus/NAME and over changed copies of it, with any
+# compiler; best with SANITIZE=1.
+MUTATIONS ?= 200
+FUZZ_DRIVER ?= $(BUILD)/obj/tests/fuzz/replay_main.o
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_DRIVER) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(LIBS) $(FUZZ_LIBS)
+
+.PHONY: fuzz-programs fuzz-replay fuzz
+fuzz-programs: $(FUZZERS)
+fuzz-replay: fuzz-programs
+	set -e; for f in $(FUZZERS); do $$f --mutations $(MUTATIONS) tests/fuzz/corpus/$${f##*/fuzz_}; done
+
+# Looks for new inputs with clang's libFuzzer, FUZZ_SECONDS each; finds stay under build-fuzz.
+FUZZ_SECONDS ?= 60
+fuzz:
+	$(MAKE) CC=clang BUILD=build-fuzz OPT='-O1 -g' FUZZ_DRIVER= FUZZ_LIBS=-fsanitize=fuzzer \
+		SANFLAGS='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined' fuzz-programs
+	set -e; for f in $(notdir $(FUZZERS)); do mkdir -p build-fuzz/corpus/$${f#fuzz_}; \
+		build-fuzz/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build-fuzz/$$f- \
+		build-fuzz/corpus/$${f#fuzz_} tests/fuzz/corpus/$${f#fuzz_}; done
+
 clean:
-	rm -rf build build-asan
+	rm -rf build build-asan build-clang build-fuzz
 
 .SECONDARY:
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(TEST_SRC) $(BENCH_SRC) $(TEST_HELPERS) $(BENCH_HELPERS)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(TEST_SRC) $(BENCH_SRC) $(TEST_HELPERS) $(BENCH_HELPERS) \
+	$(FUZZ_SRC) $(FUZZ_HELPERS)))
