@@ -235,7 +235,7 @@ static kvt_flow_state *take_flow(kvt_network *n)
 		n->flows = g_renew(kvt_flow_state, n->flows, n->flows_capacity);
 		n->heap = g_renew(kvt_heap_entry, n->heap, n->flows_capacity);
 		n->component_flows = g_renew(uint32_t, n->component_flows, n->flows_capacity);
-		n->rising_flows = g_renew(uint32_t, n->rising_flows, n->flows_capacity);
+		n->stops = g_renew(kvt_stop, n->stops, n->flows_capacity + n->links_capacity);
 	}
 	kvt_flow_state *f = &n->flows[n->n_flows++];
 	memset(f, 0, sizeof(*f));
@@ -391,9 +391,8 @@ void kvt_network_free(kvt_network *n)
 	g_free(n->heap);
 	g_free(n->dirty);
 	g_free(n->component_links);
-	g_free(n->rising_links);
 	g_free(n->component_flows);
-	g_free(n->rising_flows);
+	g_free(n->stops);
 	g_free(n);
 }
 
@@ -405,7 +404,7 @@ kvt_link kvt_network_add_link(kvt_network *n, const char *name, double bytes_per
 		n->links = g_renew(kvt_link_state, n->links, n->links_capacity);
 		n->dirty = g_renew(kvt_link, n->dirty, n->links_capacity);
 		n->component_links = g_renew(kvt_link, n->component_links, n->links_capacity);
-		n->rising_links = g_renew(kvt_link, n->rising_links, n->links_capacity);
+		n->stops = g_renew(kvt_stop, n->stops, n->flows_capacity + n->links_capacity);
 	}
 	n->links[n->n_links] = (kvt_link_state){
 		.capacity = bytes_per_second,

@@ -46,7 +46,7 @@ typedef struct kvt_link_state {
 	double left;   /* while sharing: capacity not given away */
 	double weight; /* while sharing: weight x cost of the active flows */
 	double weight_at_first;
-	double level;    /* while sharing: extra/weight at which it would be full */
+	double reserved; /* while sharing: sum of what is to be reserved */
 	uint32_t active; /* while sharing: active flows on it */
 	uint32_t n_flows;
 	uint32_t head, tail; /* crossings */
@@ -66,6 +66,13 @@ typedef struct kvt_heap_entry {
 	uint32_t flow;
 } kvt_heap_entry;
 
+/* Where the flows of a class stop rising: a link that is full, or a flow's cap. */
+typedef struct kvt_stop {
+	double level; /* extra / weight; of a link, at least this */
+	uint32_t of;  /* link or flow */
+	bool is_cap;
+} kvt_stop;
+
 struct kvt_network {
 	kvt_loop *loop;
 	kvt_flow_state *flows;
@@ -84,9 +91,11 @@ struct kvt_network {
 	uint32_t n_dirty;
 	kvt_event share_event;
 
-	kvt_link *component_links, *rising_links; /* scratch of sharing, n_links long */
-	uint32_t *component_flows, *rising_flows; /* scratch of sharing, n_flows long */
-	uint32_t n_component_links, n_component_flows;
+	/* Scratch of sharing, as long as the links, the flows, and both. */
+	kvt_link *component_links;
+	uint32_t *component_flows;
+	kvt_stop *stops; /* a heap, the lowest first */
+	uint32_t n_component_links, n_component_flows, n_stops;
 
 	kvt_network_stats stats;
 };

@@ -11,6 +11,9 @@
 /* Below this share of a link's capacity what is left is taken for rounding. */
 static const double NOTHING_LEFT = 1e-12;
 
+/* Levels closer than this are one that rounding has split. */
+static const double SAME_LEVEL = 1e-12;
+
 /* When this share of a link's weight is left, the rest is summed anew, not found by subtraction. */
 static const double WEIGHT_CANCELLED = 1e-4;
 
@@ -66,22 +69,22 @@ static unsigned gather(kvt_network *n, kvt_link seed, bool *reserved)
 static void give_reservations(kvt_network *n)
 {
 	for (uint32_t i = 0; i < n->n_component_links; i++)
-		n->links[n->component_links[i]].level = 0;
+		n->links[n->component_links[i]].reserved = 0;
 	for (uint32_t i = 0; i < n->n_component_flows; i++) {
 		kvt_flow_state *f = &n->flows[n->component_flows[i]];
 		f->floor = f->reserved_rate > 0
 				   ? MIN(f->reserved_rate, kvt_network_rate_alone(n, f))
 				   : 0;
 		for (unsigned hop = 0; hop < f->path_length; hop++)
-			n->links[f->path[hop].link].level += f->floor * f->path[hop].cost;
+			n->links[f->path[hop].link].reserved += f->floor * f->path[hop].cost;
 	}
 	for (uint32_t i = 0; i < n->n_component_flows; i++) {
 		kvt_flow_state *f = &n->flows[n->component_flows[i]];
 		double share = 1;
 		for (unsigned hop = 0; hop < f->path_length; hop++) {
 			const kvt_link_state *l = &n->links[f->path[hop].link];
-			if (l->level > l->capacity)
-				share = MIN(share, l->capacity / l->level);
+			if (l->reserved > l->capacity)
+				share = MIN(share, l->capacity / l->reserved);
 		}
 		f->floor *= share;
 		f->new_rate = f->floor;
@@ -91,10 +94,10 @@ static void give_reservations(kvt_network *n)
 }
 
 /* Makes the flows of a class active and weighs their links; returns how many flows. */
-static uint32_t begin_class(kvt_network *n, unsigned priority, bool *capped)
+static uint32_t begin_class(kvt_network *n, unsigned priority)
 {
 	uint32_t rising = 0;
-	*capped = false;
+	n->n_stops = 0;
 	for (uint32_t i = 0; i < n->n_component_links; i++) {
 		kvt_link_state *l = &n->links[n->component_links[i]];
 		l->weight = 0;
@@ -107,15 +110,47 @@ static uint32_t begin_class(kvt_network *n, unsigned priority, bool *capped)
 		if (f->priority != priority || f->floor >= f->max_rate)
 			continue;
 		f->active = true;
-		*capped |= f->max_rate < INFINITY;
-		n->rising_flows[rising++] = n->component_flows[i];
+		rising++;
+		if (f->max_rate < INFINITY)
+			n->stops[n->n_stops++] = (kvt_stop){ (f->max_rate - f->floor) / f->weight,
+				n->component_flows[i], true };
 		for (unsigned hop = 0; hop < f->path_length; hop++) {
 			kvt_link_state *l = &n->links[f->path[hop].link];
 			l->weight += f->weight * f->path[hop].cost;
 			l->active++;
 		}
 	}
+	for (uint32_t i = 0; i < n->n_component_links; i++) {
+		kvt_link_state *l = &n->links[n->component_links[i]];
+		l->weight_at_first = l->weight;
+		if (l->active > 0)
+			n->stops[n->n_stops++] =
+				(kvt_stop){ l->left / l->weight, n->component_links[i], false };
+	}
 	return rising;
+}
+
+/* Puts a stop where it belongs among the stops at and below `at`, which hold none. */
+static void sink_stop(kvt_network *n, uint32_t at, kvt_stop stop)
+{
+	for (;;) {
+		uint32_t child = 2 * at + 1;
+		if (child >= n->n_stops)
+			break;
+		if (child + 1 < n->n_stops && n->stops[child + 1].level < n->stops[child].level)
+			child++;
+		if (n->stops[child].level >= stop.level)
+			break;
+		n->stops[at] = n->stops[child];
+		at = child;
+	}
+	n->stops[at] = stop;
+}
+
+static void drop_lowest_stop(kvt_network *n)
+{
+	if (--n->n_stops > 0)
+		sink_stop(n, 0, n->stops[n->n_stops]);
 }
 
 static double sum_weight(const kvt_network *n, const kvt_link_state *l)
@@ -151,22 +186,6 @@ static void stop_flow(kvt_network *n, kvt_flow_state *f, double rate, double ext
 	}
 }
 
-/* Stops the flows that reach their cap no later than at `level`; returns how many still rise. */
-static uint32_t stop_at_caps(kvt_network *n, uint32_t rising, double level)
-{
-	uint32_t kept = 0;
-	for (uint32_t i = 0; i < rising; i++) {
-		kvt_flow_state *f = &n->flows[n->rising_flows[i]];
-		if (!f->active)
-			continue;
-		if (f->max_rate - f->floor <= level * f->weight)
-			stop_flow(n, f, f->max_rate, f->max_rate - f->floor);
-		else
-			n->rising_flows[kept++] = n->rising_flows[i];
-	}
-	return kept;
-}
-
 /* Stops every active flow of a link that is full at `level`; returns how many. */
 static uint32_t stop_at_link(kvt_network *n, kvt_link_state *l, double level)
 {
@@ -185,50 +204,45 @@ static uint32_t stop_at_link(kvt_network *n, kvt_link_state *l, double level)
 	return stopped;
 }
 
-/* The lowest level at which a link with active flows is full; drops the other links. */
-static double lowest_level(kvt_network *n, uint32_t *n_links)
-{
-	double lowest = INFINITY;
-	uint32_t kept = 0;
-	for (uint32_t i = 0; i < *n_links; i++) {
-		kvt_link_state *l = &n->links[n->rising_links[i]];
-		if (l->active == 0)
-			continue;
-		l->level = l->left / l->weight;
-		lowest = MIN(lowest, l->level);
-		n->rising_links[kept++] = n->rising_links[i];
-	}
-	*n_links = kept;
-	return lowest;
-}
-
+/*
+ * Raises the flows of a class from stop to stop, the lowest first. As flows stop, the level at
+ * which a link is full only rises, so a link is looked at again when its turn comes, not before.
+ */
 static void fill_class(kvt_network *n, unsigned priority)
 {
-	bool capped;
-	uint32_t rising = begin_class(n, priority, &capped);
-	uint32_t left = rising, n_links = 0;
-	for (uint32_t i = 0; i < n->n_component_links; i++) {
-		kvt_link_state *l = &n->links[n->component_links[i]];
-		l->weight_at_first = l->weight;
-		if (l->active > 0)
-			n->rising_links[n_links++] = n->component_links[i];
-	}
-	while (left > 0) {
-		double level = lowest_level(n, &n_links);
-		if (capped) {
-			/* Stopping at caps only lifts the levels of links, so all caps below this
-			 * one may go at once; then the links must be looked at again. */
-			rising = stop_at_caps(n, rising, level);
-			if (rising < left) {
-				left = rising;
-				continue;
+	uint32_t rising = begin_class(n, priority);
+	double level = 0;
+	for (uint32_t i = n->n_stops / 2; i-- > 0;)
+		sink_stop(n, i, n->stops[i]);
+	while (rising > 0) {
+		g_assert(n->n_stops > 0);
+		kvt_stop stop = n->stops[0];
+		if (stop.is_cap) {
+			kvt_flow_state *f = &n->flows[stop.of];
+			if (f->active) {
+				stop_flow(n, f, f->max_rate, f->max_rate - f->floor);
+				rising--;
 			}
+			drop_lowest_stop(n);
+			continue;
 		}
-		for (uint32_t i = 0; i < n_links; i++) {
-			kvt_link_state *l = &n->links[n->rising_links[i]];
-			if (l->level <= level)
-				left -= stop_at_link(n, l, level);
+		kvt_link_state *l = &n->links[stop.of];
+		if (l->active == 0) {
+			drop_lowest_stop(n);
+			continue;
 		}
+		double full_at = l->left / l->weight;
+		if (full_at > stop.level * (1 + SAME_LEVEL)) {
+			stop.level = full_at;
+			sink_stop(n, 0, stop);
+			continue;
+		}
+		/* A lower level now than before is rounding: what heavy flows left is all noise.
+		 * And links that fill together must give the same rate, to the last bit. */
+		if (stop.level - level > level * SAME_LEVEL)
+			level = stop.level;
+		rising -= stop_at_link(n, l, level);
+		drop_lowest_stop(n);
 	}
 }
 

@@ -430,6 +430,41 @@ static void test_starved_is_zero(void)
 	kvt_loop_free(loop);
 }
 
+/* Links that fill together up to rounding give the same rate to the last bit, so that equal flows
+ * over either end at one instant, not two. */
+static void test_ties(void)
+{
+	kvt_loop *loop = kvt_virtual_loop_new();
+	kvt_network *n = kvt_network_new(loop);
+	kvt_rng rng = kvt_rng_init(15, 0);
+	for (unsigned round = 0; round < 200; round++) {
+		kvt_flow shared[2];
+		kvt_link links[] = { kvt_network_add_link(n, "a", 1e9),
+			kvt_network_add_link(n, "b", 1e9) };
+		/* One flow that costs 3 on the one link, three that cost 1 on the other. */
+		kvt_flow_spec spec = { .path = { links[0] }, .path_length = 1, .cost = { 3 } };
+		spec.bytes = 1u << 30;
+		spec.max_rate = 1e8 * kvt_rng_uniform(&rng);
+		kvt_network_start(n, &spec);
+		spec.path[0] = links[1];
+		spec.cost[0] = 1;
+		for (unsigned i = 0; i < 3; i++)
+			kvt_network_start(n, &spec);
+		spec.max_rate = 0;
+		for (unsigned i = 0; i < 2; i++) {
+			spec.path[0] = links[i];
+			shared[i] = kvt_network_start(n, &spec);
+		}
+		memcpy(spec.path, links, sizeof(links));
+		spec.path_length = 2;
+		kvt_network_start(n, &spec);
+		g_assert_cmpfloat(kvt_network_flow_rate(n, shared[0]), ==,
+			kvt_network_flow_rate(n, shared[1]));
+	}
+	kvt_network_free(n);
+	kvt_loop_free(loop);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -439,6 +474,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/bandwidth-share/extreme-weights", test_extreme_weights);
 	g_test_add_func("/bandwidth-share/incremental", test_incremental);
 	g_test_add_func("/bandwidth-share/starved-is-zero", test_starved_is_zero);
+	g_test_add_func("/bandwidth-share/ties", test_ties);
 	g_test_add_func("/bandwidth-share/component-alone", test_component_alone_is_shared);
 	return g_test_run();
 }
