@@ -31,6 +31,7 @@ FUZZ_HELPERS := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 LIB   := $(BUILD)/libkvtier.a
+CMD_LIB := $(BUILD)/libkvtier-cmd.a
 TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
@@ -48,10 +49,15 @@ $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/kvtier: $(call obj,$(CMD_SRC)) $(LIB)
+# The command but for its main, so that its parts can be tested.
+$(CMD_LIB): $(call obj,$(filter-out sim/cmd/main.c,$(CMD_SRC)))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/kvtier: $(BUILD)/obj/sim/cmd/main.o $(CMD_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LIBS)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(TEST_HELPERS)) $(LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(TEST_HELPERS)) $(CMD_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $^ $(LIBS)
 
