@@ -49,13 +49,14 @@ void kvt_table_free(kvt_table *table);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_table, kvt_table_free)
 
 /* Begins a row; the calls below fill its cells from left to right and must match the columns'
- * types. A cell that is not filled, and kvt_table_none, is null: empty in a CSV, "-" in a table. */
-void kvt_table_row(kvt_table *table);
-void kvt_table_text(kvt_table *table, const char *text); /* copied; NULL is null */
-void kvt_table_number(kvt_table *table, double number);  /* NaN and infinity are null */
-void kvt_table_integer(kvt_table *table, int64_t integer);
-void kvt_table_bool(kvt_table *table, bool value);
-void kvt_table_none(kvt_table *table);
+ * types. A cell that is not filled, and kvt_table_add_none, is null: empty in a CSV, "-" in a
+ * table. */
+void kvt_table_add_row(kvt_table *table);
+void kvt_table_add_text(kvt_table *table, const char *text); /* copied; NULL is null */
+void kvt_table_add_number(kvt_table *table, double number);  /* NaN and infinity are null */
+void kvt_table_add_integer(kvt_table *table, int64_t integer);
+void kvt_table_add_bool(kvt_table *table, bool value);
+void kvt_table_add_none(kvt_table *table);
 
 /* Rows so far. */
 size_t kvt_table_rows(const kvt_table *table);

@@ -57,7 +57,7 @@ size_t kvt_table_rows(const kvt_table *table)
 	return table->rows->len;
 }
 
-void kvt_table_row(kvt_table *table)
+void kvt_table_add_row(kvt_table *table)
 {
 	g_ptr_array_add(table->rows, g_new0(kvt_cell, table->width));
 	table->filled = 0;
@@ -78,7 +78,7 @@ static kvt_cell *next_typed(kvt_table *table, kvt_cell_type type)
 	return cell;
 }
 
-void kvt_table_text(kvt_table *table, const char *text)
+void kvt_table_add_text(kvt_table *table, const char *text)
 {
 	kvt_cell *cell = next_typed(table, KVT_CELL_TEXT);
 	cell->set = text != NULL;
@@ -86,24 +86,24 @@ void kvt_table_text(kvt_table *table, const char *text)
 		cell->text = g_utf8_make_valid(text, -1);
 }
 
-void kvt_table_number(kvt_table *table, double number)
+void kvt_table_add_number(kvt_table *table, double number)
 {
 	kvt_cell *cell = next_typed(table, KVT_CELL_NUMBER);
 	cell->set = isfinite(number);
 	cell->number = number;
 }
 
-void kvt_table_integer(kvt_table *table, int64_t integer)
+void kvt_table_add_integer(kvt_table *table, int64_t integer)
 {
 	next_typed(table, KVT_CELL_INTEGER)->integer = integer;
 }
 
-void kvt_table_bool(kvt_table *table, bool value)
+void kvt_table_add_bool(kvt_table *table, bool value)
 {
 	next_typed(table, KVT_CELL_BOOL)->boolean = value;
 }
 
-void kvt_table_none(kvt_table *table)
+void kvt_table_add_none(kvt_table *table)
 {
 	next_cell(table);
 }
@@ -318,13 +318,13 @@ static void add_scalars(kvt_table *table, const char *path, const json_t *value)
 		}
 		return;
 	}
-	kvt_table_row(table);
-	kvt_table_text(table, path);
+	kvt_table_add_row(table);
+	kvt_table_add_text(table, path);
 	if (json_is_string(value)) {
-		kvt_table_text(table, json_string_value(value));
+		kvt_table_add_text(table, json_string_value(value));
 	} else if (!json_is_null(value)) {
 		g_autofree char *text = kvt_json_dump(value);
-		kvt_table_text(table, g_strchomp(text));
+		kvt_table_add_text(table, g_strchomp(text));
 	}
 }
 

@@ -26,21 +26,21 @@ static const kvt_column columns[] = {
 static kvt_table *sample(void)
 {
 	kvt_table *table = kvt_table_new(columns);
-	kvt_table_row(table);
-	kvt_table_text(table, "qwen");
-	kvt_table_number(table, 1.3);
-	kvt_table_number(table, 0.021);
-	kvt_table_integer(table, 1000000);
-	kvt_table_bool(table, true);
-	kvt_table_number(table, 0.1);
-	kvt_table_text(table, "a \"b\",\nc");
-	kvt_table_row(table);
-	kvt_table_text(table, "scout \u00e9\u754c");
-	kvt_table_number(table, NAN);
-	kvt_table_number(table, -0.5);
-	kvt_table_none(table);
-	kvt_table_bool(table, false);
-	kvt_table_row(table);
+	kvt_table_add_row(table);
+	kvt_table_add_text(table, "qwen");
+	kvt_table_add_number(table, 1.3);
+	kvt_table_add_number(table, 0.021);
+	kvt_table_add_integer(table, 1000000);
+	kvt_table_add_bool(table, true);
+	kvt_table_add_number(table, 0.1);
+	kvt_table_add_text(table, "a \"b\",\nc");
+	kvt_table_add_row(table);
+	kvt_table_add_text(table, "scout \u00e9\u754c");
+	kvt_table_add_number(table, NAN);
+	kvt_table_add_number(table, -0.5);
+	kvt_table_add_none(table);
+	kvt_table_add_bool(table, false);
+	kvt_table_add_row(table);
 	return table;
 }
 
