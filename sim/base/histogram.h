@@ -1,6 +1,6 @@
 /*
  * histogram.h: a log-linear histogram of non-negative integers (times in ps, sizes in bytes):
- * 32 linear buckets to each power of two, so a quantile is within 1/32 (3.2%) of the true value at
+ * 32 linear buckets to each power of two, so a quantile is within 1/64 (1.6%) of the true value at
  * any scale, in 15 KiB, without keeping samples. Exact count, sum, minimum and maximum beside it.
  */
 #ifndef KVT_HISTOGRAM_H

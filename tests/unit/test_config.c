@@ -199,6 +199,24 @@ static void test_null_section(void)
 	kvt_option_clear(fabric_options, &target);
 }
 
+/* A text that was read before another option failed is freed and gone. */
+static void test_failed_read(void)
+{
+	static const kvt_option text_first[] = {
+		{ .name = "source", .type = KVT_OPTION_STRING, .offset = offsetof(fabric, source) },
+		{ .name = "page", .type = KVT_OPTION_BYTES, .offset = offsetof(fabric, page) },
+		{ 0 },
+	};
+	g_autoptr(GError) error = NULL;
+	g_autoptr(kvt_config) config =
+		kvt_config_parse("run.ini", "[fabric]\nsource = x\npage = 3\n", &error);
+	fabric target;
+	g_assert_false(kvt_section_read(
+		kvt_config_section(config, "fabric"), text_first, &target, TRUE, &error));
+	g_assert_error(error, KVT_ERROR, KVT_ERROR_USAGE);
+	g_assert_null(target.source);
+}
+
 typedef struct refusal {
 	const char *text, *set, *message;
 } refusal;
@@ -316,6 +334,7 @@ static void test_refused_names(void)
 static void test_set(void)
 {
 	static const refusal refusals[] = {
+		{ "[global]\nrate = 1GB/s\n[fabric]\nrate = 2GB/s\n", NULL, NULL },
 		{ "[fabric]\nrate = 45\n", "fabric.rate=46GB/s", NULL },
 		{ "", "fabric.rate = 46 GB/s ", NULL },
 		{ "[fabric]\nshare = 3%\n", "global.rate=46GB/s", NULL },
@@ -519,6 +538,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/config/names", test_names);
 	g_test_add_func("/config/inheritance", test_inheritance);
 	g_test_add_func("/config/null-section", test_null_section);
+	g_test_add_func("/config/failed-read", test_failed_read);
 	g_test_add_func("/config/refused-lines", test_refused_lines);
 	g_test_add_func("/config/refused-values", test_refused_values);
 	g_test_add_func("/config/refused-names", test_refused_names);

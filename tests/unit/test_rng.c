@@ -64,7 +64,7 @@ static void test_independent(void)
 static void test_uniform(void)
 {
 	enum { N = 256000, CELLS = 64 };
-	unsigned cells[CELLS] = { 0 };
+	unsigned cells[CELLS] = { 0 }, finest = 0;
 	double sum = 0, squares = 0;
 	kvt_rng rng = kvt_rng_init(1, kvt_rng_stream_id("uniform", 0));
 	for (unsigned i = 0; i < N; i++) {
@@ -73,7 +73,10 @@ static void test_uniform(void)
 		cells[(unsigned)(u * CELLS)]++;
 		sum += u;
 		squares += u * u;
+		finest += fmod(u, 0x1p-52) != 0.0;
 	}
+	/* All 53 bits are used: the last is set half of the time. */
+	g_assert_cmpfloat(fabs(finest - N / 2.0), <, 5 * sqrt(N / 4.0));
 	double chi = 0, expected = (double)N / CELLS;
 	for (unsigned i = 0; i < CELLS; i++)
 		chi += (cells[i] - expected) * (cells[i] - expected) / expected;
@@ -96,14 +99,15 @@ static void test_below(void)
 			fabs(counts[i] - N / 6.0), <, 5 * sqrt(N * (1.0 / 6) * (5.0 / 6)));
 	g_assert_cmpuint(kvt_rng_below(&rng, 1), ==, 0);
 
-	/* Just above 2^63 half of the raw numbers must be rejected, or low values come twice. */
-	uint64_t n = ((uint64_t)1 << 63) + 1, low = 0;
+	/* Of 2^64 raw numbers, 3 x 2^62 results get one or two each, by their remainder of 3,
+	 * unless a quarter is rejected. */
+	uint64_t n = (uint64_t)3 << 62, multiples = 0;
 	for (unsigned i = 0; i < 20000; i++) {
 		uint64_t value = kvt_rng_below(&rng, n);
 		g_assert_cmpuint(value, <, n);
-		low += value < n / 2;
+		multiples += value % 3 == 0;
 	}
-	g_assert_cmpfloat(fabs((double)low - 10000), <, 5 * sqrt(20000 * 0.25));
+	g_assert_cmpfloat(fabs((double)multiples - 20000 / 3.0), <, 5 * sqrt(20000 * 2.0 / 9));
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -145,8 +149,14 @@ static void test_lognormal(void)
 	enum { N = 200000 };
 	g_autofree double *samples = g_new(double, N);
 	kvt_rng rng = kvt_rng_init(9, 0);
-	for (unsigned i = 0; i < N; i++)
+	double squares = 0;
+	for (unsigned i = 0; i < N; i++) {
 		samples[i] = kvt_rng_lognormal(&rng, 80e-6, 350e-6);
+		squares += pow(log(samples[i] / 80e-6), 2);
+	}
+	/* The logarithm's deviation tells more of p99 than the few samples above it do. */
+	double sigma = log(350.0 / 80) / 2.3263478740408408;
+	g_assert_cmpfloat(fabs(sqrt(squares / N) / sigma - 1), <, 5 / sqrt(2.0 * N));
 	qsort(samples, N, sizeof(*samples), compare_doubles);
 	g_assert_cmpfloat(fabs(samples[N / 2] / 80e-6 - 1), <, 0.01);
 	g_assert_cmpfloat(fabs(samples[N / 100 * 99] / 350e-6 - 1), <, 0.02);

@@ -21,6 +21,7 @@ static void test_accepts(void)
 		{ "400K", KVT_UNIT_COUNT, 400000 },
 		{ "102.4K", KVT_UNIT_COUNT, 102400 },
 		{ "1.1M", KVT_UNIT_COUNT, 1100000 },
+		{ "1.001K", KVT_UNIT_COUNT, 1001 },
 		{ "2e3", KVT_UNIT_COUNT, 2000 },
 		{ "0", KVT_UNIT_COUNT, 0 },
 		{ "4096B", KVT_UNIT_BYTES, 4096 },
