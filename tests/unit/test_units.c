@@ -35,6 +35,7 @@ static void test_accepts(void)
 		{ "1GiB/s", KVT_UNIT_RATE, 1073741824.0 },
 		{ "350us", KVT_UNIT_TIME, 350e-6 },
 		{ "350\u00b5s", KVT_UNIT_TIME, 350e-6 },
+		{ "19us", KVT_UNIT_TIME, 19e-6 },
 		{ "90ns", KVT_UNIT_TIME, 90e-9 },
 		{ "1.3s", KVT_UNIT_TIME, 1.3 },
 		{ "6.2min", KVT_UNIT_TIME, 372 },
