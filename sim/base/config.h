@@ -6,7 +6,7 @@
  *   [section]            or [kind name]
  *   key = value          # a comment begins with # or ; at the line's start or after white space
  *
- * Keys are lower-case letters, digits and _; section names are words of letters, digits and any of
+ * Keys are lower-case letters, digits, _ . and -; section names are words of letters, digits and any of
  * _ . + - with one space between them. A value is the rest of the line without white space around
  * it; it may be empty. Files are UTF-8 with LF or CRLF, at most 16 MiB.
  *

@@ -36,7 +36,7 @@ gboolean kvt_config_key_check(const char *key, GError **error)
 {
 	if (*key == '\0')
 		return kvt_error_usage(error, "there is no key before \"=\"");
-	size_t length = strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_");
+	size_t length = strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_.-");
 	if (key[length] == '\0' && length <= KVT_KEY_LONGEST)
 		return TRUE;
 	g_autofree char *quoted = kvt_error_quote(key);
@@ -44,7 +44,7 @@ gboolean kvt_config_key_check(const char *key, GError **error)
 		return kvt_error_usage(
 			error, "key %s is longer than %d characters", quoted, KVT_KEY_LONGEST);
 	return kvt_error_usage(
-		error, "%s is not a key, expected lower-case letters, digits and _", quoted);
+		error, "%s is not a key, expected lower-case letters, digits, _ . and -", quoted);
 }
 
 char *kvt_config_section_name_check(const char *name, GError **error)

@@ -240,7 +240,7 @@ static void test_refused_lines(void)
 		{ "[fabric]\n = 3\n", NULL, "run.ini:2: [fabric] there is no key before \"=\"" },
 		{ "[fabric]\nRate = 3\n", NULL,
 			"run.ini:2: [fabric] \"Rate\" is not a key, expected lower-case letters, "
-			"digits and _" },
+			"digits, _ . and -" },
 		{ "\n[fabric\n", NULL, "run.ini:2: the section has no closing \"]\"" },
 		{ "[fabric] x\n", NULL, "run.ini:1: there is text after the section's \"]\"" },
 		{ "[ ]\n", NULL, "run.ini:1: the section has no name" },
