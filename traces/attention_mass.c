@@ -210,6 +210,9 @@ static bool finish_step(batch *b, uint64_t i, float *mass, GError **error)
 					sums[c * b->chunk_pages + p] * weight[c];
 		}
 	}
+	/* A page that holds all of the mass may have been rounded above it. */
+	for (uint64_t p = 0; p < pages; p++)
+		mass[p] = MIN(mass[p], 1.0f);
 	return true;
 }
 

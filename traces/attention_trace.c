@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "sim/base/error.h"
 #include "traces/attention_rules.h"
 #include "traces/attention_trace_private.h"
 
@@ -18,9 +19,9 @@ static bool read_format(kvt_attention_trace *trace, GError **error)
 	if (!kvt_h5_attribute_text(file, "format", true, &format, error))
 		return false;
 	if (strcmp(format, "attention-trace") != 0) {
-		g_autofree char *shown = g_strescape(format, NULL);
-		return kvt_h5_error(file, "attribute format", error,
-			"\"%.60s\", expected \"attention-trace\"", shown);
+		g_autofree char *shown = kvt_error_quote(format);
+		return kvt_h5_error(
+			file, "attribute format", error, "%s, expected \"attention-trace\"", shown);
 	}
 	if (!kvt_h5_attribute_integer(
 		    file, "version", FORMAT_VERSION, FORMAT_VERSION, &version, error))
@@ -206,10 +207,9 @@ static herr_t add_layer(hid_t group, const char *name, const H5L_info_t *info, v
 	bool plain = g_ascii_isdigit(name[0]) && (name[0] != '0' || name[1] == '\0');
 	if (!plain ||
 		!g_ascii_string_to_unsigned(name, 10, 0, trace->header.layers - 1, &number, NULL)) {
-		g_autofree char *shown = g_strescape(name, NULL);
+		g_autofree char *shown = kvt_error_quote(name);
 		kvt_h5_error(&trace->file, "layers", list->error,
-			"\"%.40s\", expected layer numbers from 0 to %u", shown,
-			trace->header.layers - 1);
+			"%s, expected layer numbers from 0 to %u", shown, trace->header.layers - 1);
 		return -1;
 	}
 	uint32_t layer = (uint32_t)number;
