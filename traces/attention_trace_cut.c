@@ -112,26 +112,45 @@ static uint64_t tokens_before(const plan *p, uint64_t token)
 	return tokens;
 }
 
-/* What the result says of how it came about. */
+static void describe_part(GString *text, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static void describe_part(GString *text, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	g_string_append(text, text->len == 0 ? "cut to " : ", ");
+	g_string_append_vprintf(text, format, args);
+	va_end(args);
+}
+
+/* What the result says of how it came about; NULL when it is all of an original. */
 static char *describe(const plan *p, const kvt_attention_cut *cut)
 {
-	g_autoptr(GString) text = g_string_new(p->from->derived);
+	static const char *const tensors[] = { "queries", "keys", "values" };
+	g_autoptr(GString) text = g_string_new(NULL);
 	uint64_t count;
 	kvt_attention_trace_steps(p->trace, &count);
-	if (text->len > 0)
-		g_string_append(text, "; then ");
-	g_string_append_printf(text,
-		"cut to steps %" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT,
-		p->first_step, p->first_step + (p->step_count - 1) * p->step_stride + 1, count);
+	if (p->step_count < count)
+		describe_part(text,
+			"steps %" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT,
+			p->first_step, p->first_step + (p->step_count - 1) * p->step_stride + 1,
+			count);
 	if (p->step_stride > 1)
-		g_string_append_printf(text, ", every %" G_GUINT64_FORMAT "th", p->step_stride);
+		describe_part(text, "one of %" G_GUINT64_FORMAT, p->step_stride);
+	for (uint32_t i = 0; i < cut->layer_count; i++)
+		describe_part(text, "layer %u", cut->layers[i]);
+	for (size_t i = 0; i < G_N_ELEMENTS(tensors); i++)
+		if (cut->without & (unsigned)KVT_ATTENTION_QUERIES << i)
+			describe_part(text, "no %s", tensors[i]);
 	for (size_t i = 0; i < cut->range_count; i++)
-		g_string_append_printf(text, "%s%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT,
-			i == 0 ? ", to pages " : ",", cut->ranges[i].first, cut->ranges[i].end);
+		describe_part(text, "pages %" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT,
+			cut->ranges[i].first, cut->ranges[i].end);
 	if (cut->range_count > 0)
-		g_string_append(text, " of the context, renumbered, with masses recomputed over "
-				      "what stayed");
-	return g_string_free(g_steal_pointer(&text), FALSE);
+		g_string_append(text, " of the context, numbered anew, masses recomputed over what "
+				      "stayed");
+	if (p->from->derived == NULL)
+		return text->len > 0 ? g_strdup(text->str) : NULL;
+	return g_strconcat(p->from->derived, text->len > 0 ? "; then " : "", text->str, NULL);
 }
 
 static void plan_result(plan *p, const kvt_attention_cut *cut)
@@ -301,18 +320,15 @@ static bool plan_make(plan *p, kvt_attention_trace *trace, const kvt_attention_c
 	return true;
 }
 
-/* Writes what `cut` says with rows from `rows`. `derived` replaces the text when not NULL. */
+/* Writes what `cut` says with rows from `rows`. */
 static bool write_cut(kvt_attention_trace *trace, const char *path, const kvt_attention_cut *cut,
-	row_source rows, const char *derived, kvt_progress *progress, GError **error)
+	row_source rows, kvt_progress *progress, GError **error)
 {
 	plan p;
 	bool ok = plan_make(&p, trace, cut, rows, progress, error);
 	g_autoptr(kvt_attention_writer) writer = NULL;
 	if (ok) {
-		kvt_attention_header header = p.header;
-		if (derived != NULL)
-			header.derived = derived;
-		writer = kvt_attention_writer_new(path, &header, p.steps, p.step_count, error);
+		writer = kvt_attention_writer_new(path, &p.header, p.steps, p.step_count, error);
 		ok = writer != NULL && copy_tokens(&p, writer, error);
 	}
 	for (uint32_t i = 0; ok && i < p.layer_count; i++)
@@ -333,13 +349,13 @@ static bool cut_context(kvt_attention_trace *trace, const char *path, const kvt_
 	close(fd);
 	kvt_attention_cut first = *cut;
 	first.without = cut->without & KVT_ATTENTION_VALUES;
-	bool ok = write_cut(trace, stage, &first, NO_ROWS, NULL, NULL, error);
+	bool ok = write_cut(trace, stage, &first, NO_ROWS, NULL, error);
 	if (ok) {
-		kvt_attention_cut second = { .without = cut->without };
+		kvt_attention_cut second = { .without = cut->without &
+							~(unsigned)KVT_ATTENTION_VALUES };
 		g_autoptr(kvt_attention_trace) staged = kvt_attention_trace_open(stage, error);
 		ok = staged != NULL &&
-		     write_cut(staged, path, &second, RECOMPUTE_ROWS,
-			     kvt_attention_trace_header(staged)->derived, progress, error);
+		     write_cut(staged, path, &second, RECOMPUTE_ROWS, progress, error);
 	}
 	g_unlink(stage);
 	return ok;
@@ -360,5 +376,5 @@ bool kvt_attention_trace_cut(kvt_attention_trace *trace, const char *path,
 			error, "%s: is the trace itself, expected another file to write", path);
 	if (cut->range_count > 0)
 		return cut_context(trace, path, cut, progress, error);
-	return write_cut(trace, path, cut, COPY_ROWS, NULL, progress, error);
+	return write_cut(trace, path, cut, COPY_ROWS, progress, error);
 }
