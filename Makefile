@@ -1,106 +1,190 @@
-# kvtier: build, tables, tests, bench. `make help` lists the targets.
-# Everything is built under $(BUILD); SANITIZE=1 builds with ASan and UBSan under build-asan.
+# kvtier: build, tables, tests, benchmarks. `make help` lists the targets.
+# Everything is built under $(BUILD). V=1 shows the commands, SANITIZE=1 builds with ASan and UBSan
+# under build-asan, CC=clang BUILD=build-clang builds with clang, WERROR=0 lets warnings pass.
 
-CC      ?= cc
 SANITIZE ?= 0
+WERROR   ?= 1
 ifeq ($(SANITIZE),1)
-BUILD   ?= build-asan
-SANFLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-OPT     ?= -O1 -g
+BUILD    ?= build-asan
+SANFLAGS  = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT      ?= -O1 -g
 else
-BUILD   ?= build
-OPT     ?= -O2 -g
+BUILD    ?= build
+OPT      ?= -O2 -g
 endif
-PREFIX  ?= /usr/local
-PKGS     = glib-2.0 jansson libxxhash hdf5
-WARN     = -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-           -Wno-unused-parameter
-CFLAGS  ?=
-ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -I. -D_GNU_SOURCE $(SANFLAGS) \
-           $(shell pkg-config --cflags $(PKGS)) $(CFLAGS)
-LIBS     = $(SANFLAGS) $(shell pkg-config --libs $(PKGS)) -lm -lpthread
+CC       ?= cc
+CFLAGS   ?=
+LDFLAGS  ?=
+PREFIX   ?= /usr/local
+PROVE    ?= prove
+JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 
-LIB_SRC  := $(filter-out sim/cmd/%,$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c)
-CMD_SRC  := $(wildcard sim/cmd/*.c)
-TEST_SRC := $(wildcard tests/unit/test_*.c)
-BENCH_SRC := $(wildcard tests/bench/bench_*.c)
+PKGS      = glib-2.0 jansson libxxhash hdf5
+WARN      = -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) -Wshadow -Wstrict-prototypes \
+            -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
+# Asked once, and only by a target that compiles: pkg-config may come with `make deps`.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $$(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $$(PKGS)))$(PKG_LIBS)
+ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -I. -D_GNU_SOURCE $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS)
+LIBS       = $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lm -lpthread
+
+# Sources are found, not listed: a new file is part of the next build.
+LIB_SRC   := $(filter-out sim/cmd/%,$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c)
+CMD_SRC   := $(wildcard sim/cmd/*.c)
+TEST_SRC  := $(wildcard tests/unit/test_*.c)
 TEST_HELPERS := $(filter-out $(TEST_SRC),$(wildcard tests/unit/*.c))
+BENCH_SRC := $(wildcard tests/bench/bench_*.c)
 BENCH_HELPERS := $(filter-out $(BENCH_SRC),$(wildcard tests/bench/*.c))
-FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_HELPERS := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
-obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+CLI_TESTS := $(wildcard tests/cli/*.t)
+obj        = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
-LIB   := $(BUILD)/libkvtier.a
-CMD_LIB := $(BUILD)/libkvtier-cmd.a
-TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SRC))
-BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
-FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
+LIB       := $(BUILD)/libkvtier.a
+CMD_LIB   := $(BUILD)/libkvtier-cmd.a
+TESTS     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SRC))
+BENCHES   := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
+FUZZERS   := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 
-.PHONY: all test-programs bench-programs clean
-all: $(if $(CMD_SRC),$(BUILD)/kvtier)
+Q         := $(if $(filter 1,$(V)),,@)
+say        = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
+# A second make, for what must be evaluated after packages were installed; on all cores unless the
+# caller chose with -j.
+again      = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
-$(BUILD)/obj/%.o: %.c
+.PHONY: all
+all: $(BUILD)/kvtier ## Build the command, build/kvtier (needs what `make deps` installs)
+
+.PHONY: tables
+tables: ## Install what is missing, build, print the reproduced tables, draw the pictures
+	@CC='$(CC)' sh tests/deps.sh build plots
+	@+$(again) all
+	@mkdir -p $(BUILD)/tables
+	$(Q)$(BUILD)/kvtier tables --data $(BUILD)/tables
+	$(Q)KVTIER=$(BUILD)/kvtier sh plots/draw.sh $(BUILD)/tables $(BUILD)/plots
+
+.PHONY: check
+check: ## Install what is missing, build, run every test: units, command, fuzz corpora, style
+	@CC='$(CC)' sh tests/deps.sh build plots check
+	@+$(again) all test-programs fuzz-programs
+	$(Q)KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) $(PROVE) $(TESTS) $(CLI_TESTS)
+
+.PHONY: unit cli
+unit: test-programs ## Build and run the unit tests alone
+	$(Q)$(PROVE) $(TESTS)
+cli: all fuzz-programs ## Run the tests of the command, layout and style alone
+	$(Q)KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) $(PROVE) $(CLI_TESTS)
+
+.PHONY: bench
+bench: bench-programs ## Build and run the benchmarks; figures are ratios within one run
+	$(Q)set -e; for b in $(BENCHES); do echo "== $${b##*/}"; $$b; done
+
+.PHONY: deps
+deps: ## Install what the build, pictures and tests need; say what was found
+	@CC='$(CC)' sh tests/deps.sh -v
+
+# A stamp holds the compiler and its flags: everything is rebuilt when they change.
+.PHONY: force
+$(BUILD)/flags: force
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@pkg-config --exists $(PKGS) 2>/dev/null || \
+		{ echo "kvtier: packages are missing: run \`make deps\` first" >&2; exit 1; }
+	@{ $(CC) --version | head -n 1; printf '%s\n' '$(CC) $(ALL_CFLAGS) $(LIBS)'; } >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(BUILD)/prefix: force
+	@mkdir -p $(@D)
+	@echo '$(PREFIX)' | cmp -s - $@ || echo '$(PREFIX)' >$@
+# So does the list of sources: a library must not keep what was removed from the tree.
+$(BUILD)/sources: force
+	@mkdir -p $(@D)
+	@echo '$(LIB_SRC) $(CMD_SRC)' | cmp -s - $@ || echo '$(LIB_SRC) $(CMD_SRC)' >$@
 
-$(BUILD)/obj/sim/base/datadir.o: ALL_CFLAGS += -DKVT_PREFIX='"$(PREFIX)"'
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(LIB): $(call obj,$(LIB_SRC))
+$(BUILD)/obj/sim/base/datadir.o: $(BUILD)/prefix
+$(BUILD)/obj/sim/base/datadir.o: private ALL_CFLAGS += -DKVT_PREFIX='"$(PREFIX)"'
+
+$(LIB): $(call obj,$(LIB_SRC)) $(BUILD)/sources
+	$(call say,AR,$@)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $(filter %.o,$^)
 
 # The command but for its main, so that its parts can be tested.
-$(CMD_LIB): $(call obj,$(filter-out sim/cmd/main.c,$(CMD_SRC)))
+$(CMD_LIB): $(call obj,$(filter-out sim/cmd/main.c,$(CMD_SRC))) $(BUILD)/sources
+	$(call say,AR,$@)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $(filter %.o,$^)
+
+link = $(Q)mkdir -p $(@D) && $(CC) -o $@ $^ $(LIBS)
 
 $(BUILD)/kvtier: $(BUILD)/obj/sim/cmd/main.o $(CMD_LIB) $(LIB)
-	$(CC) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(link)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(TEST_HELPERS)) $(CMD_LIB) $(LIB)
-	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(link)
 
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(call obj,$(BENCH_HELPERS)) $(LIB)
-	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(link)
 
+.PHONY: test-programs bench-programs
 test-programs: $(TESTS)
 bench-programs: $(BENCHES)
-
-.PHONY: unit
-unit: test-programs
-	prove --exec '' $(TESTS)
-
-.PHONY: cli
-cli: all
-	KVTIER=$(BUILD)/kvtier prove --exec sh tests/cli/*.t
 
 # Every fuzz target over its corpus in tests/fuzz/corpus/NAME and over changed copies of it, with any
 # compiler; best with SANITIZE=1.
 MUTATIONS ?= 200
 FUZZ_DRIVER ?= $(BUILD)/obj/tests/fuzz/replay_main.o
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_DRIVER) $(LIB)
-	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LIBS) $(FUZZ_LIBS)
+	$(call say,LD,$@)
+	$(link) $(FUZZ_LIBS)
 
 .PHONY: fuzz-programs fuzz-replay fuzz
 fuzz-programs: $(FUZZERS)
-fuzz-replay: fuzz-programs
-	set -e; for f in $(FUZZERS); do $$f --mutations $(MUTATIONS) tests/fuzz/corpus/$${f##*/fuzz_}; done
+fuzz-replay: fuzz-programs ## Run the fuzz targets over their corpora and MUTATIONS changed copies
+	$(Q)BUILD=$(BUILD) MUTATIONS=$(MUTATIONS) $(PROVE) -v tests/cli/fuzz.t
 
-# Looks for new inputs with clang's libFuzzer, FUZZ_SECONDS each; finds stay under build-fuzz.
+# Finds stay under build-fuzz.
 FUZZ_SECONDS ?= 60
-fuzz:
+fuzz: ## Look for new inputs with clang's libFuzzer, FUZZ_SECONDS for each target
 	$(MAKE) CC=clang BUILD=build-fuzz OPT='-O1 -g' FUZZ_DRIVER= FUZZ_LIBS=-fsanitize=fuzzer \
 		SANFLAGS='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined' fuzz-programs
 	set -e; for f in $(notdir $(FUZZERS)); do mkdir -p build-fuzz/corpus/$${f#fuzz_}; \
 		build-fuzz/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build-fuzz/$$f- \
 		build-fuzz/corpus/$${f#fuzz_} tests/fuzz/corpus/$${f#fuzz_}; done
 
-clean:
-	rm -rf build build-asan build-clang build-fuzz
+.PHONY: format
+format: ## Format every C file with clang-format (version 14 is what the checks use)
+	$(Q)clang-format -i $(wildcard $(foreach d,sim/* emu models traces kernels tests/*,$(d)/*.c $(d)/*.h))
 
+# What the installed command reads: sources stay behind.
+DATA_DIRS = models experiments plots traces/samples
+DATA      = $(sort $(shell find $(wildcard $(DATA_DIRS)) -type f ! -name '*.[ch]' ! -name '.*'))
+SHARE     = $(DESTDIR)$(PREFIX)/share/kvtier
+.PHONY: install uninstall
+install: all ## Install the command and its data under DESTDIR and PREFIX (/usr/local)
+	$(Q)install -D -m 755 $(BUILD)/kvtier $(DESTDIR)$(PREFIX)/bin/kvtier
+	$(Q)rm -rf $(SHARE)
+	$(Q)set -e; for f in $(DATA) $(wildcard LICENSE README.md); do install -D -m 644 $$f $(SHARE)/$$f; done
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/kvtier and its data in $(SHARE)"
+uninstall: ## Remove what `make install` put there
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/bin/kvtier
+	$(Q)rm -rf $(SHARE)
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	$(Q)rm -rf build build-*
+
+.PHONY: help
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+.DELETE_ON_ERROR:
 .SECONDARY:
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(TEST_SRC) $(BENCH_SRC) $(TEST_HELPERS) $(BENCH_HELPERS) \
-	$(FUZZ_SRC) $(FUZZ_HELPERS)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(TEST_SRC) $(BENCH_SRC) $(TEST_HELPERS) \
+	$(BENCH_HELPERS) $(FUZZ_SRC) $(FUZZ_HELPERS)))

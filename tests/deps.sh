@@ -1,0 +1,131 @@
+#!/bin/sh
+# deps.sh: looks for what kvtier's build, pictures and tests need and installs what is missing with
+# apt-get. It is silent when all is there; -v reports, and looks for optional parts too.
+#
+# Usage: sh tests/deps.sh [-v] build|plots|check...
+set -u
+
+verbose=no
+CC=${CC:-cc}
+packages=
+missing=
+
+# need PACKAGE WHAT COMMAND...: the command tells whether WHAT is there; PACKAGE is Debian's.
+need() {
+	package=$1
+	what=$2
+	shift 2
+	packages="$packages $package"
+	if "$@" >/dev/null 2>&1; then
+		[ "$verbose" = no ] || echo "found    $what"
+		return
+	fi
+	missing="$missing $package"
+	[ "$verbose" = no ] || echo "missing  $what ($package)"
+}
+
+# $CC may be more than one word, such as "ccache gcc".
+# shellcheck disable=SC2086
+has_header() {
+	printf '#include <%s>\n' "$1" | $CC -E -x c - -o /dev/null
+}
+
+has_command() {
+	command -v "$1"
+}
+
+has_library() {
+	pkg-config --exists "$1"
+}
+
+look_for() {
+	case $1 in
+	build)
+		need build-essential "C compiler ($CC)" has_header stdlib.h
+		need pkg-config pkg-config has_command pkg-config
+		need libglib2.0-dev GLib has_library glib-2.0
+		need libhdf5-dev HDF5 has_library hdf5
+		need libjansson-dev jansson has_library jansson
+		need libxxhash-dev xxHash has_library libxxhash
+		need librandom123-dev Random123 has_header Random123/philox.h
+		;;
+	plots)
+		need gnuplot-nox gnuplot has_command gnuplot
+		;;
+	check)
+		need perl "prove (Perl)" has_command prove
+		;;
+	*)
+		echo "deps.sh: \"$1\" is not build, plots or check" >&2
+		exit 2
+		;;
+	esac
+}
+
+look() {
+	packages=
+	missing=
+	for group in "$@"; do
+		look_for "$group"
+	done
+}
+
+optional() {
+	state=no
+	name=$1
+	shift
+	"$@" >/dev/null 2>&1 && state=yes
+	printf ' %s %s' "$name" "$state"
+}
+
+look_for_optional() {
+	printf 'optional'
+	optional "clang" has_command clang
+	optional ", clang-format" has_command clang-format
+	optional ", liburing" has_library liburing
+	optional ", rdma-core" has_library libibverbs
+	optional ", CUDA" has_command nvcc
+	optional ", MPI" has_command mpicc
+	echo
+}
+
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	else
+		sudo "$@"
+	fi
+}
+
+stop() {
+	echo "kvtier: $1" >&2
+	exit 1
+}
+
+install_missing() {
+	command -v apt-get >/dev/null ||
+		stop "missing:$missing (Debian's names), and there is no apt-get here: install these or your system's likes of them, then try again. All that is needed:$packages"
+	[ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
+		stop "missing:$missing, and there is no sudo here: run as root: apt-get install$missing"
+	echo "kvtier: installing with apt-get:$missing"
+	as_root apt-get -q update || stop "apt-get update failed, see above"
+	# shellcheck disable=SC2086
+	as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get -q -y --no-install-recommends install $missing ||
+		stop "apt-get could not install$missing, see above"
+}
+
+if [ "${1:-}" = -v ]; then
+	verbose=yes
+	shift
+fi
+[ $# -gt 0 ] || set -- build plots check
+
+look "$@"
+if [ -n "$missing" ]; then
+	install_missing
+	wanted=$missing
+	look "$@"
+	[ -z "$missing" ] || stop "after installing$wanted still not found:$missing"
+fi
+[ "$verbose" = no ] || look_for_optional
