@@ -73,10 +73,11 @@ static gboolean check_source(
 	g_autofree char *kind = colon != NULL ? g_strndup(source, (gsize)(colon - source)) : NULL;
 	if (kind == NULL || !g_strv_contains(source_kinds, kind) || colon[1] != ' ' ||
 		colon[2] == '\0') {
+		g_autofree char *quoted = kvt_error_quote(source);
 		g_autofree char *kinds = g_strjoinv(", ", (char **)source_kinds);
 		return kvt_section_error(section, key, error,
-			"'%s' is no source, expected 'kind: what and where', the kind one of %s",
-			source, kinds);
+			"%s is no source, expected \"kind: what and where\", the kind one of %s",
+			quoted, kinds);
 	}
 	return TRUE;
 }
@@ -98,7 +99,7 @@ static void constant_free(void *data)
 	g_free(constant);
 }
 
-/* Appends the constants of one section; checks sources and that each KEY_source has its KEY. */
+/* Appends the constants of one section; checks sources and that each KEY.source has its KEY. */
 static gboolean section_constants(kvt_section *section, GPtrArray *constants, GError **error)
 {
 	g_autofree const char **keys = kvt_section_keys(section);
@@ -106,16 +107,16 @@ static gboolean section_constants(kvt_section *section, GPtrArray *constants, GE
 	if (whole != NULL && !check_source(section, "source", whole, error))
 		return FALSE;
 	for (const char **key = keys; *key != NULL; key++) {
-		g_autofree char *sourced = without_suffix(*key, "_source");
-		g_autofree char *uncertain = without_suffix(*key, "_uncertainty");
+		g_autofree char *sourced = without_suffix(*key, ".source");
+		g_autofree char *uncertain = without_suffix(*key, ".uncertainty");
 		const char *of = sourced != NULL ? sourced : uncertain;
 		if (of != NULL && !g_strv_contains(keys, of))
 			return kvt_section_error(section, *key, error,
 				"there is no \"%s\" here for it to be of", of);
 		if (of != NULL || g_strv_contains(descriptive, *key))
 			continue;
-		g_autofree char *source_key = g_strconcat(*key, "_source", NULL);
-		g_autofree char *uncertainty_key = g_strconcat(*key, "_uncertainty", NULL);
+		g_autofree char *source_key = g_strconcat(*key, ".source", NULL);
+		g_autofree char *uncertainty_key = g_strconcat(*key, ".uncertainty", NULL);
 		const char *source = kvt_section_text(section, source_key);
 		if (source != NULL && !check_source(section, source_key, source, error))
 			return FALSE;
@@ -165,8 +166,8 @@ static gboolean refuse_unknown(kvt_section *section, const kvt_option *options, 
 
 	g_autofree const char **keys = kvt_section_keys(section);
 	for (const char **key = keys; *key != NULL; key++) {
-		if (g_strv_contains(names, *key) || g_str_has_suffix(*key, "_source") ||
-			g_str_has_suffix(*key, "_uncertainty"))
+		if (g_strv_contains(names, *key) || g_str_has_suffix(*key, ".source") ||
+			g_str_has_suffix(*key, ".uncertainty"))
 			continue;
 		const char *near = kvt_error_suggest(*key, names);
 		if (near != NULL)

@@ -7,10 +7,10 @@
  *   title = NVIDIA L40S                     # titles and notes need no source
  *   source = datasheet: NVIDIA L40S         # covers the section
  *   l2 = 96MB
- *   l2_source = published: NVIDIA Ada GPU architecture whitepaper v2.1     # covers one key
+ *   l2.source = published: NVIDIA Ada GPU architecture whitepaper v2.1     # covers one key
  *   power_idle = 35W
- *   power_idle_source = assumed: no figure is published
- *   power_idle_uncertainty = 30%            # either way; for the low and high of predictions
+ *   power_idle.source = assumed: no figure is published
+ *   power_idle.uncertainty = 30%            # either way; for the low and high of predictions
  *
  * A source is `kind: text`, the kind one of
  *   datasheet  the maker's data sheet or product page
@@ -65,7 +65,7 @@ GPtrArray *kvt_model_constants(kvt_config *config, GError **error);
 
 /*
  * Reads one section by its table as kvt_section_read does, but lets `title`, `note`, `source`,
- * KEY_source and KEY_uncertainty stand beside the table's keys, and refuses any constant without a
+ * KEY.source and KEY.uncertainty stand beside the table's keys, and refuses any constant without a
  * source. A missing section is an error when `required` and otherwise gives every default.
  */
 gboolean kvt_model_read_section(kvt_config *config, const char *section, gboolean required,

@@ -1,0 +1,16 @@
+/* models_command.h: the actions of `kvtier models` that have a file of their own. */
+#ifndef KVT_MODELS_COMMAND_H
+#define KVT_MODELS_COMMAND_H
+
+#include "models/model_file.h"
+#include "sim/cmd/command.h"
+
+extern const kvt_command kvt_command_models;
+
+/* Runs it; argv[0] is "show". */
+int kvt_models_show_run(int argc, char **argv, GError **error);
+
+/* What sets a model apart, in a few words, and its title; new strings, NULL with an error. */
+char *kvt_models_summary(kvt_model_kind kind, const char *name, char **title, GError **error);
+
+#endif
