@@ -5,6 +5,8 @@
 #include "sim/cmd/command.h"
 
 const kvt_command *const kvt_commands[] = {
+	&kvt_command_run,
+	&kvt_command_tables,
 	&kvt_command_help,
 	NULL,
 };

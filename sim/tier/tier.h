@@ -126,6 +126,9 @@ const kvt_tier_ops *kvt_tier_find(const char *name, GError **error);
 kvt_tier *kvt_tier_open(
 	const char *name, const kvt_tier_env *env, kvt_section *section, GError **error);
 
+/* Reads the section as kvt_tier_open would and opens nothing. */
+gboolean kvt_tier_check(const char *name, kvt_section *section, GError **error);
+
 static inline int kvt_tier_submit(kvt_tier *tier, kvt_io *io)
 {
 	return tier->ops->submit(tier, io);

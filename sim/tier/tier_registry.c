@@ -45,3 +45,15 @@ kvt_tier *kvt_tier_open(
 	kvt_option_clear(ops->options, settings);
 	return tier;
 }
+
+gboolean kvt_tier_check(const char *name, kvt_section *section, GError **error)
+{
+	const kvt_tier_ops *ops = kvt_tier_find(name, error);
+	if (!ops)
+		return FALSE;
+	g_autofree void *settings = g_malloc0(ops->settings_size);
+	if (!kvt_section_read(section, ops->options, settings, TRUE, error))
+		return FALSE;
+	kvt_option_clear(ops->options, settings);
+	return TRUE;
+}

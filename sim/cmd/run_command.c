@@ -1,0 +1,118 @@
+/* run_command.c: `kvtier run FILE.ini`: one experiment in virtual time, its figures and sources. */
+#include "sim/cmd/command.h"
+#include "sim/cmd/command_options.h"
+#include "sim/engine/peak_analysis.h"
+#include "sim/engine/turn_report.h"
+
+static bool run_turn(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timeline *timeline,
+	json_t **out, kvt_turn *turn, GError **error)
+{
+	if (!kvt_turn_run(experiment, kind, timeline, turn, error))
+		return false;
+	*out = kvt_turn_to_json(experiment, turn);
+	return true;
+}
+
+/* Break-even: the rate at which loading the context takes as long as computing it. */
+static void add_break_even(json_t *result, const kvt_turn *cold, const kvt_turn *resume)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < KVT_SYSTEM_STORES_MAX; i++)
+		bytes += resume->read_bytes[i];
+	json_object_set_new(result, "speedup", kvt_json_real(cold->ttft / resume->ttft));
+	json_object_set_new(
+		result, "break_even_bytes_per_s", kvt_json_real((double)bytes / cold->ttft));
+}
+
+static json_t *run_peak(const kvt_experiment *experiment)
+{
+	json_t *result = kvt_json_result("peak", 1);
+	const char *names[] = { "source_units", "exact" };
+	for (unsigned i = 0; i < 2; i++) {
+		kvt_peak peak = kvt_peak_analyse(experiment, i == 1);
+		json_t *object = json_object();
+		json_object_set_new(object, "kv_bytes", kvt_json_real(peak.kv_bytes));
+		json_object_set_new(object, "prefill_s", kvt_json_real(peak.prefill));
+		json_object_set_new(object, "decode_s", kvt_json_real(peak.decode));
+		json_object_set_new(object, "context_switch_s", kvt_json_real(peak.context_switch));
+		json_object_set_new(object, "users", kvt_json_real(peak.users));
+		json_object_set_new(result, names[i], object);
+	}
+	return result;
+}
+
+static json_t *run_experiment(
+	const kvt_experiment *experiment, kvt_timeline *timeline, GError **error)
+{
+	if (experiment->kind == KVT_RUN_PEAK)
+		return run_peak(experiment);
+	kvt_turn resume, cold;
+	json_t *main_turn = NULL, *cold_json = NULL;
+	bool both = experiment->kind == KVT_RUN_BOTH;
+	if (both && !run_turn(experiment, KVT_RUN_COLD, NULL, &cold_json, &cold, error))
+		return NULL;
+	kvt_run_kind kind = both ? KVT_RUN_RESUME : (kvt_run_kind)experiment->kind;
+	if (!run_turn(experiment, kind, timeline, &main_turn, &resume, error)) {
+		json_decref(cold_json);
+		return NULL;
+	}
+	json_t *result = kvt_json_result("run", 1);
+	json_object_set_new(result, "title", kvt_json_text(experiment->title));
+	json_object_update(result, main_turn);
+	json_decref(main_turn);
+	if (both) {
+		add_break_even(result, &cold, &resume);
+		json_object_set_new(result, "cold", cold_json);
+	}
+	json_object_set_new(result, "seed", json_integer(experiment->seed));
+	json_object_set_new(result, "provenance", kvt_turn_provenance(experiment));
+	return result;
+}
+
+static int run(int argc, char **argv, GError **error)
+{
+	char *timeline_file = NULL;
+	const GOptionEntry own[] = {
+		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &timeline_file,
+			"Write what happened when, for ui.perfetto.dev", "FILE.json" },
+		{ 0 },
+	};
+	const kvt_command_syntax syntax = {
+		.command = &kvt_command_run,
+		.takes = KVT_TAKES_ALL,
+		.least = 1,
+		.most = 1,
+		.own = own,
+	};
+	g_auto(kvt_command_options) options = { 0 };
+	gboolean parsed = kvt_command_parse(&syntax, argc, argv, &options, error);
+	g_autofree char *path = timeline_file;
+	if (!parsed)
+		return 0;
+	kvt_config *config = kvt_command_load(&options, options.arguments[0], error);
+	g_autoptr(kvt_experiment) experiment = config ? kvt_experiment_new(config, error) : NULL;
+	if (!experiment)
+		return 0;
+	g_autoptr(kvt_timeline) timeline =
+		path ? kvt_timeline_new(KVT_TIMELINE_DEFAULT_LIMIT) : NULL;
+	json_t *result = run_experiment(experiment, timeline, error);
+	if (!result)
+		return 0;
+	if (kvt_command_print_json(&options, result, error) && timeline)
+		kvt_timeline_write(timeline, path, error);
+	json_decref(result);
+	return 0;
+}
+
+const kvt_command kvt_command_run = {
+	.name = "run",
+	.summary = "run one experiment in virtual time",
+	.arguments = "FILE.ini",
+	.help = "Prints time to first token, time per output token, what the GPU and the links "
+		"were "
+		"busy\nwith, bytes by tier, and where every setting is from. \"kvtier help "
+		"experiment\" lists the\nkeys of an experiment file; experiments/ has one for "
+		"every "
+		"published figure.",
+	.run = run,
+};
