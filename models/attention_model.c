@@ -12,8 +12,7 @@
 static const double PACKED_ROWS = 64;
 /* Share of how far the base formula is off at the edge of the grid that persists beyond it: part
  * belongs to the shape (a bandwidth), part to the point (a wave of thread blocks). */
-#include <stdlib.h>
-#define FADE (getenv("FADE") ? atof(getenv("FADE")) : 0.5)
+static const double PERSISTS = 0.5;
 
 double kvt_attention_dtype_bytes(const char *name)
 {
@@ -379,10 +378,10 @@ static double grid_seconds(const ask *asked, const kvt_attention_query *query, b
 }
 
 /*
- * The rectangle of new tokens x earlier ones. Its work runs at the rate at which the whole causal
- * kernel grows around that length: what a longer prompt adds is such rectangles. Query heads of a
- * KV head are taken to be packed into tiles and keys to be split over idle SMs, as kernels for
- * chunked prefill do; memory must deliver the earlier KV once.
+ * Seconds of new tokens that attend to earlier ones and, causally, to themselves. The work runs at
+ * the rate at which the whole causal kernel grows around that length: what a longer prompt adds is
+ * such work. Query heads of a KV head are taken to be packed into tiles and keys to be split over
+ * idle SMs, as kernels for chunked prefill do; memory must deliver the KV once.
  */
 static double prefix_seconds(const ask *asked, const kvt_attention_query *query, bool *extrapolated)
 {
@@ -401,10 +400,10 @@ static double prefix_seconds(const ask *asked, const kvt_attention_query *query,
 	double dims = (double)query->head_dim * (double)query->batch;
 	double rate = 2 * dims * heads * (at * at - half * half) / fmax(later - earlier, 1e-12);
 	double rows = kv_heads * PACKED_ROWS * ceil(new_tokens * heads / kv_heads / PACKED_ROWS);
-	double computed = 4 * dims * rows * prefix / rate;
-	double moved = 2 * dims * kv_heads * prefix * kv_element_bytes(grid, query) /
+	double computed = 4 * dims * rows * (prefix + new_tokens / 2) / rate;
+	double moved = 2 * dims * kv_heads * (prefix + new_tokens) * kv_element_bytes(grid, query) /
 		       grid->base.constants[KVT_BASE_MEMORY];
-	return fmax(computed, moved);
+	return grid->base.constants[KVT_BASE_FLOOR] + fmax(computed, moved);
 }
 
 static void ask_grid(const kvt_attention_model *model, const kvt_attention_grid *grid,
@@ -418,7 +417,7 @@ static void ask_grid(const kvt_attention_model *model, const kvt_attention_grid 
 	out->extrapolated = false;
 	out->seconds = grid_seconds(&a, query, &out->extrapolated);
 	if (grid->phase == KVT_ATTENTION_PREFILL && query->prefix > 0)
-		out->seconds += prefix_seconds(&a, query, &out->extrapolated);
+		out->seconds = fmax(out->seconds, prefix_seconds(&a, query, &out->extrapolated));
 }
 
 /* How unlike a grid is to what is asked, 0 for the same; negative if it cannot answer. */
