@@ -27,7 +27,7 @@ static kvt_prefetcher *last_step_create(uint32_t n_heads, uint32_t max_pages)
 		prefetcher->rows[head].pages = g_new(uint32_t, max_pages);
 		prefetcher->rows[head].mass = g_new(uint32_t, max_pages);
 	}
-	prefetcher->scratch = g_new(uint64_t, 2 * (size_t)max_pages);
+	prefetcher->scratch = g_new(uint64_t, 2 * (size_t)max_pages + 1);
 	return &prefetcher->base;
 }
 

@@ -13,7 +13,7 @@ static kvt_prefetcher *oracle_create(uint32_t n_heads, uint32_t max_pages)
 {
 	oracle *prefetcher = g_new0(oracle, 1);
 	prefetcher->mass = g_new(uint32_t, max_pages);
-	prefetcher->scratch = g_new(uint64_t, 2 * (size_t)max_pages);
+	prefetcher->scratch = g_new(uint64_t, 2 * (size_t)max_pages + 1);
 	return &prefetcher->base;
 }
 

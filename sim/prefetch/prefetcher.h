@@ -25,10 +25,12 @@ typedef struct kvt_page_masses {
 	const float *mass;
 } kvt_page_masses;
 
-/* What a plan may use: pages 0..n_present-1 exist. */
+/* What a plan may use: pages 0 .. n_present - 1 exist, and those from first_present on can be
+ * attended to (in a layer of local chunks the earlier ones cannot). The caller drops earlier ones
+ * from a plan; one that does not exist is a broken invariant. */
 typedef struct kvt_plan_request {
 	uint32_t step, head;
-	uint32_t n_present;
+	uint32_t first_present, n_present;
 	uint32_t budget;               /* pages, those always kept included; <= n_present */
 	const kvt_page_masses *future; /* this step's true row; NULL unless sees_future */
 } kvt_plan_request;

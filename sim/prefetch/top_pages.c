@@ -1,30 +1,57 @@
-/* top_pages.c: radix selection of the k-th largest mass, then a radix sort of what it selects. */
+/* top_pages.c: selection of the k-th largest mass by digits, then a radix sort of what is above. */
 #include "sim/prefetch/top_pages.h"
 
 #include <string.h>
 
-enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, INSERTION_MAX = 32 };
+enum { DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, INSERTION_MAX = 24, MAGNITUDES = 1 << 11 };
 
-/* A threshold such that `above` masses are larger and the k-th largest equals it (1 <= k <= n). */
-static uint32_t kth_largest(const uint32_t *mass, uint32_t n, uint32_t k, uint32_t *above)
+/* A number that rises with the mass: exponent and 3 bits of the mantissa, so that masses of all
+ * magnitudes spread over its values. */
+static uint32_t magnitude(uint32_t mass)
 {
-	static const unsigned shifts[] = { 21, 10, 0 };
-	static const unsigned widths[] = { 11, 11, 10 };
-	uint32_t prefix = 0, known = 0, larger = 0;
-	for (unsigned pass = 0; pass < 3; pass++) {
+	float value = (float)mass;
+	uint32_t bits;
+	memcpy(&bits, &value, sizeof(bits));
+	return bits >> 20;
+}
+
+/* The k-th largest of n masses (1 <= k <= n), by its digits from the highest; subtracts the number
+ * of larger ones from *k. */
+static uint32_t radix_select(const uint32_t *mass, uint32_t n, uint32_t *k)
+{
+	uint32_t prefix = 0, known = 0;
+	for (int shift = 32 - DIGIT_BITS; shift >= 0; shift -= DIGIT_BITS) {
 		uint32_t count[DIGITS] = { 0 };
-		uint32_t digit_mask = (1u << widths[pass]) - 1;
 		for (uint32_t i = 0; i < n; i++)
 			if ((mass[i] & known) == prefix)
-				count[mass[i] >> shifts[pass] & digit_mask]++;
-		uint32_t digit = digit_mask;
-		while (larger + count[digit] < k)
-			larger += count[digit--];
-		prefix |= digit << shifts[pass];
-		known |= digit_mask << shifts[pass];
+				count[mass[i] >> shift & (DIGITS - 1)]++;
+		uint32_t digit = DIGITS - 1;
+		while (count[digit] < *k)
+			*k -= count[digit--];
+		prefix |= digit << shift;
+		known |= (uint32_t)(DIGITS - 1) << shift;
 	}
-	*above = larger;
 	return prefix;
+}
+
+/* The k-th largest of n masses; *equal is how many of that mass are among the k largest. The masses
+ * of its magnitude, a few as a rule, go through `scratch`. */
+static uint32_t kth_largest(
+	const uint32_t *mass, uint32_t n, uint32_t k, uint32_t *equal, uint32_t *scratch)
+{
+	uint32_t count[MAGNITUDES] = { 0 };
+	for (uint32_t i = 0; i < n; i++)
+		count[magnitude(mass[i])]++;
+	uint32_t wanted = MAGNITUDES - 1;
+	while (count[wanted] < k)
+		k -= count[wanted--];
+	uint32_t n_candidates = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		scratch[n_candidates] = mass[i];
+		n_candidates += magnitude(mass[i]) == wanted;
+	}
+	*equal = k;
+	return radix_select(scratch, n_candidates, equal);
 }
 
 /* Entries are mass << 32 | page; falling by mass, and stable, so rising by page within a mass. */
@@ -39,23 +66,22 @@ static void insertion_sort(uint64_t *entries, uint32_t n)
 	}
 }
 
+/* An even number of passes: what began in `entries` ends there. */
 static void radix_sort(uint64_t *entries, uint64_t *spare, uint32_t n)
 {
-	uint64_t *from = entries, *to = spare;
 	for (unsigned shift = 32; shift < 64; shift += DIGIT_BITS) {
 		uint32_t start[DIGITS + 1] = { 0 };
 		for (uint32_t i = 0; i < n; i++)
-			start[DIGITS - (from[i] >> shift & (DIGITS - 1))]++;
+			start[DIGITS - (entries[i] >> shift & (DIGITS - 1))]++;
 		for (uint32_t d = 1; d <= DIGITS; d++)
 			start[d] += start[d - 1];
 		for (uint32_t i = 0; i < n; i++)
-			to[start[DIGITS - 1 - (from[i] >> shift & (DIGITS - 1))]++] = from[i];
-		uint64_t *other = from;
-		from = to;
-		to = other;
+			spare[start[DIGITS - 1 - (entries[i] >> shift & (DIGITS - 1))]++] =
+				entries[i];
+		uint64_t *other = entries;
+		entries = spare;
+		spare = other;
 	}
-	/* three passes: the result is in `spare` */
-	memcpy(entries, from, n * sizeof(*entries));
 }
 
 uint32_t kvt_top_pages(const uint32_t *pages, const uint32_t *mass, uint32_t n, uint32_t k,
@@ -65,9 +91,9 @@ uint32_t kvt_top_pages(const uint32_t *pages, const uint32_t *mass, uint32_t n, 
 		k = n;
 	if (k == 0)
 		return 0;
-	uint32_t above;
-	uint32_t threshold = kth_largest(mass, n, k, &above);
-	uint32_t equal = k - above, taken = 0;
+	uint32_t equal;
+	uint32_t threshold = kth_largest(mass, n, k, &equal, (uint32_t *)scratch);
+	uint32_t taken = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		if (mass[i] < threshold || (mass[i] == threshold && equal == 0))
 			continue;
@@ -81,4 +107,18 @@ uint32_t kvt_top_pages(const uint32_t *pages, const uint32_t *mass, uint32_t n, 
 	for (uint32_t i = 0; i < k; i++)
 		top[i] = (uint32_t)scratch[i];
 	return k;
+}
+
+uint64_t kvt_top_mass(const uint32_t *mass, uint32_t n, uint32_t k, uint64_t *scratch)
+{
+	if (k > n)
+		k = n;
+	if (k == 0)
+		return 0;
+	uint32_t equal;
+	uint32_t threshold = kth_largest(mass, n, k, &equal, (uint32_t *)scratch);
+	uint64_t sum = (uint64_t)equal * threshold;
+	for (uint32_t i = 0; i < n; i++)
+		sum += mass[i] > threshold ? mass[i] : 0;
+	return sum;
 }

@@ -26,10 +26,14 @@ static inline uint32_t kvt_mass_quantise(float mass)
 
 /*
  * Writes the ids of the k pages with the largest mass[i] to `top`, the largest first, equal ones by
- * rising id; returns min(k, n). pages[n] are distinct and rising; mass[n] goes with them. `scratch`
- * holds 2 x min(k, n) entries, is overwritten and overlaps nothing.
+ * rising id; returns min(k, n). pages[n] are distinct and rising; mass[n], at most KVT_MASS_ONE
+ * each, goes with them. `scratch` holds n + 1 entries and at least 2 x min(k, n), is overwritten
+ * and overlaps nothing.
  */
 uint32_t kvt_top_pages(const uint32_t *pages, const uint32_t *mass, uint32_t n, uint32_t k,
 	uint32_t *top, uint64_t *scratch);
+
+/* The sum of the k largest of mass[n], or of all when k >= n; scratch holds n + 1 entries. */
+uint64_t kvt_top_mass(const uint32_t *mass, uint32_t n, uint32_t k, uint64_t *scratch);
 
 #endif

@@ -21,20 +21,23 @@ static int by_mass_then_page(const void *a, const void *b)
 static void check_top(kvt_rng *rng, uint32_t n, uint32_t k, uint32_t different)
 {
 	static uint32_t pages[PAGES], mass[PAGES], top[PAGES];
-	static uint64_t scratch[2 * PAGES], sorted[PAGES][2];
+	static uint64_t scratch[2 * PAGES + 1], sorted[PAGES][2];
 	uint32_t page = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		page += 1 + (uint32_t)kvt_rng_below(rng, 3);
 		pages[i] = page;
-		mass[i] = different ? (uint32_t)kvt_rng_below(rng, different)
-				    : (uint32_t)kvt_rng_next(rng);
+		mass[i] = (uint32_t)kvt_rng_below(rng, different ? different : KVT_MASS_ONE);
 		sorted[i][0] = mass[i];
 		sorted[i][1] = page;
 	}
 	qsort(sorted, n, sizeof(sorted[0]), by_mass_then_page);
 	g_assert_cmpuint(kvt_top_pages(pages, mass, n, k, top, scratch), ==, MIN(n, k));
-	for (uint32_t i = 0; i < MIN(n, k); i++)
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < MIN(n, k); i++) {
 		g_assert_cmpuint(top[i], ==, sorted[i][1]);
+		sum += sorted[i][0];
+	}
+	g_assert_cmpuint(kvt_top_mass(mass, n, k, scratch), ==, sum);
 }
 
 static void test_top_pages(void)

@@ -1,0 +1,246 @@
+/* replay.c: checks and sets up a replay, runs it, and fills in its result. */
+#include "sim/engine/replay.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/base/error.h"
+#include "sim/engine/replay_run.h"
+#include "sim/prefetch/top_pages.h"
+
+/* Accesses that are kept to find Belady's misses afterwards: 4 bytes each. */
+#define LOGGED_ACCESSES_MAX (UINT64_C(1) << 26)
+
+const char *const kvt_replay_attention_names[] = { "exact", "budgeted", NULL };
+const char *const kvt_stall_names[] = { "prefetch_late", "demand", "write_back", "queue", NULL };
+
+static gboolean check(
+	const kvt_replay_source *source, const kvt_replay_settings *settings, GError **error)
+{
+	if (!(settings->budget > 0 && settings->budget <= 1))
+		return kvt_error_usage(error,
+			"budget %g: out of range, expected a share above 0%% and up to 100%%",
+			settings->budget);
+	if (settings->hbm != 0 && !(settings->hbm >= settings->budget && settings->hbm <= 1))
+		return kvt_error_usage(error,
+			"hbm %g: out of range, expected a share from the budget (%g) to 1, since "
+			"what is selected has to fit",
+			settings->hbm, settings->budget);
+	if (settings->page_bytes == 0 || !(settings->hbm_rate > 0))
+		return kvt_error_usage(error, "a page needs bytes and HBM a rate above 0");
+	g_assert(source->n_steps > 0 && source->n_layers > 0 && source->n_heads > 0);
+	return TRUE;
+}
+
+/* What Belady looks ahead in: a dry run of the selections, without residents to fill them up. */
+static gboolean look_ahead(kvt_replay *run, GError **error)
+{
+	kvt_replay_source *source = run->source;
+	uint32_t n_heads = source->n_heads;
+	kvt_selector *selector =
+		kvt_selector_new(source, run->settings->prefetcher, run->settings->budget, true);
+	gboolean read = TRUE;
+	for (uint32_t step = 0; step < source->n_steps && read; step++)
+		for (uint32_t i = 0; i < source->n_layers * n_heads && read; i++) {
+			uint32_t layer = i / n_heads, head = i % n_heads;
+			const kvt_selection *selection =
+				kvt_selector_select(selector, step, layer, head, NULL, error);
+			read = selection != NULL;
+			if (!read)
+				break;
+			kvt_access_step found = { .pages = selection->pages,
+				.n = selection->n,
+				.capacity = kvt_replay_capacity(run->settings, selection) };
+			kvt_access_log_step(run->futures[i], &found);
+			kvt_selector_observe(selector, step, layer, head);
+		}
+	kvt_selector_free(selector);
+	return read;
+}
+
+static gboolean make_heads(kvt_replay *run, GError **error)
+{
+	kvt_replay_source *source = run->source;
+	const kvt_replay_settings *settings = run->settings;
+	bool exact = settings->attention == KVT_REPLAY_EXACT;
+	uint32_t n = source->n_layers * source->n_heads;
+	bool looks_ahead = !exact && settings->policy->needs_future;
+	double share = MAX(settings->hbm, settings->budget);
+	uint32_t most = (uint32_t)kvt_attention_budget_pages(share, source->n_pages);
+	uint64_t accesses = (uint64_t)most * source->n_steps * n;
+	run->result->has_belady = exact || accesses <= LOGGED_ACCESSES_MAX;
+	for (uint32_t i = 0; i < n; i++) {
+		run->futures[i] = looks_ahead ? kvt_access_log_new(source->n_pages) : NULL;
+		if (!exact && run->result->has_belady)
+			run->logs[i] = kvt_access_log_new(source->n_pages);
+		kvt_residency_spec spec = { .policy = settings->policy,
+			.n_pages = source->n_pages,
+			.capacity_max = most,
+			.n_steps = source->n_steps,
+			.exact = exact,
+			.future = run->futures[i],
+			.log = run->logs[i] };
+		run->heads[i] = kvt_residency_new(&spec);
+	}
+	run->selector = kvt_selector_new(source, settings->prefetcher, settings->budget, !exact);
+	return !looks_ahead || look_ahead(run, error);
+}
+
+static void transfer_failed(void *arg, kvt_transfer *transfer, int status)
+{
+	kvt_replay *run = arg;
+	const char *name = run->world->storage->ops->name;
+	GError *error = NULL;
+	if (status == -ENOSPC)
+		kvt_error_failed(&error,
+			"tier %s is full: a page that decode completed does not fit, expected a "
+			"larger capacity",
+			name);
+	else
+		kvt_error_failed(&error, "tier %s: %s of %" G_GUINT64_FORMAT " pages failed: %s",
+			name, transfer->kind == KVT_TRANSFER_WRITE ? "write" : "read",
+			transfer->list.pages, g_strerror(-status));
+	kvt_replay_fail(run, error);
+}
+
+static void fill_result(kvt_replay *run)
+{
+	kvt_replay_result *result = run->result;
+	const kvt_replay_source *source = run->source;
+	unsigned copies = MAX(run->settings->copies, 1);
+	uint32_t n_heads = source->n_layers * source->n_heads;
+	double rows = (double)source->n_steps * n_heads;
+	result->mass_kept = (double)run->kept_mass / KVT_MASS_ONE / rows;
+	result->mass_oracle = (double)run->oracle_mass / KVT_MASS_ONE / rows;
+	result->mass_listed = (double)run->listed_mass / KVT_MASS_ONE / rows;
+	result->selection = (double)run->selected / rows;
+	result->ttft = result->step_times[0];
+	uint64_t peak = 0;
+	for (uint32_t i = 0; i < n_heads; i++) {
+		uint32_t pages = kvt_residency_peak(run->heads[i]);
+		result->peak_pages = MAX(result->peak_pages, pages);
+		peak += pages;
+		if (run->logs[i])
+			result->belady_misses += kvt_access_log_belady_misses(run->logs[i]);
+	}
+	result->peak_hbm_bytes = peak * run->settings->page_bytes * copies;
+	run->world->storage->ops->stats(run->world->storage, &result->storage);
+	result->retries = kvt_transfers_retries(run->transfers);
+
+	const kvt_residency_counts *counts = &result->counts;
+	uint64_t moved = (counts->prefetched + counts->demanded) * copies;
+	g_assert(counts->hits + counts->prefetched + counts->demanded == counts->accesses);
+	g_assert(counts->hits <= counts->accesses - counts->compulsory);
+	g_assert(result->moved_bytes == moved * run->settings->page_bytes);
+}
+
+static void free_run(kvt_replay *run)
+{
+	const kvt_replay_source *source = run->source;
+	for (uint32_t i = 0; i < source->n_layers * source->n_heads; i++) {
+		kvt_residency_free(run->heads[i]);
+		kvt_access_log_free(run->futures[i]);
+		kvt_access_log_free(run->logs[i]);
+	}
+	g_free(run->heads);
+	g_free(run->futures);
+	g_free(run->logs);
+	for (uint32_t i = 0; i < source->n_layers && run->recorded; i++) {
+		g_free(run->recorded[i].selections);
+		kvt_extent_list_free(&run->recorded[i].prefetch);
+		kvt_extent_list_free(&run->recorded[i].demand);
+	}
+	g_free(run->recorded);
+	for (uint32_t i = 0; i < run->n_layers; i++) {
+		kvt_extent_list_free(&run->layers[i].prefetch.list);
+		kvt_extent_list_free(&run->layers[i].demand.list);
+		g_queue_free(run->layers[i].writes);
+	}
+	g_free(run->layers);
+	for (guint i = 0; i < run->all_writes->len; i++) {
+		kvt_transfer *write = g_ptr_array_index(run->all_writes, i);
+		kvt_extent_list_free(&write->list);
+		g_free(write);
+	}
+	g_ptr_array_unref(run->all_writes);
+	g_ptr_array_unref(run->spare_writes);
+	kvt_selector_free(run->selector);
+	kvt_transfers_free(run->transfers);
+}
+
+static void run_steps(kvt_replay *run)
+{
+	const kvt_replay_world *world = run->world;
+	kvt_transfers_spec spec = { .loop = world->loop,
+		.tier = world->storage,
+		.timeline = world->timeline,
+		.prefetch_depth = MAX(run->settings->prefetch_depth, 1),
+		.failed = transfer_failed,
+		.failed_arg = run };
+	run->transfers = kvt_transfers_new(&spec);
+	run->track = kvt_timeline_track(
+		world->timeline, "decode", kvt_timeline_track(world->timeline, "gpu", 0));
+	kvt_replay_start(run);
+	if (!run->error)
+		kvt_loop_run(world->loop);
+	if (!run->error && run->step < run->source->n_steps)
+		kvt_error_failed(&run->error,
+			"tier %s: nothing moves any more at step %u, expected a path with "
+			"bandwidth",
+			world->storage->ops->name, run->step);
+}
+
+gboolean kvt_replay_run(kvt_replay_source *source, const kvt_replay_settings *settings,
+	const kvt_replay_world *world, kvt_replay_result *result, GError **error)
+{
+	*result = (kvt_replay_result){ .steps = source->n_steps, .selection_least = UINT32_MAX };
+	if (!check(source, settings, error))
+		return FALSE;
+	result->layers = source->n_layers * MAX(settings->copies, 1);
+	result->step_times = g_new0(kvt_time, source->n_steps);
+	uint32_t n = source->n_layers * source->n_heads;
+	kvt_replay run = { .source = source,
+		.settings = settings,
+		.world = world,
+		.result = result,
+		.heads = g_new0(kvt_residency *, n),
+		.futures = g_new0(kvt_access_log *, n),
+		.logs = g_new0(kvt_access_log *, n),
+		.all_writes = g_ptr_array_new(),
+		.spare_writes = g_ptr_array_new() };
+	if (make_heads(&run, &run.error))
+		run_steps(&run);
+	if (!run.error)
+		fill_result(&run);
+	free_run(&run);
+	if (run.error) {
+		kvt_replay_result_clear(result);
+		g_propagate_error(error, run.error);
+		return FALSE;
+	}
+	return TRUE;
+}
+
+static int compare_times(const void *a, const void *b)
+{
+	const kvt_time *x = a, *y = b;
+	return (*x > *y) - (*x < *y);
+}
+
+kvt_time kvt_replay_step_time(const kvt_replay_result *result, double q)
+{
+	if (result->steps < 2)
+		return 0;
+	uint32_t n = result->steps - 1;
+	g_autofree kvt_time *times = g_memdup2(result->step_times + 1, n * sizeof(kvt_time));
+	qsort(times, n, sizeof(*times), compare_times);
+	double rank = ceil(q * n) - 1;
+	return times[(uint32_t)CLAMP(rank, 0, n - 1)];
+}
+
+void kvt_replay_result_clear(kvt_replay_result *result)
+{
+	g_clear_pointer(&result->step_times, g_free);
+}

@@ -1,0 +1,134 @@
+/*
+ * replay.h: runs a recorded attention trace through HBM and a storage tier: every step's, layer's
+ * and KV head's page accesses under a budget of HBM pages, with a prefetcher, an eviction policy,
+ * and time. It knows no model's accuracy: what is lost is reported as attention mass.
+ *
+ * Terms
+ * - A page is the K and V of block_tokens tokens in one layer and KV head. At the start every page
+ *   of the context is in the storage tier and HBM is empty, but for the page that is being filled.
+ * - A step is one decode token. Steps, layers and heads are decided on in the order the model runs
+ *   them. Decisions (selection, residency) never depend on time.
+ * - A layer's budget is max(5, floor(budget x pages present)) pages a KV head; the selection holds
+ *   the first page and the last 4, then what the prefetcher ranks first. If it plans no page at
+ * all, pages that are in HBM fill the budget up, the newest first. The selection is in HBM when
+ *   attention begins, and pinned there until it ends.
+ * - HBM holds `hbm` x pages present (default and least: the budget) a layer and KV head; the policy
+ *   decides what leaves. Demand is streamed through staging windows outside of that.
+ *
+ * Attention
+ * - EXACT: everything present is attended. Pages outside HBM are fetched on demand, in rising
+ * order, entering HBM where there is room or a page that may leave, and passing through otherwise.
+ * Pages found in HBM may leave once they were read, those of the plan once the step is over.
+ * mass_kept is the mass of the selection: what was there without a demand fetch. Prefetchers see
+ * the whole row. With `none` the selection is the pages always kept and the newest residents, so
+ * under LRU a window of the latest pages.
+ * - BUDGETED: only the selection is attended; 1 - mass_kept is lost. Prefetchers see the masses
+ * over what was attended (ratios as recorded, sum 1), so last-step never finds a page it has
+ * dropped.
+ *
+ * Time of a layer: other work, wait for prefetches (stall), attention at the rate of HBM; demand
+ * fetches go on beside it, and only the last window is attended to after it arrived (stall). Once a
+ * layer's attention is over, the same layer's prefetch for the next step begins: all prefetchers,
+ * the oracle too, can use what they know no sooner, since before that the pages in HBM are in use.
+ * A page that decode completes is written to storage then, and cannot leave HBM before it is there.
+ *
+ * An access is one page read by one step, layer and KV head. It is counted once: a hit (in HBM
+ * since an earlier step, or made there), prefetched (moved ahead for this step), or demanded. A
+ * page's first access is never a hit unless decode made it: hits <= accesses - compulsory,
+ * asserted. So bytes read from storage = (prefetched + demanded) x page bytes, asserted too.
+ */
+#ifndef KVT_REPLAY_H
+#define KVT_REPLAY_H
+
+#include "sim/cache/policy.h"
+#include "sim/core/timeline.h"
+#include "sim/engine/replay_residency.h"
+#include "sim/engine/replay_source.h"
+#include "sim/prefetch/prefetcher.h"
+#include "sim/tier/tier.h"
+
+typedef enum kvt_replay_attention {
+	KVT_REPLAY_EXACT,
+	KVT_REPLAY_BUDGETED,
+} kvt_replay_attention;
+
+/* "exact", "budgeted", NULL. */
+extern const char *const kvt_replay_attention_names[];
+
+typedef struct kvt_replay_settings {
+	double budget; /* share of the pages present, above 0 to 1 */
+	double hbm;    /* the same, of what HBM may hold; 0: the budget */
+	int attention; /* kvt_replay_attention */
+	const kvt_prefetcher_ops *prefetcher;
+	const kvt_policy_ops *policy;
+	uint64_t page_bytes;         /* of one page of one KV head */
+	unsigned copies;             /* layers that each recorded layer stands for; 0: 1 */
+	double hbm_rate;             /* bytes/s at which attention reads KV from HBM, all ranks */
+	kvt_time attention_overhead; /* a layer: kernel launches */
+	kvt_time layer_time;         /* a layer's other work, before its attention */
+	kvt_time step_time;          /* a step's other work, after its last layer */
+	uint64_t window_bytes;       /* of a staging window for demand fetches */
+	unsigned prefetch_depth;     /* layers' prefetches under way at once, at least 1 */
+	/* called now and then; may be NULL */
+	void (*progress)(void *arg, uint32_t steps_done);
+	void *progress_arg;
+} kvt_replay_settings;
+
+/* Where it runs. The loop is run by kvt_replay_run, the tier's pages are the replay's alone. */
+typedef struct kvt_replay_world {
+	kvt_loop *loop;
+	kvt_tier *storage;
+	kvt_timeline *timeline; /* may be NULL */
+} kvt_replay_world;
+
+/* Why a layer's attention waited. */
+typedef enum kvt_stall_cause {
+	KVT_STALL_PREFETCH_LATE, /* a prefetch was still moving */
+	KVT_STALL_DEMAND,        /* a demand fetch was moving */
+	KVT_STALL_WRITE_BACK,    /* a fetch waited for the write of a page that was to leave */
+	KVT_STALL_QUEUE,         /* a fetch waited to be taken by the tier or for its turn */
+	KVT_STALL_CAUSES,
+} kvt_stall_cause;
+
+/* "prefetch_late", ... in that order, NULL-terminated. */
+extern const char *const kvt_stall_names[KVT_STALL_CAUSES + 1];
+
+typedef struct kvt_replay_result {
+	uint32_t steps, layers; /* layers: recorded ones x copies */
+	/* means over steps, recorded layers and KV heads */
+	double mass_kept;   /* of the selections */
+	double mass_oracle; /* of the best selections within the same budgets */
+	double mass_listed; /* that the trace's rows account for */
+	double selection;   /* pages selected */
+	uint32_t selection_least, selection_most;
+	/* of the recorded layers, each once, whatever it stands for */
+	kvt_residency_counts counts;
+	/* the fewest misses (accesses - hits) of any policy that fetches on demand, on the same
+	 * accesses and HBM; a lower bound with EXACT attention */
+	gboolean has_belady;
+	uint64_t belady_misses;
+	uint32_t peak_pages; /* in HBM at once, one layer and KV head */
+	/* of all layers, in bytes */
+	uint64_t attended_bytes, moved_bytes, written_bytes, peak_hbm_bytes;
+	kvt_tier_stats storage;
+	uint64_t retries; /* I/Os that failed and were made again */
+	/* of all layers */
+	kvt_time ttft;        /* the first step, from an empty HBM */
+	kvt_time total;       /* all steps */
+	kvt_time *step_times; /* [steps]; free with kvt_replay_result_clear */
+	kvt_time stall[KVT_STALL_CAUSES], first_step_stall;
+	kvt_time attention_time, other_time; /* of layers and steps, without stalls */
+} kvt_replay_result;
+
+/* Time a step after the first, at quantile q in [0, 1], nearest rank; 0 when there is only one. */
+kvt_time kvt_replay_step_time(const kvt_replay_result *result, double q);
+
+void kvt_replay_result_clear(kvt_replay_result *result);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(kvt_replay_result, kvt_replay_result_clear)
+
+/* Replays the source and fills *result. False with an error when settings do not fit together, the
+ * source cannot be read, or the storage tier fails or is too small. */
+gboolean kvt_replay_run(kvt_replay_source *source, const kvt_replay_settings *settings,
+	const kvt_replay_world *world, kvt_replay_result *result, GError **error);
+
+#endif

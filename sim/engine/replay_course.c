@@ -1,0 +1,345 @@
+/* replay_course.c: a replay's way through steps and layers, and where its time goes. */
+#include "sim/base/error.h"
+#include "sim/engine/replay_run.h"
+
+static void begin_layer(kvt_replay *run);
+static void begin_attention(kvt_timed_layer *layer);
+
+static kvt_time now(const kvt_replay *run)
+{
+	return kvt_loop_now(run->world->loop);
+}
+
+void kvt_replay_fail(kvt_replay *run, GError *error)
+{
+	if (run->error)
+		g_clear_error(&error);
+	else
+		run->error = error;
+	kvt_loop_stop(run->world->loop);
+}
+
+uint32_t kvt_replay_capacity(const kvt_replay_settings *settings, const kvt_selection *selection)
+{
+	uint32_t present = selection->present.end - selection->present.first;
+	double share = MAX(settings->hbm, settings->budget);
+	return (uint32_t)kvt_attention_budget_pages(share, present);
+}
+
+/* Puts pages first .. end - 1 of a recorded layer into storage. */
+static gboolean preload(
+	kvt_replay *run, uint32_t recorded, uint32_t first, uint32_t end, GError **error)
+{
+	kvt_tier *tier = run->world->storage;
+	for (uint32_t i = 0; i < run->n_layers && first < end; i++) {
+		if (run->layers[i].recorded != recorded)
+			continue;
+		for (uint32_t head = 0; head < run->source->n_heads; head++) {
+			kvt_extent extent = { .context = head,
+				.layer = run->layers[i].number,
+				.first_page = first,
+				.n_pages = end - first,
+				.page_bytes = run->settings->page_bytes };
+			if (!tier->ops->preload || !tier->ops->preload(tier, 0, &extent))
+				return kvt_error_failed(error,
+					"tier %s: the context's pages do not fit, expected a "
+					"larger capacity",
+					tier->ops->name);
+		}
+	}
+	return TRUE;
+}
+
+/* What exists before the first step, and what came between two steps that are not neighbours in the
+ * recording, is found in storage. */
+static gboolean preload_unseen(kvt_replay *run, uint32_t step, uint32_t recorded, GError **error)
+{
+	kvt_replay_source *source = run->source;
+	kvt_replay_present present = source->present(source, step, recorded);
+	uint32_t stored = present.first;
+	if (step > 0) {
+		kvt_replay_present before = source->present(source, step - 1, recorded);
+		stored = MAX(stored, before.end - !before.closed);
+	}
+	return preload(run, recorded, stored, present.end - 1, error);
+}
+
+/* Decides what a recorded layer has in HBM for a step, once for all its copies. */
+static bool prepare(kvt_replay *run, uint32_t step, uint32_t recorded)
+{
+	uint32_t n_heads = run->source->n_heads;
+	kvt_recorded_layer *layer = &run->recorded[recorded];
+	GError *error = NULL;
+	kvt_extent_list_clear(&layer->prefetch);
+	layer->prefetch_left = 0;
+	if (!preload_unseen(run, step, recorded, &error)) {
+		kvt_replay_fail(run, error);
+		return false;
+	}
+	for (uint32_t head = 0; head < n_heads; head++) {
+		kvt_residency *residency = run->heads[recorded * n_heads + head];
+		const kvt_selection *selection = kvt_selector_select(run->selector, step, recorded,
+			head, kvt_residency_resident(residency), &error);
+		if (!selection) {
+			kvt_replay_fail(run, error);
+			return false;
+		}
+		layer->selections[head] = selection;
+		kvt_extent like = { .context = head, .page_bytes = run->settings->page_bytes };
+		uint32_t left = kvt_residency_prepare(residency, step, selection,
+			kvt_replay_capacity(run->settings, selection), &like, &layer->prefetch);
+		layer->prefetch_left = MAX(layer->prefetch_left, left);
+	}
+	return true;
+}
+
+/* Decides what a recorded layer's attention finds and demands at the current step. */
+static void attend(kvt_replay *run, uint32_t recorded)
+{
+	uint32_t n_heads = run->source->n_heads;
+	kvt_recorded_layer *layer = &run->recorded[recorded];
+	kvt_replay_result *result = run->result;
+	uint64_t before = result->counts.accesses;
+	kvt_extent_list_clear(&layer->demand);
+	layer->demand_left = 0;
+	for (uint32_t head = 0; head < n_heads; head++) {
+		const kvt_selection *selection = layer->selections[head];
+		kvt_extent like = { .context = head, .page_bytes = run->settings->page_bytes };
+		uint32_t left = kvt_residency_attend(run->heads[recorded * n_heads + head],
+			run->step, selection, &like, &layer->demand, &result->counts);
+		layer->demand_left = MAX(layer->demand_left, left);
+		layer->closed = selection->present.closed;
+		layer->closed_page = selection->present.end - 1;
+		run->kept_mass += selection->kept_mass;
+		run->oracle_mass += selection->oracle_mass;
+		run->listed_mass += selection->listed_mass;
+		run->selected += selection->n;
+		result->selection_least = MIN(result->selection_least, selection->n);
+		result->selection_most = MAX(result->selection_most, selection->n);
+		if (run->settings->attention == KVT_REPLAY_EXACT) {
+			uint32_t present = selection->present.end - selection->present.first;
+			uint32_t held = run->step > 0
+						? MIN(kvt_replay_capacity(run->settings, selection),
+							  present)
+						: 1;
+			result->belady_misses += present - held;
+		}
+	}
+	layer->attended = result->counts.accesses - before;
+}
+
+/* Whether a page that left, all below left_end, may still be on its way to storage. */
+static bool must_wait(const kvt_timed_layer *layer, uint32_t left_end)
+{
+	const kvt_transfer *oldest = g_queue_peek_head(layer->writes);
+	return oldest && oldest->list.extents[0].first_page < left_end;
+}
+
+static void start_prefetch(kvt_timed_layer *layer)
+{
+	const kvt_recorded_layer *recorded = &layer->run->recorded[layer->recorded];
+	layer->prefetch_left = recorded->prefetch_left;
+	kvt_extent_list_copy(&layer->prefetch.list, &recorded->prefetch, layer->number);
+	if (layer->prefetch.list.n > 0)
+		kvt_transfer_start(&layer->prefetch, must_wait(layer, layer->prefetch_left));
+}
+
+static void prefetch_done(void *arg, kvt_transfer *transfer)
+{
+	kvt_timed_layer *layer = arg;
+	layer->run->result->moved_bytes += transfer->io.bytes;
+	if (layer->run->waiting == layer) {
+		layer->run->waiting = NULL;
+		begin_attention(layer);
+	}
+}
+
+static void write_done(void *arg, kvt_transfer *transfer)
+{
+	kvt_timed_layer *layer = arg;
+	g_queue_remove(layer->writes, transfer);
+	g_ptr_array_add(layer->run->spare_writes, transfer);
+	layer->run->result->written_bytes += transfer->io.bytes;
+	if (layer->prefetch.held && !must_wait(layer, layer->prefetch_left))
+		kvt_transfer_release(&layer->prefetch);
+	if (layer->demand.held && !must_wait(layer, layer->demand_left))
+		kvt_transfer_release(&layer->demand);
+}
+
+/* Writes the page that the step's token has filled up, of all heads, to storage. */
+static void start_write(kvt_timed_layer *layer)
+{
+	kvt_replay *run = layer->run;
+	const kvt_recorded_layer *recorded = &run->recorded[layer->recorded];
+	kvt_transfer *write;
+	if (run->spare_writes->len > 0) {
+		write = g_ptr_array_steal_index_fast(run->spare_writes, run->spare_writes->len - 1);
+		write->arg = layer;
+	} else {
+		write = g_new0(kvt_transfer, 1);
+		g_ptr_array_add(run->all_writes, write);
+		kvt_transfer_init(write, run->transfers, KVT_TRANSFER_WRITE, write_done, layer);
+	}
+	kvt_extent_list_clear(&write->list);
+	for (uint32_t head = 0; head < run->source->n_heads; head++) {
+		kvt_extent extent = { .context = head,
+			.layer = layer->number,
+			.first_page = recorded->closed_page,
+			.n_pages = 1,
+			.page_bytes = run->settings->page_bytes };
+		kvt_extent_list_add(&write->list, &extent);
+	}
+	g_queue_push_tail(layer->writes, write);
+	kvt_transfer_start(write, false);
+}
+
+static kvt_time overlap(kvt_time from, kvt_time to, kvt_time start, kvt_time end)
+{
+	return MAX(MIN(to, end) - MAX(from, start), 0);
+}
+
+/* Books the time from `from` to `to`, in which a transfer was waited for, on its causes. */
+static void count_stall(kvt_replay *run, const kvt_transfer *transfer, kvt_stall_cause moving,
+	kvt_time from, kvt_time to)
+{
+	if (to <= from)
+		return;
+	kvt_replay_result *result = run->result;
+	kvt_time writes = overlap(from, to, transfer->wanted, transfer->released);
+	kvt_time queued = overlap(from, to, transfer->released, transfer->accepted);
+	result->stall[KVT_STALL_WRITE_BACK] += writes;
+	result->stall[KVT_STALL_QUEUE] += queued;
+	result->stall[moving] += to - from - writes - queued;
+	if (run->step == 0)
+		result->first_step_stall += to - from;
+	kvt_timeline_span(run->world->timeline, run->track, kvt_stall_names[moving], from, to);
+}
+
+static void end_step(void *arg)
+{
+	kvt_replay *run = arg;
+	kvt_replay_result *result = run->result;
+	result->step_times[run->step] = now(run) - run->step_began;
+	result->total = now(run);
+	if (run->settings->progress)
+		run->settings->progress(run->settings->progress_arg, run->step + 1);
+	run->step_began = now(run);
+	run->layer = 0;
+	if (++run->step < run->source->n_steps)
+		begin_layer(run);
+}
+
+static void end_attention(void *arg)
+{
+	kvt_timed_layer *layer = arg;
+	kvt_replay *run = layer->run;
+	uint32_t recorded = layer->recorded;
+	kvt_timeline_span(
+		run->world->timeline, run->track, "attention", layer->ready, layer->computed);
+	if (run->recorded[recorded].closed)
+		start_write(layer);
+	bool more = run->step + 1 < run->source->n_steps;
+	if (layer->first_copy) {
+		for (uint32_t head = 0; head < run->source->n_heads; head++)
+			kvt_selector_observe(run->selector, run->step, recorded, head);
+		if (more && !prepare(run, run->step + 1, recorded))
+			return;
+	}
+	if (more)
+		start_prefetch(layer);
+	if (++run->layer < run->n_layers) {
+		begin_layer(run);
+		return;
+	}
+	run->result->other_time += run->settings->step_time;
+	kvt_loop_after(run->world->loop, run->settings->step_time, end_step, run);
+}
+
+static void demand_done(void *arg, kvt_transfer *transfer)
+{
+	kvt_timed_layer *layer = arg;
+	kvt_replay *run = layer->run;
+	run->result->moved_bytes += transfer->io.bytes;
+	/* what came last is attended to last */
+	uint64_t last = MIN(transfer->io.bytes, run->settings->window_bytes);
+	kvt_time end =
+		MAX(layer->computed, now(run) + kvt_time_for_bytes(last, run->settings->hbm_rate));
+	count_stall(run, transfer, KVT_STALL_DEMAND, layer->computed, end);
+	kvt_loop_at(run->world->loop, end, end_attention, layer);
+}
+
+/* The selection is in HBM. */
+static void begin_attention(kvt_timed_layer *layer)
+{
+	kvt_replay *run = layer->run;
+	kvt_recorded_layer *recorded = &run->recorded[layer->recorded];
+	const kvt_replay_settings *settings = run->settings;
+	if (layer->prefetch.list.n > 0)
+		count_stall(run, &layer->prefetch, KVT_STALL_PREFETCH_LATE, layer->ready, now(run));
+	layer->ready = now(run);
+	if (layer->first_copy)
+		attend(run, layer->recorded);
+	uint64_t bytes = recorded->attended * settings->page_bytes;
+	kvt_time time =
+		kvt_time_for_bytes(bytes, settings->hbm_rate) + settings->attention_overhead;
+	run->result->attended_bytes += bytes;
+	run->result->attention_time += time;
+	layer->computed = now(run) + time;
+	layer->demand_left = recorded->demand_left;
+	kvt_extent_list_copy(&layer->demand.list, &recorded->demand, layer->number);
+	if (layer->demand.list.n > 0)
+		kvt_transfer_start(&layer->demand, must_wait(layer, layer->demand_left));
+	else
+		kvt_loop_at(run->world->loop, layer->computed, end_attention, layer);
+}
+
+static void layer_ready(void *arg)
+{
+	kvt_timed_layer *layer = arg;
+	layer->ready = now(layer->run);
+	if (layer->prefetch.active)
+		layer->run->waiting = layer;
+	else
+		begin_attention(layer);
+}
+
+static void begin_layer(kvt_replay *run)
+{
+	kvt_timed_layer *layer = &run->layers[run->layer];
+	run->result->other_time += run->settings->layer_time;
+	kvt_loop_after(run->world->loop, run->settings->layer_time, layer_ready, layer);
+}
+
+static void make_layers(kvt_replay *run)
+{
+	const kvt_replay_source *source = run->source;
+	unsigned copies = MAX(run->settings->copies, 1);
+	run->recorded = g_new0(kvt_recorded_layer, source->n_layers);
+	for (uint32_t i = 0; i < source->n_layers; i++)
+		run->recorded[i].selections = g_new0(const kvt_selection *, source->n_heads);
+	run->n_layers = source->n_layers * copies;
+	run->layers = g_new0(kvt_timed_layer, run->n_layers);
+	for (uint32_t i = 0; i < run->n_layers; i++) {
+		kvt_timed_layer *layer = &run->layers[i];
+		layer->run = run;
+		layer->recorded = i / copies;
+		layer->number = source->layer_numbers[layer->recorded] * copies + i % copies;
+		layer->first_copy = i % copies == 0;
+		layer->writes = g_queue_new();
+		kvt_transfer_init(&layer->prefetch, run->transfers, KVT_TRANSFER_PREFETCH,
+			prefetch_done, layer);
+		kvt_transfer_init(
+			&layer->demand, run->transfers, KVT_TRANSFER_DEMAND, demand_done, layer);
+	}
+}
+
+void kvt_replay_start(kvt_replay *run)
+{
+	make_layers(run);
+	for (uint32_t i = 0; i < run->n_layers; i++) {
+		if (run->layers[i].first_copy && !prepare(run, 0, run->layers[i].recorded))
+			return;
+		start_prefetch(&run->layers[i]);
+	}
+	begin_layer(run);
+}

@@ -1,0 +1,245 @@
+/* replay_residency.c: hits, prefetches, demand fetches and evictions of one layer and KV head. */
+#include "sim/engine/replay_residency.h"
+
+#include <string.h>
+
+struct kvt_residency {
+	kvt_residency_spec spec;
+	kvt_page_cache *cache;
+	uint8_t *moved;       /* prefetched for the step that is prepared */
+	uint8_t *touched;     /* accessed before; without `exact` */
+	uint32_t touched_end; /* with `exact`: pages below it were */
+	uint32_t first, end;  /* present at the last step that was prepared */
+	uint32_t born;        /* at the step that is prepared; KVT_NO_PAGE: none */
+	uint64_t evicted;     /* since they were last counted */
+};
+
+kvt_residency *kvt_residency_new(const kvt_residency_spec *spec)
+{
+	kvt_residency *residency = g_new0(kvt_residency, 1);
+	residency->spec = *spec;
+	residency->cache = kvt_page_cache_new(spec->policy, spec->n_pages, spec->capacity_max);
+	residency->moved = g_new0(uint8_t, spec->n_pages);
+	residency->touched = g_new0(uint8_t, spec->n_pages);
+	return residency;
+}
+
+void kvt_residency_free(kvt_residency *residency)
+{
+	if (!residency)
+		return;
+	kvt_page_cache_free(residency->cache);
+	g_free(residency->moved);
+	g_free(residency->touched);
+	g_free(residency);
+}
+
+const uint8_t *kvt_residency_resident(const kvt_residency *residency)
+{
+	return residency->cache->resident;
+}
+
+uint32_t kvt_residency_peak(const kvt_residency *residency)
+{
+	return residency->cache->stats.peak_resident;
+}
+
+/* Tells the policy when the page is used next after `step`. */
+static void tell_next_use(kvt_residency *residency, uint32_t page, uint32_t step)
+{
+	if (!residency->spec.policy->needs_future)
+		return;
+	uint64_t next = UINT64_MAX;
+	if (!residency->spec.exact)
+		next = kvt_access_log_next(residency->spec.future, page, step);
+	else if (step + 1 < residency->spec.n_steps)
+		next = step + 1;
+	/* within a step pages are attended in rising order */
+	if (next != UINT64_MAX)
+		next = next << 32 | page;
+	kvt_page_cache_next_use(residency->cache, page, next);
+}
+
+/* Lets a page in; false when it found no place. */
+static bool enter(kvt_residency *residency, uint32_t page, uint32_t *left_end)
+{
+	uint32_t evicted;
+	if (!kvt_page_cache_enter(residency->cache, page, &evicted))
+		return false;
+	if (evicted != KVT_NO_PAGE) {
+		residency->evicted++;
+		*left_end = MAX(*left_end, evicted + 1);
+	}
+	return true;
+}
+
+static void add_pages(
+	kvt_extent_list *fetch, const kvt_extent *like, uint32_t first, uint32_t n_pages)
+{
+	kvt_extent extent = *like;
+	extent.first_page = first;
+	extent.n_pages = n_pages;
+	kvt_extent_list_add(fetch, &extent);
+}
+
+/* The pages of a selection that stay pinned while a step is attended: residents that only filled a
+ * selection up may leave as soon as they were read. */
+static bool stays(const kvt_selection *selection, uint32_t page)
+{
+	return !selection->filled || kvt_replay_is_kept(&selection->present, page);
+}
+
+uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
+	const kvt_selection *selection, uint32_t capacity, const kvt_extent *like,
+	kvt_extent_list *fetch)
+{
+	kvt_page_cache *cache = residency->cache;
+	const kvt_replay_present *present = &selection->present;
+	uint32_t left_end = 0;
+	g_assert(capacity >= selection->n && present->end >= residency->end);
+	/* what a layer of local chunks has left behind is never used again */
+	for (uint32_t page = residency->first; page < MIN(present->first, residency->end); page++)
+		if (kvt_page_cache_has(cache, page)) {
+			kvt_page_cache_remove(cache, page);
+			left_end = MAX(left_end, page + 1);
+		}
+	kvt_page_cache_set_capacity(cache, MAX(capacity, cache->stats.resident));
+	residency->born = present->end > residency->end ? present->end - 1 : KVT_NO_PAGE;
+	residency->first = present->first;
+	residency->end = present->end;
+
+	for (uint32_t i = 0; i < selection->n; i++)
+		if (kvt_page_cache_has(cache, selection->pages[i]))
+			kvt_page_cache_pin(cache, selection->pages[i]);
+	for (uint32_t i = 0; i < selection->n; i++) {
+		uint32_t page = selection->pages[i];
+		if (kvt_page_cache_has(cache, page))
+			continue;
+		bool entered = enter(residency, page, &left_end);
+		g_assert(entered);
+		kvt_page_cache_pin(cache, page);
+		/* used now, which is before anything that is not */
+		kvt_page_cache_next_use(cache, page, (uint64_t)step << 32 | page);
+		if (page == residency->born)
+			continue;
+		residency->moved[page] = 1;
+		add_pages(fetch, like, page, 1);
+	}
+	return left_end;
+}
+
+/* A resident page is read. */
+static void count_resident(kvt_residency *residency, uint32_t page, kvt_residency_counts *counts)
+{
+	counts->accesses++;
+	if (residency->moved[page])
+		counts->prefetched++;
+	else
+		counts->hits++;
+	counts->born += page == residency->born;
+	residency->moved[page] = 0;
+}
+
+static void touch(kvt_residency *residency, uint32_t page, uint32_t step)
+{
+	kvt_page_cache_touch(residency->cache, page);
+	tell_next_use(residency, page, step);
+}
+
+/* Pages first .. end - 1 are missing: they are fetched, and enter where they may. Returns what
+ * left, as kvt_residency_prepare does. */
+static uint32_t demand(kvt_residency *residency, uint32_t step, uint32_t first, uint32_t end,
+	kvt_residency_counts *counts)
+{
+	uint32_t left_end = 0;
+	uint32_t page = first;
+	while (page < end && enter(residency, page, &left_end)) {
+		tell_next_use(residency, page, step);
+		page++;
+	}
+	counts->accesses += end - first;
+	counts->demanded += end - first;
+	counts->streamed += end - page;
+	return left_end;
+}
+
+/* Everything present is read, by rising page. */
+static uint32_t attend_all(kvt_residency *residency, uint32_t step, const kvt_selection *selection,
+	const kvt_extent *like, kvt_extent_list *fetch, kvt_residency_counts *counts)
+{
+	kvt_page_cache *cache = residency->cache;
+	const kvt_replay_present *present = &selection->present;
+	const uint8_t *resident = cache->resident;
+	uint32_t left_end = 0;
+	/* a page that is here is not given up before it was read */
+	for (uint32_t page = present->first; page < present->end; page++)
+		if (resident[page])
+			kvt_page_cache_pin(cache, page);
+	uint32_t next = 0; /* of the selection */
+	for (uint32_t page = present->first; page < present->end; page++) {
+		if (!resident[page]) {
+			const uint8_t *found =
+				memchr(resident + page, 1, (size_t)(present->end - page));
+			uint32_t end = found ? (uint32_t)(found - resident) : present->end;
+			uint32_t left = demand(residency, step, page, end, counts);
+			left_end = MAX(left_end, left);
+			add_pages(fetch, like, page, end - page);
+			page = end - 1;
+			continue;
+		}
+		count_resident(residency, page, counts);
+		while (next < selection->n && selection->pages[next] < page)
+			next++;
+		bool selected = next < selection->n && selection->pages[next] == page;
+		if (selected && stays(selection, page))
+			continue;
+		kvt_page_cache_unpin(cache, page);
+		touch(residency, page, step);
+	}
+	for (uint32_t i = 0; i < selection->n; i++) {
+		uint32_t page = selection->pages[i];
+		if (!stays(selection, page))
+			continue;
+		kvt_page_cache_unpin(cache, page);
+		touch(residency, page, step);
+	}
+	uint32_t known = MAX(residency->touched_end, present->first);
+	counts->compulsory += present->end - MIN(known, present->end);
+	counts->compulsory -= residency->born != KVT_NO_PAGE;
+	residency->touched_end = present->end;
+	return left_end;
+}
+
+static void attend_selection(kvt_residency *residency, uint32_t step,
+	const kvt_selection *selection, kvt_residency_counts *counts)
+{
+	kvt_access_step found = { .pages = selection->pages,
+		.n = selection->n,
+		.capacity = residency->cache->capacity,
+		.born = residency->born,
+		.first = selection->present.first };
+	if (residency->spec.log)
+		kvt_access_log_step(residency->spec.log, &found);
+	for (uint32_t i = 0; i < selection->n; i++) {
+		uint32_t page = selection->pages[i];
+		count_resident(residency, page, counts);
+		counts->compulsory += !residency->touched[page] && page != residency->born;
+		residency->touched[page] = 1;
+		kvt_page_cache_unpin(residency->cache, page);
+		touch(residency, page, step);
+	}
+}
+
+uint32_t kvt_residency_attend(kvt_residency *residency, uint32_t step,
+	const kvt_selection *selection, const kvt_extent *like, kvt_extent_list *fetch,
+	kvt_residency_counts *counts)
+{
+	uint32_t left_end = 0;
+	if (residency->spec.exact)
+		left_end = attend_all(residency, step, selection, like, fetch, counts);
+	else
+		attend_selection(residency, step, selection, counts);
+	counts->evicted += residency->evicted;
+	residency->evicted = 0;
+	return left_end;
+}

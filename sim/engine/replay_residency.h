@@ -1,0 +1,66 @@
+/*
+ * replay_residency.h: what a step of one layer and KV head finds in HBM, what has to be moved there
+ * ahead of attention and on demand, and what leaves for it. Decisions and counts only, the same on
+ * any loop and tier; replay.c moves the pages and takes the time.
+ */
+#ifndef KVT_REPLAY_RESIDENCY_H
+#define KVT_REPLAY_RESIDENCY_H
+
+#include "sim/cache/access_log.h"
+#include "sim/cache/extent_list.h"
+#include "sim/cache/page_cache.h"
+#include "sim/engine/replay_selection.h"
+
+/* Accesses, in pages. Each is counted once: hits + prefetched + demanded = accesses. */
+typedef struct kvt_residency_counts {
+	uint64_t accesses;
+	uint64_t hits;       /* in HBM since an earlier step, or made there by decode */
+	uint64_t prefetched; /* moved to HBM ahead of this step's attention */
+	uint64_t demanded;   /* fetched when attention asked */
+	uint64_t streamed;   /* of those, how many passed through without entering the cache */
+	uint64_t born;       /* of the hits, how many decode made at this step */
+	uint64_t compulsory; /* first accesses ever to pages that were stored: never hits */
+	uint64_t evicted;
+} kvt_residency_counts;
+
+typedef struct kvt_residency_spec {
+	const kvt_policy_ops *policy;
+	uint32_t n_pages, capacity_max, n_steps;
+	bool exact;             /* everything present is attended, not only the selection */
+	kvt_access_log *future; /* with a policy that needs it and without `exact`: the selections
+				   to come; the caller's */
+	kvt_access_log *log;    /* without `exact`: gets every access; the caller's; may be NULL */
+} kvt_residency_spec;
+
+typedef struct kvt_residency kvt_residency;
+
+kvt_residency *kvt_residency_new(const kvt_residency_spec *spec);
+void kvt_residency_free(kvt_residency *residency);
+
+/* [n_pages], 1 for a page that is in HBM. */
+const uint8_t *kvt_residency_resident(const kvt_residency *residency);
+
+/* The most pages that were in HBM at once. */
+uint32_t kvt_residency_peak(const kvt_residency *residency);
+
+/*
+ * Makes room for the selection of the next step and lets it in; all of it stays pinned until the
+ * step is attended. Appends what has to be moved ahead to `fetch`, `like` saying the extents'
+ * context, layer and page bytes. `capacity`: pages that may be in HBM now, at least the selection.
+ * Returns a number above all pages that left for it (0: none), since a page whose write to storage
+ * is still under way has to be waited for.
+ */
+uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
+	const kvt_selection *selection, uint32_t capacity, const kvt_extent *like,
+	kvt_extent_list *fetch);
+
+/*
+ * The prepared step is attended: counts its accesses and, with `exact`, appends what is missing to
+ * `fetch`, by rising page. A missing page enters HBM where there is room or a page that may leave;
+ * else it passes through. Returns what left, as above.
+ */
+uint32_t kvt_residency_attend(kvt_residency *residency, uint32_t step,
+	const kvt_selection *selection, const kvt_extent *like, kvt_extent_list *fetch,
+	kvt_residency_counts *counts);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * replay_run.h: the state of a replay that is under way, shared by what sets it up (replay.c) and
+ * what takes it through steps and layers (replay_course.c). For these two files only.
+ */
+#ifndef KVT_REPLAY_RUN_H
+#define KVT_REPLAY_RUN_H
+
+#include "sim/engine/replay.h"
+#include "sim/engine/replay_transfer.h"
+
+typedef struct kvt_replay kvt_replay;
+
+/* A recorded layer: what has been decided for it. */
+typedef struct kvt_recorded_layer {
+	const kvt_selection **selections;    /* [n_heads], of the step that is prepared */
+	kvt_extent_list prefetch, demand;    /* of the step that is prepared; that is attended */
+	uint32_t prefetch_left, demand_left; /* above all pages that left for them */
+	uint64_t attended;                   /* pages, at the step */
+	bool closed;                         /* the step's token filled the last page up */
+	uint32_t closed_page;
+} kvt_recorded_layer;
+
+/* A layer in time: a recorded one or a copy of it. */
+typedef struct kvt_timed_layer {
+	kvt_replay *run;
+	uint32_t recorded, number; /* index of the recorded layer; in extents */
+	bool first_copy;
+	kvt_transfer prefetch, demand;
+	uint32_t prefetch_left, demand_left; /* above all pages that left for them */
+	GQueue *writes;                      /* kvt_transfer, under way, by rising page */
+	kvt_time ready, computed; /* attention could begin; has read all but what is missing */
+} kvt_timed_layer;
+
+struct kvt_replay {
+	kvt_replay_source *source;
+	const kvt_replay_settings *settings;
+	const kvt_replay_world *world;
+	kvt_replay_result *result;
+	kvt_selector *selector;
+	kvt_residency **heads;    /* [recorded layer x n_heads + head] */
+	kvt_access_log **futures; /* the same; NULL where not needed */
+	kvt_access_log **logs;
+	kvt_recorded_layer *recorded;
+	kvt_timed_layer *layers;
+	uint32_t n_layers;
+	kvt_transfers *transfers;
+	GPtrArray *spare_writes, *all_writes;
+	uint32_t step, layer; /* at work */
+	kvt_time step_began;
+	kvt_timed_layer *waiting; /* for its prefetch */
+	uint64_t kept_mass, oracle_mass, listed_mass, selected;
+	kvt_track track;
+	GError *error;
+};
+
+/* Pages of one layer and KV head that HBM may hold at the step of a selection. */
+uint32_t kvt_replay_capacity(const kvt_replay_settings *settings, const kvt_selection *selection);
+
+/* Begins the first step; the rest happens on the loop. */
+void kvt_replay_start(kvt_replay *run);
+
+/* Ends the run with an error; takes it over. */
+void kvt_replay_fail(kvt_replay *run, GError *error);
+
+#endif

@@ -1,0 +1,248 @@
+/* replay_selection.c: rows of attention, the prefetchers' plans, and the mass they keep. */
+#include "sim/engine/replay_selection.h"
+
+#include "sim/prefetch/top_pages.h"
+
+/* The row of one layer and head: as a list by rising page, and dense by page. */
+typedef struct head_state {
+	kvt_selection selection;
+	uint32_t n; /* listed pages */
+	uint32_t *pages;
+	uint32_t *mass;  /* quantised, goes with pages */
+	float *share;    /* the same as the source gave it */
+	uint32_t *dense; /* [n_pages], 0 where a page is not listed */
+} head_state;
+
+struct kvt_selector {
+	kvt_replay_source *source;
+	double budget;
+	bool budgeted;
+	kvt_prefetcher **prefetchers; /* one a layer */
+	head_state *heads;            /* [layer x n_heads + head] */
+	/* scratch, [n_pages] where nothing else is said */
+	float *dense_share;
+	uint64_t *listed, *selected; /* bits, all zero between uses */
+	uint32_t *plan;              /* [n_pages + 1] */
+	uint64_t *ranking;           /* [n_pages + 1] */
+	uint32_t *attended;
+	float *attended_share;
+};
+
+kvt_selector *kvt_selector_new(kvt_replay_source *source, const kvt_prefetcher_ops *prefetcher,
+	double budget, bool budgeted)
+{
+	kvt_selector *selector = g_new0(kvt_selector, 1);
+	uint32_t n = source->n_pages, n_rows = source->n_layers * source->n_heads;
+	selector->source = source;
+	selector->budget = budget;
+	selector->budgeted = budgeted;
+	selector->prefetchers = g_new(kvt_prefetcher *, source->n_layers);
+	for (uint32_t layer = 0; layer < source->n_layers; layer++)
+		selector->prefetchers[layer] = kvt_prefetcher_new(prefetcher, source->n_heads, n);
+	selector->heads = g_new0(head_state, n_rows);
+	for (uint32_t i = 0; i < n_rows; i++) {
+		head_state *head = &selector->heads[i];
+		head->pages = g_new(uint32_t, n);
+		head->mass = g_new(uint32_t, n);
+		head->share = g_new(float, n);
+		head->dense = g_new0(uint32_t, n);
+		head->selection.pages = g_new(uint32_t, n);
+	}
+	selector->dense_share = g_new0(float, n);
+	selector->listed = g_new0(uint64_t, (size_t)n / 64 + 1);
+	selector->selected = g_new0(uint64_t, (size_t)n / 64 + 1);
+	selector->plan = g_new(uint32_t, (size_t)n + 1);
+	selector->ranking = g_new(uint64_t, (size_t)n + 1);
+	selector->attended = g_new(uint32_t, n);
+	selector->attended_share = g_new(float, n);
+	return selector;
+}
+
+void kvt_selector_free(kvt_selector *selector)
+{
+	if (!selector)
+		return;
+	for (uint32_t layer = 0; layer < selector->source->n_layers; layer++)
+		selector->prefetchers[layer]->ops->free(selector->prefetchers[layer]);
+	g_free(selector->prefetchers);
+	for (uint32_t i = 0; i < selector->source->n_layers * selector->source->n_heads; i++) {
+		head_state *head = &selector->heads[i];
+		g_free(head->pages);
+		g_free(head->mass);
+		g_free(head->share);
+		g_free(head->dense);
+		g_free(head->selection.pages);
+	}
+	g_free(selector->heads);
+	g_free(selector->dense_share);
+	g_free(selector->listed);
+	g_free(selector->selected);
+	g_free(selector->plan);
+	g_free(selector->ranking);
+	g_free(selector->attended);
+	g_free(selector->attended_share);
+	g_free(selector);
+}
+
+static bool has_bit(const uint64_t *bits, uint32_t page)
+{
+	return bits[page / 64] >> page % 64 & 1;
+}
+
+static void set_bit(uint64_t *bits, uint32_t page)
+{
+	bits[page / 64] |= UINT64_C(1) << page % 64;
+}
+
+/* Lists the pages whose bits are set, rising, and clears them; returns how many. */
+static uint32_t take_bits(uint64_t *bits, const kvt_replay_present *present, uint32_t *pages)
+{
+	uint32_t n = 0;
+	for (uint32_t word = present->first / 64; word <= (present->end - 1) / 64; word++) {
+		for (uint64_t left = bits[word]; left; left &= left - 1)
+			pages[n++] = word * 64 + (uint32_t)__builtin_ctzll(left);
+		bits[word] = 0;
+	}
+	return n;
+}
+
+/* Copies the source's row, as a list by rising page and by page. */
+static bool load_row(kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head_index,
+	head_state *head, GError **error)
+{
+	kvt_replay_row row;
+	if (!selector->source->row(
+		    selector->source, step, layer, head_index, head->selection.budget, &row, error))
+		return false;
+	for (uint32_t i = 0; i < head->n; i++)
+		head->dense[head->pages[i]] = 0;
+	const kvt_replay_present *present = &head->selection.present;
+	uint64_t listed = 0;
+	for (uint32_t i = 0; i < row.n; i++) {
+		uint32_t page = row.pages[i], mass = kvt_mass_quantise(row.mass[i]);
+		g_assert(page >= present->first && page < present->end);
+		set_bit(selector->listed, page);
+		selector->dense_share[page] = row.mass[i];
+		head->dense[page] = mass;
+		listed += mass;
+	}
+	uint32_t n = take_bits(selector->listed, present, head->pages);
+	for (uint32_t i = 0; i < n; i++) {
+		head->mass[i] = head->dense[head->pages[i]];
+		head->share[i] = selector->dense_share[head->pages[i]];
+	}
+	g_assert(n == row.n);
+	head->n = n;
+	head->selection.listed_mass = listed;
+	return true;
+}
+
+/* Marks a page as selected while the budget lasts. */
+static void add_page(kvt_selector *selector, kvt_selection *selection, uint32_t page)
+{
+	if (selection->n < selection->budget && !has_bit(selector->selected, page)) {
+		set_bit(selector->selected, page);
+		selection->n++;
+	}
+}
+
+static void add_kept(kvt_selector *selector, kvt_selection *selection)
+{
+	const kvt_replay_present *present = &selection->present;
+	uint32_t last = MIN((uint32_t)KVT_ATTENTION_BUDGET_LAST, present->end - present->first);
+	add_page(selector, selection, present->first);
+	for (uint32_t page = present->end - last; page < present->end; page++)
+		add_page(selector, selection, page);
+}
+
+/* What the best choice keeps: the pages always kept, then the largest of the others. */
+static uint64_t oracle_mass(kvt_selector *selector, const head_state *head)
+{
+	const kvt_selection *selection = &head->selection;
+	const kvt_replay_present *present = &selection->present;
+	uint64_t kept = head->dense[present->first];
+	uint32_t last = MIN((uint32_t)KVT_ATTENTION_BUDGET_LAST, present->end - present->first - 1);
+	for (uint32_t page = present->end - last; page < present->end; page++)
+		kept += head->dense[page];
+	uint32_t *others = selector->plan, n = 0;
+	for (uint32_t i = 0; i < head->n; i++) {
+		others[n] = head->mass[i];
+		n += !kvt_replay_is_kept(present, head->pages[i]);
+	}
+	return kept + kvt_top_mass(others, n, selection->budget - 1 - last, selector->ranking);
+}
+
+static void add_plan(
+	kvt_selector *selector, kvt_selection *selection, uint32_t planned, const uint8_t *resident)
+{
+	const kvt_replay_present *present = &selection->present;
+	g_assert(planned <= selection->budget);
+	for (uint32_t i = 0; i < planned; i++) {
+		/* what does not exist cannot be fetched, whoever asks for it */
+		g_assert(selector->plan[i] < present->end);
+		if (selector->plan[i] >= present->first)
+			add_page(selector, selection, selector->plan[i]);
+	}
+	selection->filled = planned == 0;
+	if (selection->filled && resident)
+		for (uint32_t page = present->end; page-- > present->first;)
+			if (resident[page])
+				add_page(selector, selection, page);
+}
+
+const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, uint32_t layer,
+	uint32_t head_index, const uint8_t *resident, GError **error)
+{
+	kvt_replay_source *source = selector->source;
+	head_state *head = &selector->heads[layer * source->n_heads + head_index];
+	kvt_selection *selection = &head->selection;
+	kvt_replay_present present = source->present(source, step, layer);
+	g_assert(present.first < present.end && present.end <= source->n_pages);
+	selection->present = present;
+	selection->budget =
+		(uint32_t)kvt_attention_budget_pages(selector->budget, present.end - present.first);
+	selection->n = 0;
+	if (!load_row(selector, step, layer, head_index, head, error))
+		return NULL;
+	selection->oracle_mass = oracle_mass(selector, head);
+
+	kvt_prefetcher *prefetcher = selector->prefetchers[layer];
+	kvt_page_masses future = { .n = head->n, .pages = head->pages, .mass = head->share };
+	kvt_plan_request request = { .step = step,
+		.head = head_index,
+		.first_present = present.first,
+		.n_present = present.end,
+		.budget = selection->budget,
+		.future = prefetcher->ops->sees_future ? &future : NULL };
+	uint32_t planned = prefetcher->ops->plan(prefetcher, &request, selector->plan);
+	add_kept(selector, selection);
+	add_plan(selector, selection, planned, resident);
+	uint32_t n = take_bits(selector->selected, &present, selection->pages);
+	g_assert(n == selection->n);
+	selection->kept_mass = 0;
+	for (uint32_t i = 0; i < n; i++)
+		selection->kept_mass += head->dense[selection->pages[i]];
+	return selection;
+}
+
+void kvt_selector_observe(
+	kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head_index)
+{
+	const head_state *head = &selector->heads[layer * selector->source->n_heads + head_index];
+	const kvt_selection *selection = &head->selection;
+	kvt_page_masses row = { .n = head->n, .pages = head->pages, .mass = head->share };
+	if (selector->budgeted) {
+		/* softmax over what was attended: the same ratios, and a sum of 1 */
+		double scale = selection->kept_mass > 0 ? 1.0 / (double)selection->kept_mass : 0;
+		for (uint32_t i = 0; i < selection->n; i++) {
+			uint32_t page = selection->pages[i];
+			selector->attended[i] = page;
+			selector->attended_share[i] = (float)(head->dense[page] * scale);
+		}
+		row = (kvt_page_masses){ .n = selection->n,
+			.pages = selector->attended,
+			.mass = selector->attended_share };
+	}
+	kvt_prefetcher *prefetcher = selector->prefetchers[layer];
+	prefetcher->ops->observe(prefetcher, step, head_index, &row);
+}

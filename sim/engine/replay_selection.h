@@ -1,0 +1,53 @@
+/*
+ * replay_selection.h: which pages a step of one layer and KV head plans to have in HBM: those that
+ * are always kept, then what the prefetcher ranks, within a budget of pages; and how much attention
+ * mass that keeps, beside the best choice of equal size. Decides nothing about residency or time.
+ */
+#ifndef KVT_REPLAY_SELECTION_H
+#define KVT_REPLAY_SELECTION_H
+
+#include "sim/engine/replay_source.h"
+#include "sim/prefetch/prefetcher.h"
+#include "traces/attention_mass.h"
+
+/* The selection of one (step, layer, head); the selector's, valid until the next one of that layer
+ * and head. Masses are in units of 1 / KVT_MASS_ONE (top_pages.h). */
+typedef struct kvt_selection {
+	kvt_replay_present present;
+	uint32_t budget;      /* pages */
+	uint32_t n;           /* pages selected, <= budget */
+	uint32_t *pages;      /* rising */
+	bool filled;          /* nothing was planned: residents were taken, the newest first */
+	uint64_t kept_mass;   /* of the selected pages */
+	uint64_t oracle_mass; /* of the best choice within the budget */
+	uint64_t listed_mass; /* of all pages that the source lists: the others' is not known */
+} kvt_selection;
+
+typedef struct kvt_selector kvt_selector;
+
+/* Whether the page is one of those always kept (attention_mass.h). */
+static inline bool kvt_replay_is_kept(const kvt_replay_present *present, uint32_t page)
+{
+	return page < present->first + KVT_ATTENTION_BUDGET_FIRST ||
+	       page + KVT_ATTENTION_BUDGET_LAST >= present->end;
+}
+
+/* `budget` is a share of the pages present (kvt_attention_budget_pages). The source must outlive
+ * it. With `budgeted`, prefetchers observe only what was selected. */
+kvt_selector *kvt_selector_new(kvt_replay_source *source, const kvt_prefetcher_ops *prefetcher,
+	double budget, bool budgeted);
+void kvt_selector_free(kvt_selector *selector);
+
+/*
+ * Selects for a step, after the last step of the same layer and head was observed. resident
+ * [n_pages] marks the pages in HBM: a plan of no pages at all is filled up with them; NULL: none.
+ * NULL with an error when the source cannot be read.
+ */
+const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, uint32_t layer,
+	uint32_t head, const uint8_t *resident, GError **error);
+
+/* Attention over the step's selection (budgeted) or everything present (else) is over: the
+ * prefetcher learns its masses. */
+void kvt_selector_observe(kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head);
+
+#endif

@@ -1,0 +1,164 @@
+/* replay_transfer.c: queues in front of the storage tier. */
+#include "sim/engine/replay_transfer.h"
+
+#include <errno.h>
+
+enum { ATTEMPTS_MAX = 8 };
+
+typedef struct waiting_list {
+	kvt_transfer *first, *last;
+} waiting_list;
+
+struct kvt_transfers {
+	kvt_transfers_spec spec;
+	waiting_list refused[KVT_TRANSFER_KINDS]; /* released, but not taken by the tier */
+	unsigned prefetching;                     /* taken */
+	uint64_t retries;
+	bool failed;
+	kvt_track tracks[KVT_TRANSFER_KINDS];
+};
+
+static const char *const kind_names[] = { "demand", "prefetch", "write" };
+
+kvt_transfers *kvt_transfers_new(const kvt_transfers_spec *spec)
+{
+	kvt_transfers *transfers = g_new0(kvt_transfers, 1);
+	transfers->spec = *spec;
+	kvt_track process = kvt_timeline_track(spec->timeline, "storage", 0);
+	for (unsigned kind = 0; kind < KVT_TRANSFER_KINDS; kind++)
+		transfers->tracks[kind] =
+			kvt_timeline_track(spec->timeline, kind_names[kind], process);
+	return transfers;
+}
+
+void kvt_transfers_free(kvt_transfers *transfers)
+{
+	g_free(transfers);
+}
+
+uint64_t kvt_transfers_retries(const kvt_transfers *transfers)
+{
+	return transfers->retries;
+}
+
+static void append(waiting_list *waiting, kvt_transfer *transfer)
+{
+	transfer->next = NULL;
+	if (waiting->last)
+		waiting->last->next = transfer;
+	else
+		waiting->first = transfer;
+	waiting->last = transfer;
+}
+
+/* False when it has to wait. */
+static bool offer(kvt_transfers *transfers, kvt_transfer *transfer)
+{
+	const kvt_transfers_spec *spec = &transfers->spec;
+	if (transfer->kind == KVT_TRANSFER_PREFETCH &&
+		transfers->prefetching >= spec->prefetch_depth)
+		return false;
+	int status = kvt_tier_submit(spec->tier, &transfer->io);
+	if (status == -EAGAIN)
+		return false;
+	if (status != 0) {
+		transfers->failed = true;
+		spec->failed(spec->failed_arg, transfer, status);
+		return true;
+	}
+	kvt_tier_commit(spec->tier);
+	transfers->prefetching += transfer->kind == KVT_TRANSFER_PREFETCH;
+	transfer->accepted = kvt_loop_now(spec->loop);
+	return true;
+}
+
+/* What waits goes first, by kind, then in the order it came. */
+static void offer_waiting(kvt_transfers *transfers)
+{
+	for (unsigned kind = 0; kind < KVT_TRANSFER_KINDS && !transfers->failed; kind++) {
+		waiting_list *waiting = &transfers->refused[kind];
+		while (waiting->first && !transfers->failed) {
+			if (!offer(transfers, waiting->first))
+				break;
+			waiting->first = waiting->first->next;
+			if (!waiting->first)
+				waiting->last = NULL;
+		}
+	}
+}
+
+static void submit(kvt_transfer *transfer)
+{
+	kvt_transfers *transfers = transfer->owner;
+	if (transfers->failed)
+		return;
+	transfer->io.extents = transfer->list.extents;
+	transfer->io.n_extents = transfer->list.n;
+	waiting_list *waiting = &transfers->refused[transfer->kind];
+	if (waiting->first || !offer(transfers, transfer))
+		append(waiting, transfer);
+}
+
+/* A prefetch or demand fetch of data that is not there, or a write to a tier that is full, will not
+ * get better. */
+static bool worth_another_try(const kvt_transfer *transfer)
+{
+	int status = transfer->io.status;
+	return status != -ENOENT && status != -ENOSPC && transfer->attempts < ATTEMPTS_MAX;
+}
+
+static void io_done(kvt_io *io)
+{
+	kvt_transfer *transfer = (kvt_transfer *)(void *)io;
+	kvt_transfers *transfers = transfer->owner;
+	const kvt_transfers_spec *spec = &transfers->spec;
+	transfers->prefetching -= transfer->kind == KVT_TRANSFER_PREFETCH;
+	if (transfers->failed)
+		return;
+	if (io->status != 0) {
+		transfer->attempts++;
+		if (worth_another_try(transfer)) {
+			transfers->retries++;
+			submit(transfer);
+			offer_waiting(transfers);
+		} else {
+			transfers->failed = true;
+			spec->failed(spec->failed_arg, transfer, io->status);
+		}
+		return;
+	}
+	transfer->completed = kvt_loop_now(spec->loop);
+	transfer->active = false;
+	kvt_timeline_span_bytes(spec->timeline, transfers->tracks[transfer->kind],
+		kind_names[transfer->kind], transfer->accepted, transfer->completed, io->bytes);
+	offer_waiting(transfers);
+	transfer->done(transfer->arg, transfer);
+}
+
+void kvt_transfer_init(kvt_transfer *transfer, kvt_transfers *owner, kvt_transfer_kind kind,
+	void (*done)(void *arg, kvt_transfer *transfer), void *arg)
+{
+	*transfer = (kvt_transfer){ .owner = owner, .kind = kind, .done = done, .arg = arg };
+	transfer->io.op = kind == KVT_TRANSFER_WRITE ? KVT_IO_WRITE : KVT_IO_READ;
+	transfer->io.priority = kind;
+	transfer->io.done = io_done;
+}
+
+void kvt_transfer_start(kvt_transfer *transfer, bool held)
+{
+	g_assert(!transfer->active && transfer->list.n > 0);
+	transfer->active = true;
+	transfer->held = held;
+	transfer->attempts = 0;
+	transfer->wanted = kvt_loop_now(transfer->owner->spec.loop);
+	transfer->released = transfer->accepted = transfer->completed = KVT_TIME_NEVER;
+	if (!held)
+		kvt_transfer_release(transfer);
+}
+
+void kvt_transfer_release(kvt_transfer *transfer)
+{
+	transfer->held = false;
+	transfer->released = kvt_loop_now(transfer->owner->spec.loop);
+	submit(transfer);
+}

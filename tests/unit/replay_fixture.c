@@ -1,0 +1,228 @@
+/* replay_fixture.c: made-up attention and a tier that misbehaves on purpose. */
+#include "tests/unit/replay_fixture.h"
+
+#include <errno.h>
+
+#include "sim/base/rng.h"
+
+const kvt_fake_spec kvt_fake_default = { .seed = 1,
+	.n_steps = 60,
+	.n_layers = 2,
+	.n_heads = 2,
+	.context = 2000,
+	.stride = 1,
+	.block_tokens = 8 };
+
+const kvt_fake_world kvt_fake_world_default = { .tier = "dram", .link_rate = 20e9, .seed = 1 };
+
+typedef struct fake_source {
+	kvt_replay_source base;
+	kvt_fake_spec spec;
+	uint32_t *numbers, *pages;
+	float *mass;
+} fake_source;
+
+static kvt_replay_present present(const kvt_replay_source *base, uint32_t step, uint32_t layer)
+{
+	const kvt_fake_spec *spec = &((const fake_source *)base)->spec;
+	uint32_t position = spec->context + step * spec->stride;
+	uint32_t chunk = spec->chunk > 0 ? position / spec->chunk * spec->chunk : 0;
+	return (kvt_replay_present){ .first = chunk / spec->block_tokens,
+		.end = position / spec->block_tokens + 1,
+		.closed = (position + 1) % spec->block_tokens == 0 };
+}
+
+static bool row(kvt_replay_source *base, uint32_t step, uint32_t layer, uint32_t head,
+	uint32_t wanted, kvt_replay_row *out, GError **error)
+{
+	fake_source *source = (fake_source *)base;
+	const kvt_fake_spec *spec = &source->spec;
+	kvt_replay_present exist = present(base, step, layer);
+	uint32_t n = exist.end - exist.first;
+	kvt_rng noise = kvt_rng_init(
+		spec->seed, ((uint64_t)step << 32 | layer << 16 | head) + (UINT64_C(1) << 62));
+	double sum = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		/* what a page is worth changes every 10 steps */
+		kvt_rng liking = kvt_rng_init(spec->seed,
+			((uint64_t)(step / 10) << 40) + ((uint64_t)(layer * 64 + head) << 32) +
+				exist.first + i);
+		double worth = kvt_rng_uniform(&liking) < 0.03 ? 20 : 0.2;
+		if (n - i <= 3)
+			worth += 10;
+		double mass = worth * (0.7 + 0.6 * kvt_rng_uniform(&noise));
+		source->pages[i] = exist.first + i;
+		source->mass[i] = (float)mass;
+		sum += mass;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		source->mass[i] = (float)(source->mass[i] / sum);
+	/* the end of the context is listed when not all is: any part will do */
+	uint32_t listed = spec->listed > 0 ? MIN(spec->listed, n) : n;
+	*out = (kvt_replay_row){ listed, source->pages + n - listed, source->mass + n - listed };
+	return true;
+}
+
+kvt_replay_source *kvt_fake_source_new(const kvt_fake_spec *spec)
+{
+	fake_source *source = g_new0(fake_source, 1);
+	source->spec = *spec;
+	uint32_t last = spec->context + (spec->n_steps - 1) * spec->stride;
+	source->base = (kvt_replay_source){ .n_steps = spec->n_steps,
+		.n_layers = spec->n_layers,
+		.n_heads = spec->n_heads,
+		.n_pages = last / spec->block_tokens + 1,
+		.present = present,
+		.row = row };
+	source->numbers = g_new(uint32_t, spec->n_layers);
+	for (uint32_t i = 0; i < spec->n_layers; i++)
+		source->numbers[i] = 4 * i + 3;
+	source->base.layer_numbers = source->numbers;
+	source->pages = g_new(uint32_t, source->base.n_pages);
+	source->mass = g_new(float, source->base.n_pages);
+	return &source->base;
+}
+
+void kvt_fake_source_free(kvt_replay_source *base)
+{
+	fake_source *source = (fake_source *)base;
+	if (!source)
+		return;
+	g_free(source->numbers);
+	g_free(source->pages);
+	g_free(source->mass);
+	g_free(source);
+}
+
+typedef struct odd_tier {
+	kvt_tier base;
+	kvt_tier *inner;
+	kvt_loop *loop;
+	kvt_odd_spec spec;
+	unsigned in_flight, reads, writes;
+} odd_tier;
+
+/* An I/O on its way through: a copy goes to the inner tier. */
+typedef struct odd_io {
+	kvt_io io;
+	odd_tier *tier;
+	kvt_io *outer;
+} odd_io;
+
+static void odd_finish(void *arg)
+{
+	odd_io *copy = arg;
+	kvt_io *outer = copy->outer;
+	copy->tier->in_flight--;
+	outer->status = copy->io.status;
+	outer->bytes = copy->io.bytes;
+	g_free(copy);
+	outer->done(outer);
+}
+
+static void odd_done(kvt_io *io)
+{
+	odd_io *copy = (odd_io *)(void *)io;
+	kvt_time delay = io->op == KVT_IO_WRITE ? copy->tier->spec.write_delay : 0;
+	kvt_loop_after(copy->tier->loop, delay, odd_finish, copy);
+}
+
+static int odd_submit(kvt_tier *base, kvt_io *io)
+{
+	odd_tier *tier = (odd_tier *)base;
+	const kvt_odd_spec *spec = &tier->spec;
+	if (spec->refuse_above > 0 && tier->in_flight >= spec->refuse_above)
+		return -EAGAIN;
+	odd_io *copy = g_new0(odd_io, 1);
+	*copy = (odd_io){ .io = *io, .tier = tier, .outer = io };
+	copy->io.done = odd_done;
+	bool write = io->op == KVT_IO_WRITE;
+	unsigned number = write ? ++tier->writes : ++tier->reads;
+	unsigned every = write ? spec->fail_write_every : spec->fail_read_every;
+	tier->in_flight++;
+	int status = write ? spec->write_status : 0;
+	if (every > 0 && number % every == 0)
+		status = -EIO;
+	if (status == 0)
+		return kvt_tier_submit(tier->inner, &copy->io);
+	copy->io.status = status;
+	copy->io.bytes = 0;
+	kvt_loop_after(tier->loop, KVT_MICROSECOND, odd_finish, copy);
+	return 0;
+}
+
+static bool odd_preload(kvt_tier *base, uint32_t tenant, const kvt_extent *extent)
+{
+	kvt_tier *inner = ((odd_tier *)base)->inner;
+	return inner->ops->preload(inner, tenant, extent);
+}
+
+static void odd_stats(kvt_tier *base, kvt_tier_stats *stats)
+{
+	kvt_tier *inner = ((odd_tier *)base)->inner;
+	inner->ops->stats(inner, stats);
+}
+
+static const kvt_tier_ops odd_ops = {
+	.name = "odd",
+	.submit = odd_submit,
+	.preload = odd_preload,
+	.stats = odd_stats,
+};
+
+kvt_replay_settings kvt_fake_settings(void)
+{
+	return (kvt_replay_settings){ .budget = 0.1,
+		.prefetcher = kvt_prefetcher_find("last-step", NULL),
+		.policy = kvt_policy_find("lru", NULL),
+		.page_bytes = 4096,
+		.hbm_rate = 800e9,
+		.layer_time = 20 * KVT_MICROSECOND,
+		.step_time = 10 * KVT_MICROSECOND,
+		.window_bytes = 64 << 10,
+		.prefetch_depth = 4 };
+}
+
+gboolean kvt_fake_replay_source(kvt_replay_source *source, const kvt_replay_settings *settings,
+	const kvt_fake_world *world, kvt_replay_result *result, GError **error)
+{
+	kvt_loop *loop = kvt_virtual_loop_new();
+	kvt_network *network = kvt_network_new(loop);
+	kvt_topology topology;
+	kvt_topology_spec spec = { .ranks = 1,
+		.dram_rate = 200e9,
+		.gpu_link_rate = world->link_rate,
+		.gpu_copy_cost = 1e-6 };
+	kvt_topology_init(&topology, network, &spec);
+	kvt_tier_env env = { .loop = loop,
+		.network = network,
+		.timeline = world->timeline,
+		.seed = world->seed,
+		.topology = &topology };
+	g_autofree char *text =
+		world->capacity > 0 ? g_strdup_printf("[tier]\ncapacity = %" G_GUINT64_FORMAT "B\n",
+					      world->capacity)
+				    : g_strdup("[tier]\n");
+	g_autoptr(kvt_config) config = kvt_config_parse("tier", text, NULL);
+	kvt_tier *tier =
+		kvt_tier_open(world->tier, &env, kvt_config_section(config, "tier"), error);
+	g_assert_nonnull(tier);
+	odd_tier odd = { .base.ops = &odd_ops, .inner = tier, .loop = loop };
+	if (world->odd)
+		odd.spec = *world->odd;
+	kvt_replay_world in = {
+		.loop = loop, .storage = world->odd ? &odd.base : tier, .timeline = world->timeline
+	};
+	gboolean done = kvt_replay_run(source, settings, &in, result, error);
+	kvt_tier_close(tier);
+	kvt_network_free(network);
+	kvt_loop_free(loop);
+	return done;
+}
+
+gboolean kvt_fake_replay(const kvt_fake_spec *spec, const kvt_replay_settings *settings,
+	const kvt_fake_world *world, kvt_replay_result *result, GError **error)
+{
+	g_autoptr(kvt_replay_source) source = kvt_fake_source_new(spec);
+	return kvt_fake_replay_source(source, settings, world, result, error);
+}
