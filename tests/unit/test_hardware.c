@@ -208,11 +208,11 @@ static void test_refused(void)
 		  "read_latency_p99 = 4us\n" NIC_REST,
 			"hearsay" },
 		{ "[nic]\ntitle = x\nsource = assumed: a test\nline_rate = 400Gb/s\n"
-		  "read_latency_p99 = 4us\nprots_source = assumed: x\n" NIC_REST,
+		  "read_latency_p99 = 4us\nprots.source = assumed: x\n" NIC_REST,
 			"prots" },
 		{ "[nic]\ntitle = x\nsource = assumed: a test\nline_rate = 400Gb/s\n"
-		  "read_latency_p99 = 4us\nports_uncertainty = lots\n" NIC_REST,
-			"ports_uncertainty" },
+		  "read_latency_p99 = 4us\nports.uncertainty = lots\n" NIC_REST,
+			"ports.uncertainty" },
 		{ "[nick]\ntitle = x\n", "[nic]" },
 		{ "[nic]\ntitle = x\nsource = assumed: a test\nline_rate = 400Gb/s\n"
 		  "read_latency_p99 = 4us\n" NIC_REST "[gpu]\ntitle = y\n",

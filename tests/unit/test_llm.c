@@ -292,7 +292,7 @@ static void test_refused(void)
 		{ "llama-3-70b", "count = 80", "count = 1000000000000", "count" },
 		{ "llama-3-70b", "kv_heads = 8", "kv_heads = 7", "no multiple of 7" },
 		{ "llama-3-70b", "kv_heads = 8", "kv_heads = 0", "kv_heads" },
-		{ "llama-3-70b", "kv_heads = 8", "kv_heads_source = derived: it", "kv_heads" },
+		{ "llama-3-70b", "kv_heads = 8", "kv_heads.source = derived: it", "kv_heads" },
 		{ "llama-3-70b", "attention = global", "attention = chunked", "window" },
 		{ "llama-3-70b", "attention = global", "attention = globl", "globl" },
 		{ "llama-3-70b", "mlp = dense", "mlp = moe", "experts" },

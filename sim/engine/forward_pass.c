@@ -1,0 +1,481 @@
+/* forward_pass.c: the state machine of a pass: loads ahead, layers in order, writes behind. */
+#include "sim/engine/forward_pass.h"
+
+#include <errno.h>
+
+#include "models/llm_cost.h"
+#include "sim/core/timeline.h"
+
+typedef struct pass pass;
+
+/* One load: a run of a layer's tokens, under way, arrived, or being attended to. */
+typedef struct load_window {
+	pass *owner;
+	struct load_window *next; /* in order of submission, or in the free list */
+	unsigned layer;
+	uint64_t tokens;
+	bool arrived, kept;
+	kvt_extent extent;
+	kvt_io io;
+} load_window;
+
+/* The pages of one layer on their way out. */
+typedef struct layer_write {
+	pass *owner;
+	kvt_extent extent;
+	kvt_io io;
+} layer_write;
+
+enum { HALVES_MAX = 2 };
+
+struct pass {
+	kvt_engine *engine;
+	kvt_pass_spec spec;
+	kvt_pass_result *result;
+	kvt_callback done;
+	void *done_arg;
+	unsigned n_layers;
+	/* the next load to submit */
+	unsigned load_layer;
+	uint64_t load_offset;               /* within the layer's range */
+	unsigned in_flight, kept_in_flight; /* loads submitted or in their turnaround */
+	unsigned buffers_used;
+	load_window *queue, **queue_end; /* submitted and not yet attended to, in order */
+	load_window *free_windows;
+	/* computation */
+	unsigned layer;
+	uint64_t layer_remaining; /* tokens of this layer that have to arrive */
+	unsigned halves;
+	uint64_t half_tokens[HALVES_MAX];
+	kvt_token ready[HALVES_MAX];    /* the half's hidden state */
+	kvt_token attended[HALVES_MAX]; /* its last partial attention in this layer */
+	bool computed, computed_pending;
+	layer_write *writes;
+	unsigned writes_pending;
+	unsigned loads_pending; /* submitted and not yet completed */
+	bool failed, finished;
+};
+
+static bool is_global(const pass *p, unsigned layer)
+{
+	return kvt_kv_layer_is_global(&p->engine->layout, layer);
+}
+
+/* The tokens of a layer that this pass loads: [*first, *first + result). */
+static uint64_t load_range(const pass *p, unsigned layer, uint64_t *first)
+{
+	const kvt_pass_spec *spec = &p->spec;
+	if (is_global(p, layer)) {
+		*first = spec->resident;
+		return spec->loaded > spec->resident ? spec->loaded - spec->resident : 0;
+	}
+	if (!spec->load_local)
+		return 0;
+	/* what the stored context holds of this layer, as far as a new token can see it */
+	uint64_t held = kvt_kv_held_tokens(&p->engine->layout, layer, spec->loaded);
+	*first = spec->loaded - held;
+	return held;
+}
+
+static kvt_token submit(pass *p, kvt_stream stream, kvt_work work, kvt_token after)
+{
+	return kvt_device_submit(p->engine->device, stream, &work, &after, 1);
+}
+
+/*
+ * Attention over the new tokens themselves and what is in HBM. In a local layer the new tokens are
+ * taken in pieces no longer than the window, each seeing as many earlier tokens as the layer's true
+ * number of (query, key) pairs asks for.
+ */
+static kvt_work resident_attention(const pass *p, uint64_t tokens, uint64_t earlier_new)
+{
+	const kvt_pass_spec *spec = &p->spec;
+	kvt_work work = { .kind = KVT_WORK_ATTENTION,
+		.layer = p->layer,
+		.tokens = tokens,
+		.batch = 1,
+		.causal = 1 };
+	if (is_global(p, p->layer)) {
+		uint64_t arriving =
+			spec->loaded > spec->resident ? spec->loaded - spec->resident : 0;
+		work.kv_tokens = spec->position - arriving + earlier_new;
+		return work;
+	}
+	const kvt_llm *llm = p->engine->layout.llm;
+	uint64_t window = (uint64_t)llm->window;
+	work.batch = (unsigned)((tokens + window - 1) / window);
+	work.tokens = (tokens + work.batch - 1) / work.batch;
+	double pairs = kvt_llm_attention_pairs(llm, p->layer, spec->position + earlier_new, tokens);
+	double own = 0.5 * (double)work.tokens * (double)(work.tokens + 1) * work.batch;
+	double earlier = (pairs - own) / (double)tokens;
+	work.kv_tokens = earlier > 0 ? (uint64_t)(earlier + 0.5) : 0;
+	return work;
+}
+
+static void attend_resident(pass *p)
+{
+	uint64_t earlier_new = 0;
+	for (unsigned h = 0; h < p->halves; h++) {
+		p->attended[h] = submit(p, KVT_STREAM_COMPUTE,
+			resident_attention(p, p->half_tokens[h], earlier_new), p->attended[h]);
+		earlier_new += p->half_tokens[h];
+	}
+}
+
+/* Starts a layer: projections and the attention that needs no load. */
+static void begin_layer(pass *p)
+{
+	uint64_t first;
+	p->layer_remaining = load_range(p, p->layer, &first);
+	for (unsigned h = 0; h < p->halves; h++) {
+		kvt_work qkv = {
+			.kind = KVT_WORK_QKV, .layer = p->layer, .tokens = p->half_tokens[h]
+		};
+		kvt_token projected = submit(p, KVT_STREAM_COMPUTE, qkv, p->ready[h]);
+		p->attended[h] = projected;
+	}
+	/* a local layer's attention is one call, made when its window is there */
+	if (is_global(p, p->layer) || p->layer_remaining == 0)
+		attend_resident(p);
+}
+
+static kvt_token all_reduce(pass *p, uint64_t tokens, kvt_token after)
+{
+	if (p->engine->layout.ranks < 2 || p->spec.overlap == KVT_OVERLAP_FULL)
+		return after;
+	kvt_work work = { .kind = KVT_WORK_ALL_REDUCE, .layer = p->layer, .tokens = tokens };
+	return submit(p, KVT_STREAM_COMMUNICATION, work, after);
+}
+
+static void write_done(kvt_io *io);
+
+static void start_write(void *arg)
+{
+	layer_write *write = arg;
+	pass *p = write->owner;
+	int error = kvt_tier_submit(p->engine->storage, &write->io);
+	if (error == -EAGAIN) {
+		kvt_loop_after(p->engine->loop, 10 * KVT_MICROSECOND, start_write, write);
+		return;
+	}
+	g_assert(error == 0);
+	kvt_tier_commit(p->engine->storage);
+}
+
+/* The layer's new pages leave once they are computed. */
+static void write_layer(pass *p, kvt_token computed)
+{
+	const kvt_pass_spec *spec = &p->spec;
+	const kvt_kv_layout *layout = &p->engine->layout;
+	uint64_t first = spec->position, count = spec->tokens;
+	if (!spec->write_out)
+		return;
+	if (!is_global(p, p->layer)) {
+		if (!spec->write_local)
+			return;
+		uint64_t end = spec->position + spec->tokens;
+		count = kvt_kv_held_tokens(layout, p->layer, end);
+		first = end - count;
+	}
+	layer_write *write = &p->writes[p->layer];
+	*write = (layer_write){ .owner = p };
+	write->extent = kvt_kv_extent(layout, p->layer, first, count);
+	write->io = (kvt_io){ .op = KVT_IO_WRITE,
+		.tenant = p->engine->tenant,
+		.priority = spec->write_priority,
+		.extents = &write->extent,
+		.n_extents = 1,
+		.done = write_done,
+		.arg = write };
+	p->writes_pending++;
+	kvt_device_notify(p->engine->device, computed, start_write, write);
+}
+
+/* Ends a layer: everything after attention, in an order that lets one half reduce while the other
+ * computes. */
+static void end_layer(pass *p)
+{
+	kvt_token reduced[HALVES_MAX];
+	for (unsigned h = 0; h < p->halves; h++) {
+		kvt_work output = {
+			.kind = KVT_WORK_OUTPUT, .layer = p->layer, .tokens = p->half_tokens[h]
+		};
+		kvt_token out = submit(p, KVT_STREAM_COMPUTE, output, p->attended[h]);
+		reduced[h] = all_reduce(p, p->half_tokens[h], out);
+	}
+	for (unsigned h = 0; h < p->halves; h++) {
+		kvt_work mlp = {
+			.kind = KVT_WORK_MLP, .layer = p->layer, .tokens = p->half_tokens[h]
+		};
+		kvt_token out = submit(p, KVT_STREAM_COMPUTE, mlp, reduced[h]);
+		p->ready[h] = all_reduce(p, p->half_tokens[h], out);
+	}
+	write_layer(p, p->attended[p->halves - 1]);
+}
+
+static void maybe_finish(pass *p)
+{
+	if (p->finished || (!p->computed && !p->failed) || p->computed_pending ||
+		p->writes_pending > 0 || p->loads_pending > 0)
+		return;
+	p->finished = true;
+	p->result->ended = kvt_loop_now(p->engine->loop);
+	for (load_window *w = p->free_windows, *next; w; w = next) {
+		next = w->next;
+		g_free(w);
+	}
+	for (load_window *w = p->queue, *next; w; w = next) {
+		next = w->next;
+		g_free(w);
+	}
+	kvt_callback done = p->done;
+	void *arg = p->done_arg;
+	g_free(p->writes);
+	g_free(p);
+	done(arg);
+}
+
+static void computed(void *arg)
+{
+	pass *p = arg;
+	p->computed = true;
+	p->computed_pending = false;
+	p->result->computed = kvt_loop_now(p->engine->loop);
+	maybe_finish(p);
+}
+
+static void fail(pass *p, int status)
+{
+	if (p->result->status == 0)
+		p->result->status = status;
+	p->failed = true;
+}
+
+static void write_done(kvt_io *io)
+{
+	layer_write *write = io->arg;
+	pass *p = write->owner;
+	p->writes_pending--;
+	p->result->written_bytes += io->bytes;
+	if (io->status != 0)
+		fail(p, io->status);
+	maybe_finish(p);
+}
+
+static void attend_arrived(pass *p);
+static void submit_loads(pass *p);
+
+static void buffer_free(void *arg)
+{
+	pass *p = arg;
+	p->loads_pending--;
+	p->buffers_used--;
+	if (!p->failed)
+		submit_loads(p);
+	maybe_finish(p);
+}
+
+static void recycle(pass *p, load_window *window)
+{
+	window->next = p->free_windows;
+	p->free_windows = window;
+}
+
+static void load_done(kvt_io *io)
+{
+	load_window *window = io->arg;
+	pass *p = window->owner;
+	kvt_time now = kvt_loop_now(p->engine->loop);
+	if (p->result->loads++ == 0)
+		p->result->first_load = now;
+	p->result->last_load = now;
+	p->result->read_bytes += io->bytes;
+	window->kept ? p->kept_in_flight-- : p->in_flight--;
+	p->loads_pending--;
+	window->arrived = true;
+	kvt_timeline_span_bytes(p->engine->timeline, p->engine->load_track,
+		is_global(p, window->layer) ? "load global layer" : "load local layer",
+		io->submitted, now, io->bytes);
+	if (io->status != 0) {
+		fail(p, io->status);
+		maybe_finish(p);
+		return;
+	}
+	attend_arrived(p);
+	if (!p->failed)
+		submit_loads(p);
+	maybe_finish(p);
+}
+
+static void start_load(void *arg)
+{
+	load_window *window = arg;
+	pass *p = window->owner;
+	int error = kvt_tier_submit(p->engine->storage, &window->io);
+	if (error == -EAGAIN) {
+		kvt_loop_after(p->engine->loop, 10 * KVT_MICROSECOND, start_load, window);
+		return;
+	}
+	g_assert(error == 0);
+	kvt_tier_commit(p->engine->storage);
+}
+
+/* Moves on to the next layer that has something left to load; false when there is none. */
+static bool find_load(pass *p, uint64_t *first, uint64_t *left)
+{
+	for (; p->load_layer < p->n_layers; p->load_layer++, p->load_offset = 0) {
+		uint64_t range = load_range(p, p->load_layer, first);
+		*left = range - MIN(range, p->load_offset);
+		if (*left > 0)
+			return true;
+	}
+	return false;
+}
+
+static load_window *take_window(pass *p)
+{
+	load_window *window = p->free_windows;
+	if (window)
+		p->free_windows = window->next;
+	else
+		window = g_new(load_window, 1);
+	*window = (load_window){ .owner = p, .layer = p->load_layer };
+	window->io = (kvt_io){ .op = KVT_IO_READ,
+		.tenant = p->engine->tenant,
+		.priority = p->spec.read_priority,
+		.extents = &window->extent,
+		.n_extents = 1,
+		.done = load_done,
+		.arg = window };
+	return window;
+}
+
+/* The next load in order, if there is room for it; NULL otherwise. */
+static load_window *next_load(pass *p)
+{
+	const kvt_pass_spec *spec = &p->spec;
+	uint64_t first, left;
+	if (!find_load(p, &first, &left))
+		return NULL;
+	uint64_t at = first + p->load_offset, tokens = left;
+	bool kept = !is_global(p, p->load_layer) || at < spec->kept;
+	if (kept) {
+		if (p->kept_in_flight >= spec->depth)
+			return NULL;
+		if (is_global(p, p->load_layer))
+			tokens = MIN(left, spec->kept - at);
+		p->kept_in_flight++;
+	} else {
+		if (p->in_flight >= spec->in_flight || p->buffers_used >= spec->buffers)
+			return NULL;
+		tokens = MIN(left, spec->window_tokens);
+		p->in_flight++;
+		p->buffers_used++;
+	}
+	load_window *window = take_window(p);
+	window->kept = kept;
+	window->tokens = tokens;
+	window->extent = kvt_kv_extent(&p->engine->layout, p->load_layer, at, tokens);
+	p->load_offset += tokens;
+	return window;
+}
+
+static void submit_loads(pass *p)
+{
+	load_window *window;
+	while ((window = next_load(p)) != NULL) {
+		window->next = NULL;
+		*p->queue_end = window;
+		p->queue_end = &window->next;
+		p->loads_pending++;
+		if (p->spec.turnaround > 0 && !window->kept)
+			kvt_loop_after(p->engine->loop, p->spec.turnaround, start_load, window);
+		else
+			start_load(window);
+	}
+}
+
+/* Attends to a window that is there, and frees its buffer when that is over. */
+static void attend_window(pass *p, const load_window *window)
+{
+	p->layer_remaining -= window->tokens;
+	if (!is_global(p, p->layer)) {
+		if (p->layer_remaining == 0)
+			attend_resident(p);
+	} else {
+		for (unsigned h = 0; h < p->halves; h++) {
+			kvt_work work = { .kind = KVT_WORK_ATTENTION,
+				.layer = p->layer,
+				.tokens = p->half_tokens[h],
+				.kv_tokens = window->tokens,
+				.batch = 1 };
+			kvt_token partial = submit(p, KVT_STREAM_COMPUTE, work, p->attended[h]);
+			work.kind = KVT_WORK_MERGE;
+			p->attended[h] = submit(p, KVT_STREAM_COMPUTE, work, partial);
+		}
+	}
+	if (!window->kept) {
+		p->loads_pending++;
+		kvt_device_notify(p->engine->device, p->attended[p->halves - 1], buffer_free, p);
+	}
+}
+
+static void finish_compute(pass *p)
+{
+	kvt_token last = p->ready[p->halves - 1];
+	if (p->spec.head) {
+		kvt_work head = { .kind = KVT_WORK_HEAD, .layer = p->n_layers - 1, .tokens = 1 };
+		last = submit(p, KVT_STREAM_COMPUTE, head, last);
+	}
+	p->computed_pending = true;
+	kvt_device_notify(p->engine->device, last, computed, p);
+}
+
+/* Goes on as far as what has arrived allows. */
+static void attend_arrived(pass *p)
+{
+	while (p->layer < p->n_layers) {
+		while (p->layer_remaining > 0 && p->queue && p->queue->arrived) {
+			load_window *window = p->queue;
+			p->queue = window->next;
+			if (!p->queue)
+				p->queue_end = &p->queue;
+			attend_window(p, window);
+			recycle(p, window);
+		}
+		if (p->layer_remaining > 0)
+			return;
+		end_layer(p);
+		p->layer++;
+		if (p->layer < p->n_layers)
+			begin_layer(p);
+		else
+			finish_compute(p);
+	}
+}
+
+void kvt_pass_start(kvt_engine *engine, const kvt_pass_spec *spec, kvt_pass_result *result,
+	kvt_callback done, void *arg)
+{
+	g_assert(spec->tokens > 0);
+	g_assert(spec->depth > 0 || (spec->loaded <= spec->resident && !spec->load_local));
+	g_assert(spec->kept >= spec->loaded || spec->resident >= spec->loaded ||
+		 (spec->in_flight > 0 && spec->buffers > 0 && spec->window_tokens > 0));
+	pass *p = g_new0(pass, 1);
+	p->engine = engine;
+	p->spec = *spec;
+	p->result = result;
+	p->done = done;
+	p->done_arg = arg;
+	p->n_layers = engine->layout.llm->n_layers;
+	p->queue_end = &p->queue;
+	p->halves = spec->overlap == KVT_OVERLAP_TWO_BATCH && spec->tokens >= 2 ? 2 : 1;
+	p->half_tokens[0] = (spec->tokens + p->halves - 1) / p->halves;
+	p->half_tokens[1] = spec->tokens - p->half_tokens[0];
+	if (spec->write_out)
+		p->writes = g_new0(layer_write, p->n_layers);
+	*result = (kvt_pass_result){ .started = kvt_loop_now(engine->loop) };
+	begin_layer(p);
+	submit_loads(p);
+	attend_arrived(p);
+}

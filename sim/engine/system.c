@@ -1,0 +1,155 @@
+/* system.c: from the models' numbers to links, tiers and a device. */
+#include "sim/engine/system.h"
+
+#include "models/llm_cost.h"
+#include "sim/base/error.h"
+#include "sim/engine/modelled_device.h"
+#include "sim/tier/striped_tier.h"
+
+static kvt_topology_spec topology_spec(const kvt_experiment *e)
+{
+	const kvt_gpu *gpu = e->gpu;
+	double ranks = (double)e->ranks;
+	double slot = e->host->copy_to_gpu > 0 ? e->host->copy_to_gpu
+					       : kvt_host_link_rate(e->host, e->host->gpu_lanes,
+							 gpu->pcie_generation, gpu->pcie_lanes);
+	double efficiency = e->fabric_efficiency > 0 ? e->fabric_efficiency : e->nic->efficiency;
+	double port_rate = e->nic->line_rate * (double)e->nic->ports;
+	return (kvt_topology_spec){
+		.ranks = (unsigned)e->ranks,
+		.hbm_rate = gpu->memory_bandwidth * gpu->memory_efficiency * ranks,
+		.gpu_link_rate = slot * ranks,
+		.gpu_copy_cost = kvt_time_to_seconds(e->host->copy_setup),
+		.dram_rate = kvt_host_dram_bandwidth(e->host),
+		.nic_rate = port_rate * (double)e->nics,
+		.fabric_efficiency = efficiency,
+		.fabric_latency = e->nic->read_latency,
+		.fabric_latency_p99 = e->nic->read_latency_p99,
+		.nic_message_rate = e->nic->message_rate * (double)e->nics,
+		.target_nic_rate = port_rate * (double)(e->targets * e->target_nics),
+		.target_dram_rate = kvt_host_dram_bandwidth(e->target) * (double)e->targets,
+		.checksum_rate = e->checksum_rate,
+		.gpu_direct = e->gpu_direct,
+	};
+}
+
+static gboolean open_hbm(kvt_system *system, const kvt_tier_env *env, GError **error)
+{
+	const kvt_experiment *e = system->experiment;
+	uint64_t ranks = (uint64_t)e->ranks;
+	uint64_t weights = kvt_llm_weight_bytes(e->llm, (unsigned)ranks);
+	uint64_t usable = (uint64_t)((double)e->gpu->memory * e->memory_share);
+	system->weight_bytes = weights * ranks;
+	system->reserved_bytes = e->activation_bytes * ranks;
+	if (weights + e->activation_bytes >= usable) {
+		g_autofree char *need = kvt_unit_format((double)weights, KVT_UNIT_BYTES);
+		g_autofree char *have = kvt_unit_format((double)usable, KVT_UNIT_BYTES);
+		return kvt_error_usage(error,
+			"%s does not fit: its weights take %s a GPU and %s has %s to use, expected "
+			"a larger [gpu] count or another GPU",
+			e->llm->name, need, e->gpu->name, have);
+	}
+	uint64_t capacity = (usable - weights - e->activation_bytes) * ranks;
+	g_autofree char *text =
+		g_strdup_printf("[hbm]\ncapacity = %" G_GUINT64_FORMAT "B\n", capacity);
+	g_autoptr(kvt_config) config = kvt_config_parse("hbm", text, error);
+	if (!config)
+		return FALSE;
+	system->hbm = kvt_tier_open("hbm", env, kvt_config_section(config, "hbm"), error);
+	return system->hbm != NULL;
+}
+
+static gboolean open_stores(kvt_system *system, const kvt_tier_env *env, GError **error)
+{
+	const kvt_experiment *e = system->experiment;
+	const char *names[] = { e->tier_name, e->second_tier_name };
+	gboolean wanted[] = { e->second_share<1, e->second_share> 0 };
+	for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+		kvt_section *section = kvt_config_section_or_empty(e->config, names[i]);
+		if (!wanted[i])
+			continue;
+		kvt_tier *tier = kvt_tier_open(names[i], env, section, error);
+		if (!tier)
+			return FALSE;
+		system->stores[system->n_stores++] = tier;
+	}
+	system->engine.storage = system->stores[0];
+	if (system->n_stores == 2) {
+		system->engine.storage = kvt_striped_tier_new(
+			env, system->stores[0], system->stores[1], e->second_share);
+	}
+	return TRUE;
+}
+
+kvt_system *kvt_system_new(const kvt_experiment *experiment, kvt_timeline *timeline, GError **error)
+{
+	kvt_system *system = g_new0(kvt_system, 1);
+	system->experiment = experiment;
+	system->timeline = timeline;
+	system->loop = kvt_virtual_loop_new();
+	system->network = kvt_network_new(system->loop);
+	kvt_topology_spec spec = topology_spec(experiment);
+	kvt_topology_init(&system->topology, system->network, &spec);
+	kvt_cost_options options = {
+		.ranks = (unsigned)experiment->ranks,
+		.decode_all_reduce = (kvt_all_reduce)experiment->decode_all_reduce,
+		.all_reduce_rate = experiment->all_reduce_rate,
+		.kernel_overhead = experiment->kernel_overhead,
+	};
+	system->cost = kvt_work_cost_new(experiment->llm, experiment->gpu, &options, error);
+	kvt_tier_env env = { .loop = system->loop,
+		.network = system->network,
+		.timeline = timeline,
+		.seed = (uint64_t)experiment->seed,
+		.topology = &system->topology };
+	if (!system->cost || !open_hbm(system, &env, error) || !open_stores(system, &env, error)) {
+		kvt_system_free(system);
+		return NULL;
+	}
+	kvt_engine *engine = &system->engine;
+	engine->loop = system->loop;
+	engine->timeline = timeline;
+	engine->device = kvt_modelled_device_new(system->loop, system->cost, timeline);
+	engine->load_track = kvt_timeline_track(timeline, "loads", 0);
+	kvt_kv_layout_init(&engine->layout, experiment->llm, (unsigned)experiment->ranks, 1,
+		(uint64_t)experiment->page_tokens);
+	return system;
+}
+
+void kvt_system_free(kvt_system *system)
+{
+	if (!system)
+		return;
+	if (system->n_stores == 2)
+		kvt_tier_close(system->engine.storage);
+	for (unsigned i = 0; i < system->n_stores; i++)
+		kvt_tier_close(system->stores[i]);
+	kvt_tier_close(system->hbm);
+	kvt_device_free(system->engine.device);
+	kvt_work_cost_free(system->cost);
+	kvt_network_free(system->network);
+	kvt_loop_free(system->loop);
+	g_free(system);
+}
+
+uint64_t kvt_system_kv_capacity(const kvt_system *system)
+{
+	kvt_tier_stats stats;
+	system->hbm->ops->stats(system->hbm, &stats);
+	return stats.capacity;
+}
+
+uint64_t kvt_system_native_tokens(const kvt_system *system)
+{
+	uint64_t capacity = kvt_system_kv_capacity(system), low = 0, high = 1;
+	while (kvt_kv_page_bytes_total(&system->engine.layout, high) <= capacity)
+		high *= 2;
+	while (high - low > 1) {
+		uint64_t middle = low + (high - low) / 2;
+		if (kvt_kv_page_bytes_total(&system->engine.layout, middle) <= capacity)
+			low = middle;
+		else
+			high = middle;
+	}
+	return low;
+}

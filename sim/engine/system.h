@@ -1,0 +1,41 @@
+/*
+ * system.h: an experiment's system in virtual time: loop, links, tiers and device, put together
+ * from the models it names. The emulation builds the same kvt_engine from real ones.
+ */
+#ifndef KVT_SYSTEM_H
+#define KVT_SYSTEM_H
+
+#include "sim/core/timeline.h"
+#include "sim/engine/experiment.h"
+#include "sim/engine/forward_pass.h"
+#include "sim/tier/topology.h"
+
+enum { KVT_SYSTEM_STORES_MAX = 2 };
+
+typedef struct kvt_system {
+	const kvt_experiment *experiment;
+	kvt_timeline *timeline; /* the caller's, may be NULL */
+	kvt_loop *loop;
+	kvt_network *network;
+	kvt_topology topology;
+	kvt_work_cost *cost;
+	kvt_tier *hbm; /* KV pages only; weights are taken off its capacity */
+	kvt_tier *stores[KVT_SYSTEM_STORES_MAX];
+	unsigned n_stores;
+	kvt_engine engine; /* engine.storage: the store, or the stripe over both */
+	uint64_t weight_bytes, reserved_bytes; /* all ranks: weights; activations */
+} kvt_system;
+
+/* Builds the system. NULL with an error when the weights do not fit or a tier refuses. */
+kvt_system *kvt_system_new(
+	const kvt_experiment *experiment, kvt_timeline *timeline, GError **error);
+void kvt_system_free(kvt_system *system);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_system, kvt_system_free)
+
+/* Bytes of HBM, all ranks, that KV pages may take. */
+uint64_t kvt_system_kv_capacity(const kvt_system *system);
+
+/* The most tokens of context whose KV fits into HBM beside the weights. */
+uint64_t kvt_system_native_tokens(const kvt_system *system);
+
+#endif

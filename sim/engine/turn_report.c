@@ -1,0 +1,106 @@
+/* turn_report.c: turns and their provenance to JSON. */
+#include "sim/engine/turn_report.h"
+
+#include "sim/base/output.h"
+
+static const char *store_name(const kvt_experiment *e, unsigned i)
+{
+	return i == 0 && e->second_share < 1 ? e->tier_name : e->second_tier_name;
+}
+
+static json_t *store_bytes(const kvt_experiment *e, const uint64_t *bytes)
+{
+	json_t *object = json_object();
+	unsigned stores = e->second_share > 0 && e->second_share < 1 ? 2 : 1;
+	for (unsigned i = 0; i < stores; i++)
+		json_object_set_new(object, store_name(e, i), json_integer((json_int_t)bytes[i]));
+	return object;
+}
+
+static void set_real(json_t *object, const char *key, double value)
+{
+	json_object_set_new(object, key, kvt_json_real(value));
+}
+
+static json_t *stages(const kvt_turn *turn)
+{
+	json_t *object = json_object();
+	set_real(object, "first_window_s", turn->first_window);
+	set_real(object, "loading_s", turn->loading);
+	set_real(object, "after_loading_s", turn->after_loading);
+	set_real(object, "waiting_s", turn->waiting);
+	for (unsigned kind = 0; kind < KVT_WORK_KINDS; kind++) {
+		g_autofree char *key = g_strconcat(kvt_work_names[kind], "_s", NULL);
+		set_real(object, key, turn->work[kind]);
+	}
+	set_real(object, "written_out_s", turn->written_out);
+	json_t *step = json_object();
+	set_real(step, "waiting_s", turn->step_waiting);
+	for (unsigned kind = 0; kind < KVT_WORK_KINDS; kind++) {
+		g_autofree char *key = g_strconcat(kvt_work_names[kind], "_s", NULL);
+		set_real(step, key, turn->step_work[kind]);
+	}
+	json_object_set_new(object, "decode_step", step);
+	return object;
+}
+
+json_t *kvt_turn_to_json(const kvt_experiment *e, const kvt_turn *turn)
+{
+	json_t *object = json_object();
+	set_real(object, "ttft_s", turn->ttft);
+	set_real(object, "tpot_s", turn->tpot);
+	set_real(object, "tpot_median_s", turn->tpot_median);
+	set_real(object, "tpot_p99_s", turn->tpot_p99);
+	set_real(object, "tokens_per_s", turn->tokens_per_s);
+	json_object_set_new(object, "bytes", store_bytes(e, turn->read_bytes));
+	json_object_set_new(object, "written_bytes", store_bytes(e, turn->written_bytes));
+	json_object_set_new(object, "stages", stages(turn));
+	json_object_set_new(object, "peak_hbm_bytes", json_integer((json_int_t)turn->hbm_peak));
+	json_object_set_new(object, "loaded_tokens", json_integer((json_int_t)turn->loaded_tokens));
+	json_object_set_new(
+		object, "computed_tokens", json_integer((json_int_t)turn->computed_tokens));
+	json_object_set_new(object, "loads", json_integer((json_int_t)turn->loads));
+	json_object_set_new(object, "streamed", json_boolean(turn->streamed));
+	json_object_set_new(
+		object, "resident_tokens", json_integer((json_int_t)turn->resident_tokens));
+	json_object_set_new(object, "recomputed", json_boolean(turn->recomputed));
+	json_object_set_new(object, "chunks", json_integer(turn->chunks));
+	json_object_set_new(object, "chunks_simulated", json_integer(turn->chunks_simulated));
+	return object;
+}
+
+static void add_source(json_t *array, const char *name, const char *value, const char *source)
+{
+	json_t *object = json_object();
+	json_object_set_new(object, "name", kvt_json_text(name));
+	json_object_set_new(object, "value", kvt_json_text(value));
+	json_object_set_new(object, "source", kvt_json_text(source));
+	json_array_append_new(array, object);
+}
+
+static void add_setting(
+	void *arg, const char *section, const char *key, const char *value, const char *source)
+{
+	g_autofree char *name = g_strconcat(section, ".", key, NULL);
+	add_source(arg, name, value, source ? source : "set by the user");
+}
+
+json_t *kvt_turn_provenance(const kvt_experiment *experiment)
+{
+	json_t *array = json_array();
+	kvt_experiment_each_setting(experiment, add_setting, array);
+	const struct {
+		const char *name, *table;
+	} tables[] = { { "attention times", experiment->gpu->attention_table },
+		{ "matrix product times", experiment->gpu->gemm_table },
+		{ "all-reduce times", experiment->gpu->collective_table } };
+	for (unsigned i = 0; i < G_N_ELEMENTS(tables); i++) {
+		g_autofree char *name =
+			tables[i].table ? g_path_get_basename(tables[i].table) : NULL;
+		add_source(array, tables[i].name, name,
+			name ? "measured: AIConfigurator kernel times (NVIDIA, Apache-2.0), fitted "
+			       "table; roofline beyond it"
+			     : "derived: roofline of the datasheet, 75% of peak FLOP/s");
+	}
+	return array;
+}
