@@ -44,6 +44,7 @@ const kvt_command *kvt_command_find(const char *name, GError **error);
 char *kvt_command_overview(void);
 
 extern const kvt_command kvt_command_help;
+extern const kvt_command kvt_command_models;
 extern const kvt_command kvt_command_run;
 extern const kvt_command kvt_command_tables;
 extern const kvt_topic kvt_topic_config, kvt_topic_units;

@@ -5,8 +5,6 @@
 #include "models/model_file.h"
 #include "sim/cmd/command.h"
 
-extern const kvt_command kvt_command_models;
-
 /* Runs it; argv[0] is "show". */
 int kvt_models_show_run(int argc, char **argv, GError **error);
 
