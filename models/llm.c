@@ -53,7 +53,7 @@ static const kvt_option llm_options[] = {
 	TEXT(kvt_llm, "title", title, NULL, "what people call it"),
 	COUNT(kvt_llm, "hidden", hidden, NULL, 1, 1 << 20, "width of the residual stream"),
 	COUNT(kvt_llm, "vocabulary", vocabulary, NULL, 1, 1 << 24, "rows of the embedding"),
-	COUNT(kvt_llm, "context_limit", context_limit, NULL, 1, 1e12, "tokens it is made for"),
+	COUNT(kvt_llm, "context_limit", context_limit, NULL, 1, 1e9, "tokens it is made for"),
 	COUNT(kvt_llm, "extra_parameters", extra_parameters, "0", 0, 1e13,
 		"loaded beside the decoder"),
 	FLAG(kvt_llm, "tied_embeddings", tied_embeddings, NULL, "LM head and embedding are one"),
@@ -65,7 +65,7 @@ static const kvt_option layers_options[] = {
 	TEXT(kvt_layers_text, "attention", attention, NULL,
 		"kinds in order, repeated: global, chunked, sliding"),
 	TEXT(kvt_layers_text, "mlp", mlp, NULL, "kinds in order, repeated: dense, moe"),
-	COUNT(kvt_layers_text, "window", window, "0", 0, 1e12, "of chunked and sliding layers"),
+	COUNT(kvt_layers_text, "window", window, "0", 0, 1e9, "of chunked and sliding layers"),
 	COUNT(kvt_layers_text, "norms", norms, "2", 1, 16, "RMS norms a layer"),
 	END,
 };
@@ -274,11 +274,33 @@ static gboolean check_attention(const kvt_llm *llm, GError **error)
 	return TRUE;
 }
 
+/* In floating point, which does not wrap: sizes that the sums of llm_cost.c would wrap at. */
+static gboolean check_size(const kvt_llm *llm, GError **error)
+{
+	double hidden = (double)llm->hidden, heads = (double)llm->attention.query_heads;
+	double head = (double)MAX(llm->attention.head_dim,
+		llm->attention.rope_dim + llm->attention.nope_dim + llm->attention.value_dim);
+	double rank = (double)(llm->attention.q_rank + llm->attention.kv_rank);
+	double attention = 4 * heads * head * (hidden + rank) + hidden * rank;
+	double experts = 3 * (double)llm->experts.count * (double)llm->experts.width +
+			 3 * (double)llm->experts.shared * (double)llm->experts.shared_width;
+	double layer = attention + hidden * (3 * (double)llm->mlp_width + experts);
+	double all = llm->n_layers * layer + 2 * hidden * (double)llm->vocabulary;
+	if (all > 1e15)
+		return kvt_error_usage(
+			error, "the model has %.0e parameters, expected at most 1e15", all);
+	double token = llm->n_layers * MAX(4 * 2 * heads * head, 4 * rank);
+	if (token > (1 << 30))
+		return kvt_error_usage(
+			error, "a token's KV may take %.0e bytes, expected at most a GiB", token);
+	return TRUE;
+}
+
 gboolean kvt_llm_check(const kvt_llm *llm, GError **error)
 {
 	if (llm->n_layers == 0)
 		return kvt_error_usage(error, "a model needs at least one layer");
-	if (!check_attention(llm, error))
+	if (!check_attention(llm, error) || !check_size(llm, error))
 		return FALSE;
 	unsigned windowed = llm->n_layers - kvt_llm_count_attention(llm, KVT_ATTENTION_GLOBAL);
 	if (windowed > 0 && llm->window < 1)

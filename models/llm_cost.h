@@ -25,7 +25,7 @@ uint64_t kvt_llm_held_tokens(const kvt_llm *llm, unsigned layer, uint64_t tokens
  * 2 x kv_heads x head_dim x format, or (kv_rank + rope_dim) x format. */
 uint64_t kvt_llm_kv_token_bytes(const kvt_llm *llm, unsigned ranks);
 
-/* Bytes that all layers hold on one rank after `tokens`. */
+/* Bytes that all layers hold on one rank after `tokens` (at most 1e9 of them). */
 uint64_t kvt_llm_kv_bytes(const kvt_llm *llm, uint64_t tokens, unsigned ranks);
 
 /* Weights */

@@ -9,7 +9,7 @@
 
 /* Far beyond any model, and small enough that products of them stay below 2^63. */
 enum { WIDEST = 1 << 20, MOST_HEADS = 1 << 14, MOST_EXPERTS = 1 << 14 };
-static const int64_t longest = 1000000000000;
+static const int64_t longest = 1000000000;
 
 /* Keys that every family has; `vocabulary` is the family's default, 0 for none. */
 static gboolean read_common(kvt_hf *hf, kvt_llm *llm, int64_t vocabulary, bool tied, GError **error)

@@ -250,9 +250,9 @@ static gboolean read_sizes(const char *ranks_text, const char *tokens_text, unsi
 	if (tokens_text != NULL) {
 		if (!kvt_command_quantity("--tokens", tokens_text, KVT_UNIT_COUNT, &value, error))
 			return FALSE;
-		if (value < 1 || value > 1e12)
+		if (value < 1 || value > 1e9)
 			return kvt_error_usage(error,
-				"--tokens: \"%s\" is out of range, expected 1 to 1000G",
+				"--tokens: \"%s\" is out of range, expected 1 to 1G",
 				tokens_text);
 		*tokens = (uint64_t)value;
 	}

@@ -47,7 +47,7 @@ refuses 2 'kvtier: models: "lst" is not known, did you mean "list"? (one of list
 	"$KVTIER" models lst
 refuses 2 'kvtier: models list: "gpus" is not known, did you mean "gpu"? (one of llm, gpu, drive, nic, host)' \
 	"$KVTIER" models list gpus
-refuses 2 'kvtier: --tokens: "0" is out of range, expected 1 to 1000G' \
+refuses 2 'kvtier: --tokens: "0" is out of range, expected 1 to 1G' \
 	"$KVTIER" models show llama-3-70b --tokens 0
 refuses 2 'kvtier: llama-3-70b has 64 query heads, expected ranks that divide them, not 3' \
 	"$KVTIER" models show llama-3-70b --ranks 3
