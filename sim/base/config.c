@@ -175,6 +175,12 @@ const char *kvt_section_text(kvt_section *section, const char *key)
 	return entry != NULL ? entry->text : NULL;
 }
 
+bool kvt_section_overridden(kvt_section *section, const char *key)
+{
+	const kvt_entry *entry = kvt_section_use(section, key);
+	return entry != NULL && entry->origin.reading == 0 && entry->origin.file == NULL;
+}
+
 const char **kvt_section_keys(kvt_section *section)
 {
 	const char **keys = g_new(const char *, section->entries->len + 1);

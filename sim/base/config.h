@@ -6,9 +6,9 @@
  *   [section]            or [kind name]
  *   key = value          # a comment begins with # or ; at the line's start or after white space
  *
- * Keys are lower-case letters, digits, _ . and -; section names are words of letters, digits and any of
- * _ . + - with one space between them. A value is the rest of the line without white space around
- * it; it may be empty. Files are UTF-8 with LF or CRLF, at most 16 MiB.
+ * Keys are lower-case letters, digits, _ . and -; section names are words of letters, digits and
+ * any of _ . + - with one space between them. A value is the rest of the line without white space
+ * around it; it may be empty. Files are UTF-8 with LF or CRLF, at most 16 MiB.
  *
  * `include = other.ini` before the first section merges another file (relative to this one), whose
  * keys this file may override; it may be repeated, a later file overriding an earlier one, and a
@@ -20,6 +20,7 @@
 #define KVT_CONFIG_H
 
 #include <glib.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -105,6 +106,9 @@ void kvt_option_clear(const kvt_option *options, void *target);
 
 /* The raw text of a key (inherited too), or NULL; marks it used. */
 const char *kvt_section_text(kvt_section *section, const char *key);
+
+/* Whether the key's value is from kvt_config_set rather than from a file; marks it used. */
+bool kvt_section_overridden(kvt_section *section, const char *key);
 
 /* The keys of the section itself, in file order; NULL-terminated, free with g_free. */
 const char **kvt_section_keys(kvt_section *section);

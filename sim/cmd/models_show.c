@@ -252,8 +252,7 @@ static gboolean read_sizes(const char *ranks_text, const char *tokens_text, unsi
 			return FALSE;
 		if (value < 1 || value > 1e9)
 			return kvt_error_usage(error,
-				"--tokens: \"%s\" is out of range, expected 1 to 1G",
-				tokens_text);
+				"--tokens: \"%s\" is out of range, expected 1 to 1G", tokens_text);
 		*tokens = (uint64_t)value;
 	}
 	return TRUE;

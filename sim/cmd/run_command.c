@@ -1,6 +1,7 @@
 /* run_command.c: `kvtier run FILE.ini`: one experiment in virtual time, its figures and sources. */
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
+#include "sim/cmd/run_summary.h"
 #include "sim/engine/peak_analysis.h"
 #include "sim/engine/turn_report.h"
 
@@ -69,6 +70,18 @@ static json_t *run_experiment(
 	return result;
 }
 
+static gboolean print_result(const kvt_command_options *options, const kvt_experiment *experiment,
+	const json_t *result, GError **error)
+{
+	if (options->format != KVT_FORMAT_TABLE || experiment->kind == KVT_RUN_PEAK)
+		return kvt_command_print_json(options, result, error);
+	FILE *stream = kvt_command_open(options, error);
+	if (!stream)
+		return FALSE;
+	kvt_run_summary_write(result, stream);
+	return kvt_command_close(options, stream, error);
+}
+
 static int run(int argc, char **argv, GError **error)
 {
 	char *timeline_file = NULL;
@@ -98,8 +111,13 @@ static int run(int argc, char **argv, GError **error)
 	json_t *result = run_experiment(experiment, timeline, error);
 	if (!result)
 		return 0;
-	if (kvt_command_print_json(&options, result, error) && timeline)
+	if (print_result(&options, experiment, result, error) && timeline) {
+		if (kvt_timeline_dropped(timeline) > 0)
+			g_printerr("kvtier: the timeline is full, %" G_GUINT64_FORMAT
+				   " later spans are not in it\n",
+				kvt_timeline_dropped(timeline));
 		kvt_timeline_write(timeline, path, error);
+	}
 	json_decref(result);
 	return 0;
 }

@@ -22,10 +22,18 @@ static const kvt_column columns[] = {
 	{ "error", "error", KVT_CELL_NUMBER, KVT_UNIT_NONE, "%+.1f%%", 100 },
 	{ "fitted", "fitted", KVT_CELL_BOOL, 0, NULL, 0 },
 	{ "note", NULL, KVT_CELL_TEXT, 0, NULL, 0 },
-	{ "explanation", NULL, KVT_CELL_TEXT, 0, NULL, 0 },
 	{ "experiment", NULL, KVT_CELL_TEXT, 0, NULL, 0 },
 	{ 0 },
 };
+
+/* What the simulation has to say, and what a reader should know; NULL when neither. */
+static char *join_notes(const kvt_claim *claim)
+{
+	bool note = claim->note[0] != '\0';
+	if (claim->explanation && note)
+		return g_strconcat(claim->explanation, "; note: ", claim->note, NULL);
+	return g_strdup(note ? claim->note : claim->explanation);
+}
 
 static void add_row(kvt_table *table, const kvt_claim *claim)
 {
@@ -39,8 +47,8 @@ static void add_row(kvt_table *table, const kvt_claim *claim)
 	kvt_table_add_number(table, claim->high / claim->unit_scale);
 	kvt_table_add_number(table, simulated / claim->published_raw - 1);
 	kvt_table_add_bool(table, claim->fitted);
-	kvt_table_add_text(table, claim->note[0] != '\0' ? claim->note : NULL);
-	kvt_table_add_text(table, claim->explanation);
+	g_autofree char *note = join_notes(claim);
+	kvt_table_add_text(table, note);
 	kvt_table_add_text(table, claim->experiment);
 }
 

@@ -328,8 +328,12 @@ void kvt_experiment_each_setting(
 			continue;
 		kvt_section *section = kvt_config_section(experiment->config, names[i]);
 		g_autofree const char **keys = kvt_section_keys(section);
-		for (unsigned k = 0; keys[k]; k++)
-			each(arg, names[i], keys[k], kvt_section_text(section, keys[k]),
-				kvt_experiment_source(experiment, names[i], keys[k]));
+		for (unsigned k = 0; keys[k]; k++) {
+			const char *source =
+				kvt_section_overridden(section, keys[k])
+					? "set on the command line"
+					: kvt_experiment_source(experiment, names[i], keys[k]);
+			each(arg, names[i], keys[k], kvt_section_text(section, keys[k]), source);
+		}
 	}
 }

@@ -377,6 +377,13 @@ bool kvt_turn_run(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timel
 	turn->streamed = run.plan.streamed;
 	turn->recomputed = run.plan.recomputed;
 	turn->resident_tokens = run.plan.resident_tokens;
+	turn->load_estimate = run.plan.load_estimate;
+	turn->compute_estimate = run.plan.compute_estimate;
+	if (turn->compute_estimate > 0)
+		turn->break_even_rate =
+			(double)kvt_kv_page_bytes_total(&system->engine.layout,
+				run.plan.prefill_tokens - (uint64_t)experiment->prompt_tokens) /
+			turn->compute_estimate;
 	if (!account_hbm(&run, error))
 		return false;
 	bool cold = kind == KVT_RUN_COLD || run.plan.stored_tokens == 0;

@@ -32,7 +32,9 @@ typedef struct kvt_turn {
 	bool recomputed;          /* the policy chose not to load */
 	uint64_t resident_tokens; /* of global layers, when streamed */
 	unsigned chunks_simulated, chunks;
-	double gpu_idle_share;
+	/* break-even of the resume policy, by estimate: seconds to load what is stored, to compute
+	 * it, and the link rate, bytes/s, at which both take as long */
+	double load_estimate, compute_estimate, break_even_rate;
 } kvt_turn;
 
 /*

@@ -90,9 +90,10 @@ bool kvt_turn_plan_make(
 	if (kind != KVT_RUN_COLD) {
 		uint64_t stored = (uint64_t)((double)context * e->stored);
 		plan->stored_tokens = stored / layout->page_tokens * layout->page_tokens;
+		plan->load_estimate = estimate_load(system, plan->stored_tokens);
+		plan->compute_estimate = estimate_compute(system, plan->stored_tokens);
 		bool slower = e->resume_policy == KVT_RESUME_AUTO && plan->stored_tokens > 0 &&
-			      estimate_compute(system, plan->stored_tokens) <
-				      estimate_load(system, plan->stored_tokens);
+			      plan->compute_estimate < plan->load_estimate;
 		if (e->resume_policy == KVT_RESUME_RECOMPUTE || slower) {
 			plan->recomputed = plan->stored_tokens > 0;
 			plan->stored_tokens = 0;

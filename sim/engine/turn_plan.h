@@ -12,6 +12,8 @@ typedef struct kvt_turn_plan {
 	uint64_t stored_tokens;  /* of them, brought back from storage; 0 for a cold turn */
 	uint64_t total_tokens;   /* with the output */
 	bool recomputed;         /* something was stored, and the policy computes it all the same */
+	/* what the policy weighs: bringing the stored tokens back, and computing them, seconds */
+	double load_estimate, compute_estimate;
 	bool streamed;
 	/* when streamed: of each global layer, [0, resident_tokens) stay in HBM, the newest
 	 * tail_tokens too (they are being written), and the rest goes through `buffers` staging

@@ -64,6 +64,11 @@ json_t *kvt_turn_to_json(const kvt_experiment *e, const kvt_turn *turn)
 	json_object_set_new(
 		object, "resident_tokens", json_integer((json_int_t)turn->resident_tokens));
 	json_object_set_new(object, "recomputed", json_boolean(turn->recomputed));
+	json_t *policy = json_object();
+	set_real(policy, "load_estimate_s", turn->load_estimate);
+	set_real(policy, "compute_estimate_s", turn->compute_estimate);
+	set_real(policy, "break_even_bytes_per_s", turn->break_even_rate);
+	json_object_set_new(object, "policy", policy);
 	json_object_set_new(object, "chunks", json_integer(turn->chunks));
 	json_object_set_new(object, "chunks_simulated", json_integer(turn->chunks_simulated));
 	return object;
@@ -82,13 +87,19 @@ static void add_setting(
 	void *arg, const char *section, const char *key, const char *value, const char *source)
 {
 	g_autofree char *name = g_strconcat(section, ".", key, NULL);
-	add_source(arg, name, value, source ? source : "set by the user");
+	add_source(
+		arg, name, value, source ? source : "the experiment file, which gives no source");
 }
 
 json_t *kvt_turn_provenance(const kvt_experiment *experiment)
 {
 	json_t *array = json_array();
 	kvt_experiment_each_setting(experiment, add_setting, array);
+	add_source(
+		array, "language model", experiment->llm->name, "models/llm, a source a constant");
+	add_source(array, "GPU", experiment->gpu->name, "models/gpu, a source a constant");
+	add_source(array, "host", experiment->host->name, "models/host, a source a constant");
+	add_source(array, "NIC", experiment->nic->name, "models/nic, a source a constant");
 	const struct {
 		const char *name, *table;
 	} tables[] = { { "attention times", experiment->gpu->attention_table },

@@ -1,0 +1,12 @@
+/* run_summary.h: a run's result for people: what `kvtier run` prints as a table. */
+#ifndef KVT_RUN_SUMMARY_H
+#define KVT_RUN_SUMMARY_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* Writes the result of kvt_turn_to_json and what the command added to it; stream errors are left
+ * for the caller to find. */
+void kvt_run_summary_write(const json_t *result, FILE *stream);
+
+#endif
