@@ -21,8 +21,8 @@ typedef struct kvt_loop kvt_loop;
 
 typedef struct kvt_loop_ops {
 	kvt_time (*now)(kvt_loop *loop);
-	/* Calls callback(arg) at `when` (or as soon as possible when that is past). At KVT_TIME_NEVER
-	 * nothing is scheduled: returns 0. */
+	/* Calls callback(arg) at `when` (or as soon as possible when that is past). At
+	 * KVT_TIME_NEVER nothing is scheduled: returns 0. */
 	kvt_event (*at)(kvt_loop *loop, kvt_time when, kvt_callback callback, void *arg);
 	/* True when the event was pending and now never runs. */
 	bool (*cancel)(kvt_loop *loop, kvt_event event);

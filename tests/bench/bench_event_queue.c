@@ -256,7 +256,7 @@ int main(int argc, char **argv)
 		if (strcmp(argv[i], "--quick") == 0)
 			quick = TRUE;
 		else
-			repetitions = (unsigned)atoi(argv[i]);
+			repetitions = (unsigned)strtoul(argv[i], NULL, 10);
 	}
 	if (repetitions == 0 || repetitions > MAX_REPETITIONS)
 		repetitions = quick ? 3 : 9;

@@ -26,6 +26,32 @@ report() {
 	[ -z "$3" ] || printf '%s\n' "$3" | sed 's/^/# /'
 }
 
+# skip NAME REASON: a check that cannot be made here; said on stderr too, where prove lets it through.
+skip() {
+	tests=$((tests + 1))
+	echo "ok $tests - $1 # SKIP $2"
+	echo "# SKIPPED: $1: $2" >&2
+}
+
+# holds RULE NAME: the rule, a function that prints what breaks it, prints nothing for this tree.
+holds() {
+	offenders=$($1)
+	[ -z "$offenders" ]
+	report $? "$2" "$offenders"
+}
+
+# catches RULE FILE TEXT: in a tree of nothing but this file, the rule names it.
+catches() {
+	mkdir -p "$scratch/tree/$(dirname "$2")"
+	printf '%b\n' "$3" >"$scratch/tree/$2"
+	offenders=$(cd "$scratch/tree" && $1)
+	rm -rf "$scratch/tree"
+	case $offenders in
+	*"$2"*) report 0 "the rule \"$1\" catches a $2" ;;
+	*) report 1 "the rule \"$1\" catches a $2" "it said: $offenders" ;;
+	esac
+}
+
 # exits STATUS NAME: the last run ended with this status.
 exits() {
 	[ "$status" -eq "$1" ]
