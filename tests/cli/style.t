@@ -102,9 +102,6 @@ shell_errors() {
 shell_warnings() {
 	shell_scripts | xargs shellcheck -f gcc 2>&1
 }
-not_executable() {
-	find tests/cli -name '*.t' ! -perm -u+x
-}
 
 # Written so that this file does not hold the words itself.
 foreign_words() {
@@ -168,7 +165,6 @@ fi
 
 holds shell_errors "shell scripts parse"
 catches shell_errors tests/bad.sh 'if true; then'
-holds not_executable "tests of the command can be run"
 if command -v shellcheck >/dev/null; then
 	holds shell_warnings "shellcheck has nothing to say"
 else
