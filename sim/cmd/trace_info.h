@@ -2,11 +2,9 @@
 #ifndef KVT_TRACE_INFO_H
 #define KVT_TRACE_INFO_H
 
-#include "sim/cmd/command.h"
+#include <glib.h>
 
 /* Runs it; argv[0] is "info". */
-extern const kvt_command kvt_command_trace;
-
 int kvt_trace_info_run(int argc, char **argv, GError **error);
 
 #endif
