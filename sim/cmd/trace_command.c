@@ -273,7 +273,7 @@ static int run_trace(int argc, char **argv, GError **error)
 
 const kvt_command kvt_command_trace = {
 	.name = "trace",
-	.summary = "show, cut and check recorded attention traces",
+	.summary = "Show, cut and check recorded attention traces",
 	.arguments = "info|cut|check FILE",
 	.help = "  trace info FILE      what it holds\n"
 		"  trace cut FILE OUT   a smaller one: fewer steps, layers, tensors or pages\n"
