@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "models/llm_cost.h"
 #include "sim/base/error.h"
@@ -186,7 +187,7 @@ const kvt_experiment_section *kvt_experiment_sections(void)
 	return sections;
 }
 
-static gboolean load_models(kvt_experiment *experiment, GError **error)
+static gboolean load_llm(kvt_experiment *experiment, GError **error)
 {
 	experiment->llm = kvt_llm_load(experiment->model_name, error);
 	if (!experiment->llm)
@@ -196,6 +197,14 @@ static gboolean load_models(kvt_experiment *experiment, GError **error)
 			experiment->kv_format == 1 ? KVT_DTYPE_BF16 : KVT_DTYPE_FP8;
 		experiment->llm->kv.scale = KVT_KV_SCALE_NONE;
 	}
+	return TRUE;
+}
+
+static gboolean load_models(kvt_experiment *experiment, GError **error)
+{
+	/* an empty name passes where the model may be left out */
+	if (*experiment->model_name != '\0' && !load_llm(experiment, error))
+		return FALSE;
 	experiment->gpu = kvt_gpu_load(experiment->gpu_name, error);
 	if (!experiment->gpu)
 		return FALSE;
@@ -221,7 +230,8 @@ static gboolean check(const kvt_experiment *experiment, GError **error)
 			"%" G_GINT64_FORMAT " is not a whole number of pages, expected a multiple "
 			"of [model] page_tokens (%" G_GINT64_FORMAT ")",
 			experiment->window_tokens, experiment->page_tokens);
-	return kvt_llm_check_ranks(experiment->llm, (unsigned)experiment->ranks, error);
+	return !experiment->llm ||
+	       kvt_llm_check_ranks(experiment->llm, (unsigned)experiment->ranks, error);
 }
 
 /* Sections that others read (claims.c, length_sweep.c, provenance): nothing in them is unknown
@@ -259,23 +269,47 @@ static gboolean check_used(kvt_config *config, GError **error)
 	return kvt_config_check_used(config, (const char *const *)known->pdata, error);
 }
 
-kvt_experiment *kvt_experiment_new(kvt_config *config, GError **error)
+static gboolean read_sections(kvt_experiment *experiment, bool needs_model, GError **error)
+{
+	kvt_option optional[G_N_ELEMENTS(model_options)];
+	memcpy(optional, model_options, sizeof(model_options));
+	for (kvt_option *option = optional; option->name; option++)
+		if (!option->fallback)
+			option->fallback = "";
+	for (const kvt_experiment_section *s = sections; s->name; s++) {
+		kvt_section *section = kvt_config_section_or_empty(experiment->config, s->name);
+		const kvt_option *options = s->options;
+		if (options == model_options && !needs_model)
+			options = optional;
+		if (!kvt_section_read(section, options, experiment, TRUE, error))
+			return FALSE;
+	}
+	if (needs_model && *experiment->model_name == '\0')
+		return kvt_section_error(kvt_config_section(experiment->config, "model"), "name",
+			error, "the name is empty, expected one under models/llm or a path");
+	return TRUE;
+}
+
+static kvt_experiment *new_experiment(kvt_config *config, bool needs_model, GError **error)
 {
 	kvt_experiment *experiment = g_new0(kvt_experiment, 1);
 	experiment->config = config;
-	for (const kvt_experiment_section *s = sections; s->name; s++) {
-		kvt_section *section = kvt_config_section_or_empty(config, s->name);
-		if (!kvt_section_read(section, s->options, experiment, TRUE, error)) {
-			kvt_experiment_free(experiment);
-			return NULL;
-		}
-	}
-	if (!check_used(config, error) || !load_models(experiment, error) ||
-		!check(experiment, error)) {
+	if (!read_sections(experiment, needs_model, error) || !check_used(config, error) ||
+		!load_models(experiment, error) || !check(experiment, error)) {
 		kvt_experiment_free(experiment);
 		return NULL;
 	}
 	return experiment;
+}
+
+kvt_experiment *kvt_experiment_new(kvt_config *config, GError **error)
+{
+	return new_experiment(config, true, error);
+}
+
+kvt_experiment *kvt_experiment_new_hardware(kvt_config *config, GError **error)
+{
+	return new_experiment(config, false, error);
 }
 
 kvt_experiment *kvt_experiment_load(const char *path, const char *const *overrides, GError **error)

@@ -104,6 +104,10 @@ kvt_experiment *kvt_experiment_load(const char *path, const char *const *overrid
 /* The same of a config that has been read already; takes it over. */
 kvt_experiment *kvt_experiment_new(kvt_config *config, GError **error);
 
+/* The same, for what needs a system but perhaps no language model: [model] name may be left out,
+ * and llm is NULL then. */
+kvt_experiment *kvt_experiment_new_hardware(kvt_config *config, GError **error);
+
 void kvt_experiment_free(kvt_experiment *experiment);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_experiment, kvt_experiment_free)
 

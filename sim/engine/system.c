@@ -81,6 +81,26 @@ static gboolean open_stores(kvt_system *system, const kvt_tier_env *env, GError 
 	return TRUE;
 }
 
+/* What only a language model needs: HBM beside its weights, and a device that computes. */
+static gboolean open_device(kvt_system *system, const kvt_tier_env *env, GError **error)
+{
+	const kvt_experiment *experiment = system->experiment;
+	kvt_cost_options options = {
+		.ranks = (unsigned)experiment->ranks,
+		.decode_all_reduce = (kvt_all_reduce)experiment->decode_all_reduce,
+		.all_reduce_rate = experiment->all_reduce_rate,
+		.kernel_overhead = experiment->kernel_overhead,
+	};
+	system->cost = kvt_work_cost_new(experiment->llm, experiment->gpu, &options, error);
+	if (!system->cost || !open_hbm(system, env, error))
+		return FALSE;
+	system->engine.device =
+		kvt_modelled_device_new(system->loop, system->cost, system->timeline);
+	kvt_kv_layout_init(&system->engine.layout, experiment->llm, (unsigned)experiment->ranks, 1,
+		(uint64_t)experiment->page_tokens);
+	return TRUE;
+}
+
 kvt_system *kvt_system_new(const kvt_experiment *experiment, kvt_timeline *timeline, GError **error)
 {
 	kvt_system *system = g_new0(kvt_system, 1);
@@ -90,29 +110,19 @@ kvt_system *kvt_system_new(const kvt_experiment *experiment, kvt_timeline *timel
 	system->network = kvt_network_new(system->loop);
 	kvt_topology_spec spec = topology_spec(experiment);
 	kvt_topology_init(&system->topology, system->network, &spec);
-	kvt_cost_options options = {
-		.ranks = (unsigned)experiment->ranks,
-		.decode_all_reduce = (kvt_all_reduce)experiment->decode_all_reduce,
-		.all_reduce_rate = experiment->all_reduce_rate,
-		.kernel_overhead = experiment->kernel_overhead,
-	};
-	system->cost = kvt_work_cost_new(experiment->llm, experiment->gpu, &options, error);
 	kvt_tier_env env = { .loop = system->loop,
 		.network = system->network,
 		.timeline = timeline,
 		.seed = (uint64_t)experiment->seed,
 		.topology = &system->topology };
-	if (!system->cost || !open_hbm(system, &env, error) || !open_stores(system, &env, error)) {
+	if ((experiment->llm && !open_device(system, &env, error)) ||
+		!open_stores(system, &env, error)) {
 		kvt_system_free(system);
 		return NULL;
 	}
-	kvt_engine *engine = &system->engine;
-	engine->loop = system->loop;
-	engine->timeline = timeline;
-	engine->device = kvt_modelled_device_new(system->loop, system->cost, timeline);
-	engine->load_track = kvt_timeline_track(timeline, "loads", 0);
-	kvt_kv_layout_init(&engine->layout, experiment->llm, (unsigned)experiment->ranks, 1,
-		(uint64_t)experiment->page_tokens);
+	system->engine.loop = system->loop;
+	system->engine.timeline = timeline;
+	system->engine.load_track = kvt_timeline_track(timeline, "loads", 0);
 	return system;
 }
 

@@ -26,7 +26,8 @@ typedef struct kvt_system {
 	uint64_t weight_bytes, reserved_bytes; /* all ranks: weights; activations */
 } kvt_system;
 
-/* Builds the system. NULL with an error when the weights do not fit or a tier refuses. */
+/* Builds the system; without a language model there is no HBM tier, no device and no cost. NULL
+ * with an error when the weights do not fit or a tier refuses. */
 kvt_system *kvt_system_new(
 	const kvt_experiment *experiment, kvt_timeline *timeline, GError **error);
 void kvt_system_free(kvt_system *system);
