@@ -176,6 +176,8 @@ static gboolean load(kvt_model_kind kind, const char *name_or_path, const kvt_op
 /* Table files stand beside the GPU's own. */
 static void resolve(char **table, const char *folder)
 {
+	if (g_path_is_absolute(*table))
+		return;
 	char *path = (*table)[0] != '\0' ? g_build_filename(folder, *table, NULL) : NULL;
 	g_free(*table);
 	*table = path;

@@ -50,6 +50,25 @@ static void refuse_name(kvt_model_kind kind, const char *name, char **names, GEr
 			quoted, kind_name, all);
 }
 
+/* The one of `names` that is meant: the same but for case, or the only one that goes on after
+ * `name` with a dash, as a100-80g does after a100. NULL when there is none, or several. */
+static const char *match_name(char **names, const char *name)
+{
+	const char *longer = NULL;
+	unsigned count = 0;
+	size_t length = strlen(name);
+	for (char **other = names; *other != NULL; other++) {
+		if (g_ascii_strcasecmp(*other, name) == 0)
+			return *other;
+		if (length > 0 && g_ascii_strncasecmp(*other, name, length) == 0 &&
+			(*other)[length] == '-') {
+			longer = *other;
+			count++;
+		}
+	}
+	return count == 1 ? longer : NULL;
+}
+
 char *kvt_model_path(kvt_model_kind kind, const char *name, GError **error)
 {
 	if (strchr(name, '/') != NULL || g_str_has_suffix(name, ".ini"))
@@ -57,12 +76,13 @@ char *kvt_model_path(kvt_model_kind kind, const char *name, GError **error)
 	g_auto(GStrv) names = kvt_model_names(kind, error);
 	if (names == NULL)
 		return NULL;
-	if (!g_strv_contains((const char *const *)names, name)) {
+	const char *meant = match_name(names, name);
+	if (meant == NULL) {
 		refuse_name(kind, name, names, error);
 		return NULL;
 	}
 	g_autofree char *folder = kind_folder(kind);
-	g_autofree char *path = g_strconcat(folder, "/", name, ".ini", NULL);
+	g_autofree char *path = g_strconcat(folder, "/", meant, ".ini", NULL);
 	return kvt_datadir_find(path, error);
 }
 

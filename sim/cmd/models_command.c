@@ -112,6 +112,8 @@ static int run_models(int argc, char **argv, GError **error)
 	} actions[] = {
 		{ "list", run_list },
 		{ "show", kvt_models_show_run },
+		{ "check", kvt_models_check_run },
+		{ "fit", kvt_models_fit_run },
 		{ "import", run_import },
 	};
 	const char *names[G_N_ELEMENTS(actions) + 1] = { NULL };
@@ -131,9 +133,11 @@ static int run_models(int argc, char **argv, GError **error)
 const kvt_command kvt_command_models = {
 	.name = "models",
 	.summary = "List, show, check and import models of LLMs and hardware",
-	.arguments = "list|show|import ...",
+	.arguments = "list|show|check|fit|import ...",
 	.help = "  models list [KIND]           what there is\n"
 		"  models show NAME             every constant with its source, and what follows\n"
+		"  models check --gpu NAME ...  predicted kernel times against measured ones\n"
+		"  models fit --gpu NAME ...    kernel tables from measured times\n"
 		"  models import CONFIG.json    a language model's file from Hugging Face's\n\n"
 		"\"kvtier models list --help\" and so on say more.",
 	.run = run_models,

@@ -155,8 +155,9 @@ static char *find_model(const char *name, kvt_model_kind *kind, GError **error)
 		g_auto(GStrv) names = kvt_model_names(*kind, error);
 		if (names == NULL)
 			return NULL;
-		if (g_strv_contains((const char *const *)names, name))
-			return kvt_model_path(*kind, name, error);
+		char *path = kvt_model_path(*kind, name, NULL);
+		if (path != NULL)
+			return path;
 		for (char **other = names; *other != NULL; other++)
 			g_ptr_array_add(all, g_strdup(*other));
 	}

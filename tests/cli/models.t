@@ -43,7 +43,7 @@ mentions stdout "28GB/s" "show of a path"
 
 refuses 2 'kvtier: "l40" is no model, did you mean "l40s"?' "$KVTIER" models show l40
 refuses 2 'kvtier: "abacus" is no model, see "kvtier models list"' "$KVTIER" models show abacus
-refuses 2 'kvtier: models: "lst" is not known, did you mean "list"? (one of list, show, import)' \
+refuses 2 'kvtier: models: "lst" is not known, did you mean "list"? (one of list, show, check, fit, import)' \
 	"$KVTIER" models lst
 refuses 2 'kvtier: models list: "gpus" is not known, did you mean "gpu"? (one of llm, gpu, drive, nic, host)' \
 	"$KVTIER" models list gpus
@@ -97,6 +97,81 @@ if [ "$(id -u)" -ne 0 ]; then
 	run "$KVTIER" models import $data/llama-3-70b.json -o /
 	exits 1 "import into a folder"
 fi
+
+# A name may be told by its beginning, in any case.
+for name in A100 h100 L40S Qwen2.5; do
+	run "$KVTIER" models show $name
+	exits 0 "show $name"
+done
+run "$KVTIER" models show micron
+exits 2 "show of a name that several models begin with"
+
+# Measured kernel times: the tables know their own rows, a fresh fit comes close to others.
+kernels=tests/cli/data/kernels
+# below FIGURE LIMIT NAME: a figure of the last run's JSON, the first of that name, is below LIMIT.
+below() {
+	value=$(sed -n "s/^  \"$1\": \([-+.0-9e]*\),*$/\1/p" "$scratch/stdout")
+	awk -v v="$value" -v l="$2" 'BEGIN { exit !(v != "" && v + 0 < l) }'
+	report $? "$3: $1 below $2" "it was $value"
+}
+for pair in l40s:l40s-decode-attention l40s:l40s-prefill-attention a100-80g:a100-gemm a100-80g:a100-nccl; do
+	file=$kernels/${pair#*:}.csv
+	run "$KVTIER" models check --gpu "${pair%%:*}" --kernels "$file" --format json
+	exits 0 "check ${pair#*:}"
+	prints stderr "" "check ${pair#*:}"
+	below mape 0.04 "check ${pair#*:}"
+	for key in schema rows mape p50 p90 worst; do
+		mentions stdout "\"$key\":" "check ${pair#*:}"
+	done
+	cp "$scratch/stdout" "$scratch/one"
+	"$KVTIER" models check --gpu "${pair%%:*}" --kernels "$file" --format json >"$scratch/two"
+	cmp -s "$scratch/one" "$scratch/two"
+	report $? "check ${pair#*:} twice is the same"
+done
+run "$KVTIER" models check --gpu a100 --kernels $kernels/a100-gemm.csv --kernels $kernels/a100-nccl.csv
+mentions stdout "gemm " "check of two kinds"
+mentions stdout "collective " "check of two kinds"
+run "$KVTIER" models check --gpu a100 --kernels $kernels/a100-gemm.csv --leave-out 30% --seed 7 --format json
+exits 0 "check --leave-out"
+below mape 0.5 "check --leave-out of a tenth of the rows"
+cp "$scratch/stdout" "$scratch/seven"
+run "$KVTIER" models check --gpu a100 --kernels $kernels/a100-gemm.csv --leave-out 30% --seed 8 --format json
+! cmp -s "$scratch/stdout" "$scratch/seven"
+report $? "another seed leaves out other rows"
+run "$KVTIER" models check --gpu a100 --kernels $kernels/a100-gemm.csv --min 1h --format json
+exits 0 "check of no rows"
+mentions stdout '"rows": 0' "check of no rows"
+mentions stdout '"mape": null' "check of no rows"
+run "$KVTIER" models check --gpu l40s --kernels $kernels/a100-gemm.csv --format json
+mentions stdout '"rows": 0' "kernels that a GPU's table does not have are unknown"
+
+run "$KVTIER" models fit --gpu a100 --kernels $kernels/a100-gemm.csv --kernels $kernels/a100-nccl.csv -o "$scratch/tables"
+exits 0 "fit"
+[ "$(ls "$scratch/tables" | tr '\n' ' ')" = "a100-collective.table a100-gemm.table " ]
+report $? "fit writes a table for each kind of kernel" "$(ls "$scratch/tables")"
+sed "s|kernels/a100|$scratch/tables/a100|; /^attention_table/d" models/gpu/a100-80g.ini >"$scratch/own.ini"
+run "$KVTIER" models check --gpu "$scratch/own.ini" --kernels $kernels/a100-gemm.csv --format json
+exits 0 "check of a fitted table"
+below mape 0.04 "check of a fitted table on its own rows"
+
+refuses 2 'kvtier: models check: expected --gpu NAME, see "kvtier models check --help"' \
+	"$KVTIER" models check
+refuses 2 'kvtier: models check: expected --kernels FILE.csv, see "kvtier models check --help"' \
+	"$KVTIER" models check --gpu l40s
+refuses 2 'kvtier: "l4s" is no gpu model, did you mean "l40s"?' \
+	"$KVTIER" models check --gpu l4s --kernels $kernels/a100-gemm.csv
+refuses 2 'kvtier: --leave-out: "0%", expected a share such as 30% or 1/4' \
+	"$KVTIER" models check --gpu l40s --kernels $kernels/a100-gemm.csv --leave-out 0%
+refuses 2 'kvtier: --train-below: "5/4", expected a share such as 30% or 1/4' \
+	"$KVTIER" models check --gpu l40s --kernels $kernels/a100-gemm.csv --train-below 5/4
+refuses 2 'kvtier: expected --leave-out or --train-below, not both' \
+	"$KVTIER" models check --gpu l40s --kernels $kernels/a100-gemm.csv --train-below 1/4 --leave-out 30%
+refuses 2 'kvtier: models fit: expected -o DIR' \
+	"$KVTIER" models fit --gpu a100 --kernels $kernels/a100-nccl.csv
+printf 'm,n,k\n1,2,3\n' >"$scratch/bad.csv"
+run "$KVTIER" models check --gpu l40s --kernels "$scratch/bad.csv"
+exits 2 "check of another CSV"
+mentions stderr "kvtier: $scratch/bad.csv:1:" "check of another CSV"
 
 # The same in, the same out.
 "$KVTIER" models show l40s --format json >"$scratch/one"
