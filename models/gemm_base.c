@@ -44,5 +44,7 @@ double kvt_gemm_base_seconds(
 			base->bandwidth;
 	/* a smooth maximum: near the ridge the two overlap, but not fully */
 	double larger = fmax(compute, memory), ratio = fmin(compute, memory) / larger;
-	return base->floor + larger * sqrt(sqrt(1 + ratio * ratio * ratio * ratio));
+	double work = larger * sqrt(sqrt(1 + ratio * ratio * ratio * ratio));
+	double longer = fmax(work, base->floor), share = fmin(work, base->floor) / longer;
+	return longer * pow(1 + pow(share, base->overlap), 1 / base->overlap);
 }

@@ -18,6 +18,8 @@ typedef struct kvt_gemm_base {
 	double peak;      /* FLOP/s of all SMs with the best tile, long k */
 	double bandwidth; /* bytes/s of weights, activations and output */
 	double floor;     /* s, of a launch */
+	double overlap;   /* >= 1: how far the launch hides behind the work: 1, it is added; large,
+			     the   longer of the two counts, as when the host is what limits */
 	double fill;      /* elements of k whose time a tile spends on prologue and epilogue */
 	double quantised; /* 0..1: how much of the last, partly filled wave costs a whole one */
 	double tile_efficiency[KVT_GEMM_TILES]; /* share of `peak` that each tile kind reaches */

@@ -6,7 +6,7 @@
  *   sms COUNT
  *   kernel SOURCE DTYPE ROWS           one block a kernel, its lines in this order
  *   multiples N K                      that divide every measured n and k
- *   base PEAK BANDWIDTH FLOOR FILL QUANTISED SPLIT_K
+ *   base PEAK BANDWIDTH FLOOR OVERLAP FILL QUANTISED SPLIT_K
  *   tiles EFFICIENCY x 6
  *   m VALUE ...                        the axes, ascending
  *   n VALUE ...
@@ -40,8 +40,9 @@ static void print_series(GString *out, const gemm_series *s)
 		out, "\nkernel %s %s %" G_GINT64_FORMAT "\n", s->source, s->dtype, s->rows);
 	g_string_append_printf(out, "multiples %" G_GINT64_FORMAT " %" G_GINT64_FORMAT "\n",
 		s->n_multiple, s->k_multiple);
-	g_string_append_printf(out, "base %.6g %.6g %.6g %.6g %.6g %d\n", base->peak,
-		base->bandwidth, base->floor, base->fill, base->quantised, base->split_k);
+	g_string_append_printf(out, "base %.6g %.6g %.6g %.6g %.6g %.6g %d\n", base->peak,
+		base->bandwidth, base->floor, base->overlap, base->fill, base->quantised,
+		base->split_k);
 	g_string_append(out, "tiles");
 	for (int i = 0; i < KVT_GEMM_TILES; i++)
 		g_string_append_printf(out, " %.6g", base->tile_efficiency[i]);
@@ -111,13 +112,14 @@ static gboolean read_base(kvt_table_text *table, kvt_gemm_base *base, GError **e
 {
 	int64_t split = 0;
 	if (!kvt_table_text_next_is(table, "base", error) ||
-		!kvt_table_text_expect(table, 6, error) ||
+		!kvt_table_text_expect(table, 7, error) ||
 		!kvt_table_text_number(table, 1, "peak", 1e3, 1e21, &base->peak, error) ||
 		!kvt_table_text_number(table, 2, "bandwidth", 1e3, 1e18, &base->bandwidth, error) ||
 		!kvt_table_text_number(table, 3, "floor", 0, 10, &base->floor, error) ||
-		!kvt_table_text_number(table, 4, "fill", 0, 1e7, &base->fill, error) ||
-		!kvt_table_text_number(table, 5, "quantised", 0, 1, &base->quantised, error) ||
-		!kvt_table_text_integer(table, 6, "split_k", 0, 1, &split, error))
+		!kvt_table_text_number(table, 4, "overlap", 1, 100, &base->overlap, error) ||
+		!kvt_table_text_number(table, 5, "fill", 0, 1e7, &base->fill, error) ||
+		!kvt_table_text_number(table, 6, "quantised", 0, 1, &base->quantised, error) ||
+		!kvt_table_text_integer(table, 7, "split_k", 0, 1, &split, error))
 		return FALSE;
 	base->split_k = split != 0;
 	if (!kvt_table_text_next_is(table, "tiles", error) ||

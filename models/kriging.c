@@ -11,6 +11,19 @@ static double distance(unsigned dims, const double *a, const double *b)
 	return sqrt(sum);
 }
 
+/* Four running sums, because one alone would wait for every addition. */
+static double dot(unsigned count, const double *a, const double *b)
+{
+	double sum[4] = { 0, 0, 0, 0 };
+	unsigned i = 0;
+	for (; i + 4 <= count; i += 4)
+		for (unsigned j = 0; j < 4; j++)
+			sum[j] += a[i + j] * b[i + j];
+	for (; i < count; i++)
+		sum[0] += a[i] * b[i];
+	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 /* In place, lower triangle; a nugget > 0 keeps the matrix positive definite. */
 static void factorise(unsigned count, double *a)
 {
@@ -18,15 +31,9 @@ static void factorise(unsigned count, double *a)
 		double *row = a + (size_t)j * count;
 		for (unsigned i = 0; i < j; i++) {
 			const double *other = a + (size_t)i * count;
-			double sum = row[i];
-			for (unsigned l = 0; l < i; l++)
-				sum -= row[l] * other[l];
-			row[i] = sum / other[i];
+			row[i] = (row[i] - dot(i, row, other)) / other[i];
 		}
-		double sum = row[j];
-		for (unsigned l = 0; l < j; l++)
-			sum -= row[l] * row[l];
-		row[j] = sqrt(fmax(sum, 1e-12));
+		row[j] = sqrt(fmax(row[j] - dot(j, row, row), 1e-12));
 	}
 }
 
@@ -34,14 +41,14 @@ static void factorise(unsigned count, double *a)
 static void solve(unsigned count, const double *a, double *x)
 {
 	for (unsigned i = 0; i < count; i++) {
-		for (unsigned l = 0; l < i; l++)
-			x[i] -= a[(size_t)i * count + l] * x[l];
-		x[i] /= a[(size_t)i * count + i];
+		const double *row = a + (size_t)i * count;
+		x[i] = (x[i] - dot(i, row, x)) / row[i];
 	}
 	for (unsigned i = count; i-- > 0;) {
-		x[i] /= a[(size_t)i * count + i];
+		const double *row = a + (size_t)i * count;
+		x[i] /= row[i];
 		for (unsigned l = 0; l < i; l++)
-			x[l] -= a[(size_t)i * count + l] * x[i];
+			x[l] -= row[l] * x[i];
 	}
 }
 

@@ -159,6 +159,7 @@ static GArray *synthetic_rows(const kvt_gemm_base *base, int64_t sms, double noi
 static const kvt_gemm_base KNOWN = { .peak = 2e14,
 	.bandwidth = 1e12,
 	.floor = 5e-6,
+	.overlap = 1.5,
 	.fill = 128,
 	.quantised = 0.8,
 	.tile_efficiency = { 0.5, 0.7, 0.7, 0.85, 1, 1 } };
@@ -221,7 +222,7 @@ static void test_no_rows(void)
 
 #define HEAD "kvtier-table gemm 1\ngpu x\nsms 10\n"
 #define KERNEL "kernel a bfloat16 4\nmultiples 1 1\n"
-#define BASE "base 1e14 1e12 1e-6 10 0.5 0\ntiles 1 1 1 1 1 1\n"
+#define BASE "base 1e14 1e12 1e-6 1 10 0.5 0\ntiles 1 1 1 1 1 1\n"
 #define AXES "m 1 2\nn 8 16\nk 8\nresidual 0 0.01\n"
 
 static const struct {
@@ -235,7 +236,7 @@ static const struct {
 	{ HEAD, "t:3: no kernel, expected at least one" },
 	{ HEAD "colour red\n", "t:4: 'colour', expected 'kernel'" },
 	{ HEAD KERNEL, "t:5: 'end of file', expected 'base'" },
-	{ HEAD KERNEL "base nan 1 1 1 1 1\n",
+	{ HEAD KERNEL "base nan 1 1 1 1 1 1\n",
 		"t:6: peak: 'nan', expected a number from 1000 to 1e+21" },
 	{ HEAD KERNEL BASE "m 2 1\n", "t:8: m: values must ascend, expected one over 2" },
 	{ HEAD KERNEL BASE "m\n", "t:8: m: 0 values, expected 1 to 4096" },
