@@ -1,0 +1,46 @@
+#!/bin/sh
+# draw.sh: draws every figure as PNG and SVG from what `kvtier tables --data` wrote and from runs and
+# replays that it makes itself.
+#
+# Usage: sh plots/draw.sh DATA OUT    with kvtier at $KVTIER, build/kvtier or on the PATH
+set -eu
+
+if [ $# -ne 2 ]; then
+	echo "usage: sh plots/draw.sh DATA OUT" >&2
+	exit 2
+fi
+data=$1
+out=$2
+plots=$(dirname "$0")
+KVTIER=${KVTIER:-$(command -v build/kvtier || echo kvtier)}
+
+mkdir -p "$out"
+[ -s "$data/figures.csv" ] || { echo "draw.sh: $data has no figures.csv: run \`kvtier tables --data $data\`" >&2; exit 1; }
+
+run_turns() {
+	set -- qwen-1m "Qwen 1M" r1-102k "R1-70B 102K" scout-400k "Scout 400K" scout-10m "Scout 10M"
+	inputs=
+	while [ $# -gt 0 ]; do
+		"$KVTIER" run "$plots/../experiments/$1.ini" --format csv >"$data/$1.csv"
+		inputs="$inputs name='$2' $data/$1.csv"
+		shift 2
+	done
+	eval "awk -f '$plots/stages.awk' $inputs" >"$data/stages.csv"
+	"$KVTIER" run "$plots/../experiments/qwen-1m.ini" --format csv --timeline "$data/resume-timeline.json" >/dev/null
+	awk -f "$plots/timeline.awk" "$data/resume-timeline.json" >"$data/resume-timeline.csv"
+}
+
+run_turns
+for script in "$plots"/*.gp; do
+	figure=$(basename "$script" .gp)
+	[ "$figure" != style ] || continue
+	for format in png svg; do
+		gnuplot -e "format='$format'; out='$out/$figure.$format'; data='$data'; folder='$plots'" "$script"
+	done
+	# The fonts that may stand in where the first is not installed.
+	sed 's/font-family="DejaVu Sans"/font-family="DejaVu Sans, Verdana, sans-serif"/' "$out/$figure.svg" >"$out/$figure.svg.new"
+	mv "$out/$figure.svg.new" "$out/$figure.svg"
+done
+echo
+echo "Pictures, each as PNG and SVG:"
+ls "$out"/*.png
