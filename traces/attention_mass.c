@@ -52,7 +52,7 @@ static uint64_t step_position(const batch *b, uint64_t i)
 /* First token that the i-th step attends to. */
 static uint64_t step_low(const batch *b, uint64_t i)
 {
-	if (kvt_attention_layer_get_kind(b->layer) == KVT_ATTENTION_GLOBAL)
+	if (kvt_attention_layer_get_kind(b->layer) == KVT_TRACE_LAYER_GLOBAL)
 		return 0;
 	uint64_t position = step_position(b, i);
 	return position - position % b->header->local_chunk_tokens;

@@ -26,11 +26,11 @@ static char *check_range(const char *name, uint64_t value, uint64_t low, uint64_
 static char *check_layer_kinds(const kvt_attention_header *header)
 {
 	for (uint32_t i = 0; i < header->layers; i++) {
-		if (header->layer_kind[i] > KVT_ATTENTION_GLOBAL)
+		if (header->layer_kind[i] > KVT_TRACE_LAYER_GLOBAL)
 			return g_strdup_printf("layer_kind: layer %u is of kind %u, expected 0 "
 					       "(chunked) or 1 (global)",
 				i, header->layer_kind[i]);
-		if (header->layer_kind[i] == KVT_ATTENTION_CHUNKED &&
+		if (header->layer_kind[i] == KVT_TRACE_LAYER_CHUNKED &&
 			header->local_chunk_tokens == 0)
 			return g_strdup_printf("attribute local_chunk_tokens: 0, expected at least "
 					       "1 because layer %u is chunked",
@@ -85,7 +85,7 @@ char *kvt_attention_steps_check(
 					       ": %" G_GUINT64_FORMAT " after %" G_GUINT64_FORMAT
 					       ", expected rising positions",
 				i, steps[i].position, steps[i - 1].position);
-		if (steps[i].kind > KVT_ATTENTION_DECODE)
+		if (steps[i].kind > KVT_TRACE_STEP_DECODE)
 			return g_strdup_printf("steps/kind: step %" G_GUINT64_FORMAT
 					       ": %u, expected 0 (prompt) or 1 (decode)",
 				i, steps[i].kind);

@@ -357,7 +357,7 @@ uint64_t kvt_attention_pages_present(const kvt_attention_header *header,
 	kvt_attention_layer_kind kind, uint64_t position, uint64_t *first)
 {
 	uint64_t last = position / header->block_tokens;
-	*first = kind == KVT_ATTENTION_GLOBAL
+	*first = kind == KVT_TRACE_LAYER_GLOBAL
 			 ? 0
 			 : position / header->local_chunk_tokens * header->local_chunk_tokens /
 				   header->block_tokens;

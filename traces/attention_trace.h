@@ -33,13 +33,13 @@ typedef struct kvt_attention_layer kvt_attention_layer;
 #define KVT_ATTENTION_BLOCK_TOKENS_MAX 65536
 
 typedef enum kvt_attention_layer_kind {
-	KVT_ATTENTION_CHUNKED = 0, /* attends within the chunk of local_chunk_tokens it is in */
-	KVT_ATTENTION_GLOBAL = 1,  /* attends to every earlier token */
+	KVT_TRACE_LAYER_CHUNKED = 0, /* attends within the chunk of local_chunk_tokens it is in */
+	KVT_TRACE_LAYER_GLOBAL = 1,  /* attends to every earlier token */
 } kvt_attention_layer_kind;
 
 typedef enum kvt_attention_step_kind {
-	KVT_ATTENTION_PROMPT = 0, /* the token was given (teacher-forced) */
-	KVT_ATTENTION_DECODE = 1, /* the token was sampled by the model */
+	KVT_TRACE_STEP_PROMPT = 0, /* the token was given (teacher-forced) */
+	KVT_TRACE_STEP_DECODE = 1, /* the token was sampled by the model */
 } kvt_attention_step_kind;
 
 /* The root attributes. Optional texts are NULL where the file has none. */

@@ -286,7 +286,7 @@ static bool write_layer(plan *p, uint32_t number, kvt_attention_writer *writer, 
 	unsigned needed = KVT_ATTENTION_QUERIES | KVT_ATTENTION_KEYS;
 	if (p->rows == NO_ROWS &&
 		((tensors & needed) != needed ||
-			kvt_attention_layer_get_kind(layer) != KVT_ATTENTION_GLOBAL))
+			kvt_attention_layer_get_kind(layer) != KVT_TRACE_LAYER_GLOBAL))
 		return refuse(p, error,
 			"layers/%u: its context cannot be cut, expected a global layer with "
 			"queries and keys",

@@ -140,7 +140,7 @@ static kvt_table *make_turns(const kvt_attention_trace *trace)
 		int64_t prompt = 0;
 		double nll = 0;
 		for (end = first; end < count && steps[end].turn == steps[first].turn; end++) {
-			prompt += steps[end].kind == KVT_ATTENTION_PROMPT;
+			prompt += steps[end].kind == KVT_TRACE_STEP_PROMPT;
 			nll += steps[end].nll;
 		}
 		int64_t n = (int64_t)(end - first);

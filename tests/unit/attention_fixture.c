@@ -28,8 +28,8 @@ attention_fixture *attention_fixture_new(
 	fixture->header.layers = 4;
 	fixture->header.softmax_scale = 1 / sqrtf((float)header->head_dim);
 	fixture->header.layer_kind = fixture->kinds;
-	fixture->kinds[1] = KVT_ATTENTION_CHUNKED;
-	fixture->kinds[3] = KVT_ATTENTION_GLOBAL;
+	fixture->kinds[1] = KVT_TRACE_LAYER_CHUNKED;
+	fixture->kinds[3] = KVT_TRACE_LAYER_GLOBAL;
 	fixture->layers[0] = 1;
 	fixture->layers[1] = 3;
 	fixture->step_count = steps;
@@ -43,7 +43,7 @@ attention_fixture *attention_fixture_new(
 			.position = position,
 			.token = fixture->tokens[position],
 			.turn = (uint16_t)(2 + i * 2 / steps),
-			.kind = i % 3 == 0 ? KVT_ATTENTION_PROMPT : KVT_ATTENTION_DECODE,
+			.kind = i % 3 == 0 ? KVT_TRACE_STEP_PROMPT : KVT_TRACE_STEP_DECODE,
 			.nll = (float)kvt_rng_uniform(&rng),
 		};
 	}
@@ -100,7 +100,7 @@ uint64_t attention_fixture_masses(const attention_fixture *fixture, unsigned i, 
 {
 	const kvt_attention_header *h = &fixture->header;
 	uint64_t position = fixture->steps[step].position, low = 0;
-	if (fixture->kinds[fixture->layers[i]] == KVT_ATTENTION_CHUNKED)
+	if (fixture->kinds[fixture->layers[i]] == KVT_TRACE_LAYER_CHUNKED)
 		low = position / h->local_chunk_tokens * h->local_chunk_tokens;
 	*first = low / h->block_tokens;
 	uint64_t pages = position / h->block_tokens - *first + 1;
