@@ -45,6 +45,7 @@ char *kvt_command_overview(void);
 
 extern const kvt_command kvt_command_help;
 extern const kvt_command kvt_command_models;
+extern const kvt_command kvt_command_replay;
 extern const kvt_command kvt_command_run;
 extern const kvt_command kvt_command_tables;
 extern const kvt_command kvt_command_trace;

@@ -68,7 +68,7 @@ static gboolean make_heads(kvt_replay *run, GError **error)
 	uint32_t n = source->n_layers * source->n_heads;
 	bool looks_ahead = !exact && settings->policy->needs_future;
 	double share = MAX(settings->hbm, settings->budget);
-	uint32_t most = (uint32_t)kvt_attention_budget_pages(share, source->n_pages);
+	uint32_t most = kvt_replay_budget_pages(share, source->n_pages);
 	uint64_t accesses = (uint64_t)most * source->n_steps * n;
 	run->result->has_belady = exact || accesses <= LOGGED_ACCESSES_MAX;
 	for (uint32_t i = 0; i < n; i++) {

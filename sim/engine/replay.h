@@ -1,41 +1,42 @@
 /*
  * replay.h: runs a recorded attention trace through HBM and a storage tier: every step's, layer's
  * and KV head's page accesses under a budget of HBM pages, with a prefetcher, an eviction policy,
- * and time. It knows no model's accuracy: what is lost is reported as attention mass.
+ * and time. It knows nothing of a model's accuracy: what is lost is reported as attention mass.
  *
- * Terms
- * - A page is the K and V of block_tokens tokens in one layer and KV head. At the start every page
- *   of the context is in the storage tier and HBM is empty, but for the page that is being filled.
- * - A step is one decode token. Steps, layers and heads are decided on in the order the model runs
- *   them. Decisions (selection, residency) never depend on time.
- * - A layer's budget is max(5, floor(budget x pages present)) pages a KV head; the selection holds
- *   the first page and the last 4, then what the prefetcher ranks first. If it plans no page at
- * all, pages that are in HBM fill the budget up, the newest first. The selection is in HBM when
- *   attention begins, and pinned there until it ends.
- * - HBM holds `hbm` x pages present (default and least: the budget) a layer and KV head; the policy
- *   decides what leaves. Demand is streamed through staging windows outside of that.
+ * A page is the K and V of block_tokens tokens in one layer and KV head. At the start every page of
+ * the context is in the storage tier and HBM is empty, but for the page that is being filled. A
+ * step is one token that is decoded. Steps, layers and heads are decided on in the order the model
+ * runs them, and decisions (selection, residency) never depend on time.
  *
- * Attention
- * - EXACT: everything present is attended. Pages outside HBM are fetched on demand, in rising
- * order, entering HBM where there is room or a page that may leave, and passing through otherwise.
- * Pages found in HBM may leave once they were read, those of the plan once the step is over.
- * mass_kept is the mass of the selection: what was there without a demand fetch. Prefetchers see
- * the whole row. With `none` the selection is the pages always kept and the newest residents, so
- * under LRU a window of the latest pages.
- * - BUDGETED: only the selection is attended; 1 - mass_kept is lost. Prefetchers see the masses
- * over what was attended (ratios as recorded, sum 1), so last-step never finds a page it has
- * dropped.
+ * The budget of a layer and KV head is max(5, floor(budget x pages present)) pages. The selection
+ * holds the first page and the last 4, then what the prefetcher ranks first. When it plans no page
+ * at all, pages that are in HBM fill the budget up, the newest first. The selection is pinned in
+ * HBM until the step's attention is over. HBM holds hbm x pages present (the budget at least) a
+ * layer and KV head, and the policy decides what leaves.
  *
- * Time of a layer: other work, wait for prefetches (stall), attention at the rate of HBM; demand
- * fetches go on beside it, and only the last window is attended to after it arrived (stall). Once a
- * layer's attention is over, the same layer's prefetch for the next step begins: all prefetchers,
- * the oracle too, can use what they know no sooner, since before that the pages in HBM are in use.
- * A page that decode completes is written to storage then, and cannot leave HBM before it is there.
+ * With EXACT attention everything present is attended. Pages outside HBM are fetched on demand, in
+ * rising order: they enter HBM where there is room or a page that may leave, and pass through
+ * staging windows otherwise. Residents that nothing planned may leave once they were read.
+ * mass_kept is the mass of the selection, of what needed no demand fetch. Prefetchers see whole
+ * rows. With `none` the selection is the pages always kept and the newest residents, so under LRU a
+ * window of the latest pages.
  *
- * An access is one page read by one step, layer and KV head. It is counted once: a hit (in HBM
- * since an earlier step, or made there), prefetched (moved ahead for this step), or demanded. A
- * page's first access is never a hit unless decode made it: hits <= accesses - compulsory,
- * asserted. So bytes read from storage = (prefetched + demanded) x page bytes, asserted too.
+ * With BUDGETED attention only the selection is attended; 1 - mass_kept is lost. Prefetchers see
+ * the masses over what was attended (the ratios as recorded, their sum 1), so last-step never finds
+ * a page again that it has dropped.
+ *
+ * Time of a layer: its other work, then attention to what is in HBM at the rate of HBM, while what
+ * is missing arrives: prefetches that are late, and with EXACT attention demand fetches. What
+ * arrives last is attended to last, a window at most; what all of that takes beyond attention
+ * itself is stall, booked on the transfer that came last. When a layer's attention is over its
+ * prefetch for the next step begins: no prefetcher, not the oracle either, can use what it knows
+ * sooner, since the pages in HBM are in use till then. A page that decode completes is written to
+ * storage then, and cannot leave HBM before it is there.
+ *
+ * An access is one page read by one step, layer and KV head, and is counted once: as a hit (in HBM
+ * since an earlier step, or made there), as prefetched (moved ahead for this step), or as demanded.
+ * The first access to a stored page is never a hit: hits <= accesses - compulsory, asserted. Bytes
+ * read from storage = (prefetched + demanded) x page bytes, asserted too.
  */
 #ifndef KVT_REPLAY_H
 #define KVT_REPLAY_H
@@ -61,14 +62,18 @@ typedef struct kvt_replay_settings {
 	int attention; /* kvt_replay_attention */
 	const kvt_prefetcher_ops *prefetcher;
 	const kvt_policy_ops *policy;
-	uint64_t page_bytes;         /* of one page of one KV head */
-	unsigned copies;             /* layers that each recorded layer stands for; 0: 1 */
-	double hbm_rate;             /* bytes/s at which attention reads KV from HBM, all ranks */
-	kvt_time attention_overhead; /* a layer: kernel launches */
-	kvt_time layer_time;         /* a layer's other work, before its attention */
-	kvt_time step_time;          /* a step's other work, after its last layer */
-	uint64_t window_bytes;       /* of a staging window for demand fetches */
-	unsigned prefetch_depth;     /* layers' prefetches under way at once, at least 1 */
+	uint64_t page_bytes; /* of one page of one KV head */
+	unsigned copies;     /* layers that each recorded layer stands for; 0: 1 */
+	double hbm_rate;     /* bytes/s at which attention reads KV from HBM, all ranks */
+	/* time of a layer's attention over `tokens` of each KV head; NULL: their bytes at hbm_rate
+	 */
+	kvt_time (*attention_time)(void *arg, uint64_t tokens);
+	void *attention_arg;
+	uint32_t block_tokens;   /* tokens a page, with attention_time */
+	kvt_time layer_time;     /* a layer's other work, before its attention */
+	kvt_time step_time;      /* a step's other work, after its last layer */
+	uint64_t window_bytes;   /* of a staging window for demand fetches */
+	unsigned prefetch_depth; /* layers' prefetches under way at once, at least 1 */
 	/* called now and then; may be NULL */
 	void (*progress)(void *arg, uint32_t steps_done);
 	void *progress_arg;
@@ -107,6 +112,8 @@ typedef struct kvt_replay_result {
 	 * accesses and HBM; a lower bound with EXACT attention */
 	gboolean has_belady;
 	uint64_t belady_misses;
+	uint64_t late_pages; /* prefetched ones of transfers that attention found under way; all
+				layers */
 	uint32_t peak_pages; /* in HBM at once, one layer and KV head */
 	/* of all layers, in bytes */
 	uint64_t attended_bytes, moved_bytes, written_bytes, peak_hbm_bytes;

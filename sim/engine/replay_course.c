@@ -3,7 +3,7 @@
 #include "sim/engine/replay_run.h"
 
 static void begin_layer(kvt_replay *run);
-static void begin_attention(kvt_timed_layer *layer);
+static void finish_attention(kvt_timed_layer *layer, const kvt_transfer *last);
 
 static kvt_time now(const kvt_replay *run)
 {
@@ -23,7 +23,7 @@ uint32_t kvt_replay_capacity(const kvt_replay_settings *settings, const kvt_sele
 {
 	uint32_t present = selection->present.end - selection->present.first;
 	double share = MAX(settings->hbm, settings->budget);
-	return (uint32_t)kvt_attention_budget_pages(share, present);
+	return kvt_replay_budget_pages(share, present);
 }
 
 /* Puts pages first .. end - 1 of a recorded layer into storage. */
@@ -144,14 +144,13 @@ static void start_prefetch(kvt_timed_layer *layer)
 		kvt_transfer_start(&layer->prefetch, must_wait(layer, layer->prefetch_left));
 }
 
-static void prefetch_done(void *arg, kvt_transfer *transfer)
+static void fetch_done(void *arg, kvt_transfer *transfer)
 {
 	kvt_timed_layer *layer = arg;
-	layer->run->result->moved_bytes += transfer->io.bytes;
-	if (layer->run->waiting == layer) {
-		layer->run->waiting = NULL;
-		begin_attention(layer);
-	}
+	kvt_replay *run = layer->run;
+	run->result->moved_bytes += transfer->io.bytes;
+	if (layer == run->attending && --layer->awaited == 0)
+		finish_attention(layer, transfer);
 }
 
 static void write_done(void *arg, kvt_transfer *transfer)
@@ -199,12 +198,13 @@ static kvt_time overlap(kvt_time from, kvt_time to, kvt_time start, kvt_time end
 }
 
 /* Books the time from `from` to `to`, in which a transfer was waited for, on its causes. */
-static void count_stall(kvt_replay *run, const kvt_transfer *transfer, kvt_stall_cause moving,
-	kvt_time from, kvt_time to)
+static void count_stall(kvt_replay *run, const kvt_transfer *transfer, kvt_time from, kvt_time to)
 {
 	if (to <= from)
 		return;
 	kvt_replay_result *result = run->result;
+	kvt_stall_cause moving =
+		transfer->kind == KVT_TRANSFER_DEMAND ? KVT_STALL_DEMAND : KVT_STALL_PREFETCH_LATE;
 	kvt_time writes = overlap(from, to, transfer->wanted, transfer->released);
 	kvt_time queued = overlap(from, to, transfer->released, transfer->accepted);
 	result->stall[KVT_STALL_WRITE_BACK] += writes;
@@ -235,7 +235,7 @@ static void end_attention(void *arg)
 	kvt_replay *run = layer->run;
 	uint32_t recorded = layer->recorded;
 	kvt_timeline_span(
-		run->world->timeline, run->track, "attention", layer->ready, layer->computed);
+		run->world->timeline, run->track, "attention", layer->began, layer->computed);
 	if (run->recorded[recorded].closed)
 		start_write(layer);
 	bool more = run->step + 1 < run->source->n_steps;
@@ -255,59 +255,63 @@ static void end_attention(void *arg)
 	kvt_loop_after(run->world->loop, run->settings->step_time, end_step, run);
 }
 
-static void demand_done(void *arg, kvt_transfer *transfer)
+/* All that the layer's attention reads is in HBM; `last` came last, NULL when all was there. */
+static void finish_attention(kvt_timed_layer *layer, const kvt_transfer *last)
 {
-	kvt_timed_layer *layer = arg;
 	kvt_replay *run = layer->run;
-	run->result->moved_bytes += transfer->io.bytes;
-	/* what came last is attended to last */
-	uint64_t last = MIN(transfer->io.bytes, run->settings->window_bytes);
-	kvt_time end =
-		MAX(layer->computed, now(run) + kvt_time_for_bytes(last, run->settings->hbm_rate));
-	count_stall(run, transfer, KVT_STALL_DEMAND, layer->computed, end);
+	const kvt_replay_settings *settings = run->settings;
+	kvt_time end = layer->computed;
+	if (last) {
+		/* what came last is attended to last */
+		uint64_t window = MIN(last->io.bytes, settings->window_bytes);
+		end = MAX(end, now(run) + kvt_time_for_bytes(window, settings->hbm_rate));
+		count_stall(run, last, layer->computed, end);
+	}
+	run->attending = NULL;
 	kvt_loop_at(run->world->loop, end, end_attention, layer);
 }
 
-/* The selection is in HBM. */
-static void begin_attention(kvt_timed_layer *layer)
+/* What is in HBM is attended to while the rest arrives. */
+static void begin_attention(void *arg)
 {
+	kvt_timed_layer *layer = arg;
 	kvt_replay *run = layer->run;
 	kvt_recorded_layer *recorded = &run->recorded[layer->recorded];
 	const kvt_replay_settings *settings = run->settings;
-	if (layer->prefetch.list.n > 0)
-		count_stall(run, &layer->prefetch, KVT_STALL_PREFETCH_LATE, layer->ready, now(run));
-	layer->ready = now(run);
 	if (layer->first_copy)
 		attend(run, layer->recorded);
 	uint64_t bytes = recorded->attended * settings->page_bytes;
-	kvt_time time =
-		kvt_time_for_bytes(bytes, settings->hbm_rate) + settings->attention_overhead;
+	kvt_time time = kvt_time_for_bytes(bytes, settings->hbm_rate);
+	if (settings->attention_time) {
+		uint64_t pages = recorded->attended / run->source->n_heads;
+		time = settings->attention_time(
+			settings->attention_arg, pages * settings->block_tokens);
+	}
 	run->result->attended_bytes += bytes;
 	run->result->attention_time += time;
-	layer->computed = now(run) + time;
+	layer->began = now(run);
+	layer->computed = layer->began + time;
+	layer->awaited = 0;
+	run->attending = layer;
+	if (layer->prefetch.active) {
+		layer->awaited++;
+		run->result->late_pages += layer->prefetch.list.pages;
+	}
 	layer->demand_left = recorded->demand_left;
 	kvt_extent_list_copy(&layer->demand.list, &recorded->demand, layer->number);
-	if (layer->demand.list.n > 0)
+	if (layer->demand.list.n > 0) {
+		layer->awaited++;
 		kvt_transfer_start(&layer->demand, must_wait(layer, layer->demand_left));
-	else
-		kvt_loop_at(run->world->loop, layer->computed, end_attention, layer);
-}
-
-static void layer_ready(void *arg)
-{
-	kvt_timed_layer *layer = arg;
-	layer->ready = now(layer->run);
-	if (layer->prefetch.active)
-		layer->run->waiting = layer;
-	else
-		begin_attention(layer);
+	}
+	if (layer->awaited == 0)
+		finish_attention(layer, NULL);
 }
 
 static void begin_layer(kvt_replay *run)
 {
 	kvt_timed_layer *layer = &run->layers[run->layer];
 	run->result->other_time += run->settings->layer_time;
-	kvt_loop_after(run->world->loop, run->settings->layer_time, layer_ready, layer);
+	kvt_loop_after(run->world->loop, run->settings->layer_time, begin_attention, layer);
 }
 
 static void make_layers(kvt_replay *run)
@@ -326,10 +330,10 @@ static void make_layers(kvt_replay *run)
 		layer->number = source->layer_numbers[layer->recorded] * copies + i % copies;
 		layer->first_copy = i % copies == 0;
 		layer->writes = g_queue_new();
-		kvt_transfer_init(&layer->prefetch, run->transfers, KVT_TRANSFER_PREFETCH,
-			prefetch_done, layer);
 		kvt_transfer_init(
-			&layer->demand, run->transfers, KVT_TRANSFER_DEMAND, demand_done, layer);
+			&layer->prefetch, run->transfers, KVT_TRANSFER_PREFETCH, fetch_done, layer);
+		kvt_transfer_init(
+			&layer->demand, run->transfers, KVT_TRANSFER_DEMAND, fetch_done, layer);
 	}
 }
 

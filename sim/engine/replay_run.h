@@ -28,7 +28,8 @@ typedef struct kvt_timed_layer {
 	kvt_transfer prefetch, demand;
 	uint32_t prefetch_left, demand_left; /* above all pages that left for them */
 	GQueue *writes;                      /* kvt_transfer, under way, by rising page */
-	kvt_time ready, computed; /* attention could begin; has read all but what is missing */
+	unsigned awaited;                    /* fetches, while it attends */
+	kvt_time began, computed;            /* attention; as if all were in HBM */
 } kvt_timed_layer;
 
 struct kvt_replay {
@@ -47,7 +48,7 @@ struct kvt_replay {
 	GPtrArray *spare_writes, *all_writes;
 	uint32_t step, layer; /* at work */
 	kvt_time step_began;
-	kvt_timed_layer *waiting; /* for its prefetch */
+	kvt_timed_layer *attending; /* and waiting for what it reads */
 	uint64_t kept_mass, oracle_mass, listed_mass, selected;
 	kvt_track track;
 	GError *error;

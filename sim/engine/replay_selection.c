@@ -2,6 +2,10 @@
 #include "sim/engine/replay_selection.h"
 
 #include "sim/prefetch/top_pages.h"
+#include "traces/attention_mass.h"
+
+G_STATIC_ASSERT((int)KVT_REPLAY_KEPT_FIRST == (int)KVT_ATTENTION_BUDGET_FIRST);
+G_STATIC_ASSERT((int)KVT_REPLAY_KEPT_LAST == (int)KVT_ATTENTION_BUDGET_LAST);
 
 /* The row of one layer and head: as a list by rising page, and dense by page. */
 typedef struct head_state {
@@ -84,6 +88,11 @@ void kvt_selector_free(kvt_selector *selector)
 	g_free(selector);
 }
 
+uint32_t kvt_replay_budget_pages(double share, uint32_t present)
+{
+	return (uint32_t)kvt_attention_budget_pages(share, present);
+}
+
 static bool has_bit(const uint64_t *bits, uint32_t page)
 {
 	return bits[page / 64] >> page % 64 & 1;
@@ -149,7 +158,7 @@ static void add_page(kvt_selector *selector, kvt_selection *selection, uint32_t 
 static void add_kept(kvt_selector *selector, kvt_selection *selection)
 {
 	const kvt_replay_present *present = &selection->present;
-	uint32_t last = MIN((uint32_t)KVT_ATTENTION_BUDGET_LAST, present->end - present->first);
+	uint32_t last = MIN((uint32_t)KVT_REPLAY_KEPT_LAST, present->end - present->first);
 	add_page(selector, selection, present->first);
 	for (uint32_t page = present->end - last; page < present->end; page++)
 		add_page(selector, selection, page);
@@ -161,7 +170,7 @@ static uint64_t oracle_mass(kvt_selector *selector, const head_state *head)
 	const kvt_selection *selection = &head->selection;
 	const kvt_replay_present *present = &selection->present;
 	uint64_t kept = head->dense[present->first];
-	uint32_t last = MIN((uint32_t)KVT_ATTENTION_BUDGET_LAST, present->end - present->first - 1);
+	uint32_t last = MIN((uint32_t)KVT_REPLAY_KEPT_LAST, present->end - present->first - 1);
 	for (uint32_t page = present->end - last; page < present->end; page++)
 		kept += head->dense[page];
 	uint32_t *others = selector->plan, n = 0;
@@ -199,8 +208,7 @@ const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, 
 	kvt_replay_present present = source->present(source, step, layer);
 	g_assert(present.first < present.end && present.end <= source->n_pages);
 	selection->present = present;
-	selection->budget =
-		(uint32_t)kvt_attention_budget_pages(selector->budget, present.end - present.first);
+	selection->budget = kvt_replay_budget_pages(selector->budget, present.end - present.first);
 	selection->n = 0;
 	if (!load_row(selector, step, layer, head_index, head, error))
 		return NULL;

@@ -8,7 +8,6 @@
 
 #include "sim/engine/replay_source.h"
 #include "sim/prefetch/prefetcher.h"
-#include "traces/attention_mass.h"
 
 /* The selection of one (step, layer, head); the selector's, valid until the next one of that layer
  * and head. Masses are in units of 1 / KVT_MASS_ONE (top_pages.h). */
@@ -25,14 +24,20 @@ typedef struct kvt_selection {
 
 typedef struct kvt_selector kvt_selector;
 
-/* Whether the page is one of those always kept (attention_mass.h). */
+/* Always kept: the first page that is present, and the last ones. */
+enum { KVT_REPLAY_KEPT_FIRST = 1, KVT_REPLAY_KEPT_LAST = 4 };
+
+/* Pages that a share of those present grants: max(5, floor(share x present)), at most `present`. */
+uint32_t kvt_replay_budget_pages(double share, uint32_t present);
+
+/* Whether the page is one of those always kept. */
 static inline bool kvt_replay_is_kept(const kvt_replay_present *present, uint32_t page)
 {
-	return page < present->first + KVT_ATTENTION_BUDGET_FIRST ||
-	       page + KVT_ATTENTION_BUDGET_LAST >= present->end;
+	return page < present->first + KVT_REPLAY_KEPT_FIRST ||
+	       page + KVT_REPLAY_KEPT_LAST >= present->end;
 }
 
-/* `budget` is a share of the pages present (kvt_attention_budget_pages). The source must outlive
+/* `budget` is a share of the pages present (kvt_replay_budget_pages). The source must outlive
  * it. With `budgeted`, prefetchers observe only what was selected. */
 kvt_selector *kvt_selector_new(kvt_replay_source *source, const kvt_prefetcher_ops *prefetcher,
 	double budget, bool budgeted);

@@ -1,0 +1,431 @@
+/* replay_command.c: `kvtier replay TRACE`: a recorded attention trace through HBM and a storage
+ * tier.
+ */
+#include <string.h>
+
+#include "sim/base/datadir.h"
+#include "sim/base/error.h"
+#include "sim/base/progress.h"
+#include "sim/cmd/command.h"
+#include "sim/cmd/command_options.h"
+#include "sim/engine/replay_report.h"
+#include "sim/engine/replay_setup.h"
+#include "sim/engine/replay_trace.h"
+
+/* What the options were given as. */
+typedef struct given_options {
+	char *steps, *budget, *hbm, *prefetch, *policy, *attention, *masses;
+	char *tier, *model, *gpu, *system, *window, *timeline;
+	int layer, depth;
+	gint64 seed;
+	gboolean rates;
+} given_options;
+
+static void given_clear(given_options *given)
+{
+	char **texts[] = { &given->steps, &given->budget, &given->hbm, &given->prefetch,
+		&given->policy, &given->attention, &given->masses, &given->tier, &given->model,
+		&given->gpu, &given->system, &given->window, &given->timeline };
+	for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
+		g_free(*texts[i]);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(given_options, given_clear)
+
+/* A replay from its options to its result. */
+typedef struct replay_job {
+	const kvt_command_options *options;
+	const given_options *given;
+	const char *path;
+	kvt_replay_trace_spec trace_spec;
+	kvt_replay_settings settings;
+	kvt_attention_trace *trace;
+	kvt_replay_source *source;
+	kvt_replay_setup setup;
+	kvt_timeline *timeline;
+	kvt_replay_result result;
+	double seconds; /* wall time of the replay, reading included */
+} replay_job;
+
+static void job_clear(replay_job *job)
+{
+	kvt_replay_result_clear(&job->result);
+	kvt_replay_setup_clear(&job->setup);
+	kvt_replay_trace_free(job->source);
+	kvt_attention_trace_close(job->trace);
+	kvt_timeline_free(job->timeline);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(replay_job, job_clear)
+
+static gboolean read_steps(const char *text, kvt_replay_trace_spec *spec, GError **error)
+{
+	g_auto(GStrv) parts = g_strsplit(text, ":", -1);
+	guint64 first = 0, end = 0;
+	if (g_strv_length(parts) == 2 &&
+		(*parts[0] == '\0' ||
+			g_ascii_string_to_unsigned(parts[0], 10, 0, INT64_MAX, &first, NULL)) &&
+		(*parts[1] == '\0' ||
+			g_ascii_string_to_unsigned(parts[1], 10, 1, INT64_MAX, &end, NULL))) {
+		spec->first_step = first;
+		spec->end_step = end;
+		return TRUE;
+	}
+	g_autofree char *quoted = kvt_error_quote(text);
+	return kvt_error_usage(
+		error, "--steps: %s, expected a range FIRST:END such as 0:64", quoted);
+}
+
+static gboolean read_share(const char *option, const char *text, double *share, GError **error)
+{
+	if (!kvt_command_quantity(option, text, KVT_UNIT_SHARE, share, error))
+		return FALSE;
+	if (*share > 0 && *share <= 1)
+		return TRUE;
+	return kvt_error_usage(
+		error, "%s: %s, expected a share above 0%% and up to 100%%", option, text);
+}
+
+static gboolean read_shares(
+	const given_options *given, kvt_replay_settings *settings, GError **error)
+{
+	if (!read_share("--budget", given->budget ? given->budget : "2%", &settings->budget, error))
+		return FALSE;
+	settings->hbm = settings->budget;
+	if (given->hbm && !read_share("--hbm", given->hbm, &settings->hbm, error))
+		return FALSE;
+	if (settings->hbm >= settings->budget)
+		return TRUE;
+	return kvt_error_usage(error,
+		"--hbm: %s is less than the budget, expected at least as much, since what is "
+		"selected has to fit",
+		given->hbm);
+}
+
+static gboolean read_names(
+	const given_options *given, kvt_replay_settings *settings, int *masses, GError **error)
+{
+	const char *names[32] = { NULL };
+	int index = 0;
+	for (unsigned i = 0; kvt_prefetcher_registry()[i]; i++)
+		names[i] = kvt_prefetcher_registry()[i]->name;
+	if (!kvt_command_choice("--prefetch", given->prefetch ? given->prefetch : "last-step",
+		    names, &index, error))
+		return FALSE;
+	settings->prefetcher = kvt_prefetcher_registry()[index];
+	memset(names, 0, sizeof(names));
+	for (unsigned i = 0; kvt_policy_registry()[i]; i++)
+		names[i] = kvt_policy_registry()[i]->name;
+	if (!kvt_command_choice(
+		    "--policy", given->policy ? given->policy : "lru", names, &index, error))
+		return FALSE;
+	settings->policy = kvt_policy_registry()[index];
+	return kvt_command_choice("--attention", given->attention ? given->attention : "exact",
+		       kvt_replay_attention_names, &settings->attention, error) &&
+	       kvt_command_choice("--masses", given->masses ? given->masses : "auto",
+		       kvt_replay_masses_names, masses, error);
+}
+
+static gboolean read_given(replay_job *job, GError **error)
+{
+	const given_options *given = job->given;
+	kvt_replay_settings *settings = &job->settings;
+	double window;
+	job->trace_spec.layer = given->layer;
+	if (given->layer < -1)
+		return kvt_error_usage(
+			error, "--layer: %d, expected the number of a layer", given->layer);
+	if (given->seed < 0)
+		return kvt_error_usage(error, "--seed: expected a number from 0");
+	if (given->depth < 1)
+		return kvt_error_usage(error, "--depth: %d, expected at least 1", given->depth);
+	settings->prefetch_depth = (unsigned)given->depth;
+	if (!read_shares(given, settings, error) ||
+		!read_names(given, settings, &job->trace_spec.masses, error) ||
+		!kvt_command_quantity("--window", given->window ? given->window : "1MiB",
+			KVT_UNIT_BYTES, &window, error))
+		return FALSE;
+	settings->window_bytes = (uint64_t)window;
+	return !given->steps || read_steps(given->steps, &job->trace_spec, error);
+}
+
+/* Sets a key of the configuration to what an option says. */
+static gboolean set_key(kvt_config *config, const char *key, const char *value, GError **error)
+{
+	if (!value)
+		return TRUE;
+	g_autofree char *assignment = g_strconcat(key, "=", value, NULL);
+	return kvt_config_set(config, assignment, error);
+}
+
+/* Refuses --set of what a replay reads nothing of: it would change nothing. */
+static gboolean check_sets(const replay_job *job, GError **error)
+{
+	static const char *const used[] = { "experiment.seed", "gpu.", "host.", "fabric.",
+		"storage.", "model.", "decode.", NULL };
+	for (char **set = job->options->sets; *set; set++) {
+		gboolean read = FALSE;
+		for (unsigned i = 0; used[i]; i++)
+			read |= g_str_has_prefix(*set, used[i]);
+		for (unsigned i = 0; kvt_tier_registry()[i]; i++) {
+			size_t length = strlen(kvt_tier_registry()[i]->name);
+			read |= strncmp(*set, kvt_tier_registry()[i]->name, length) == 0 &&
+				(*set)[length] == '.';
+		}
+		if (read || !strchr(*set, '.'))
+			continue;
+		g_autofree char *quoted = kvt_error_quote(*set);
+		return kvt_error_usage(error,
+			"--set %s: a replay reads no such section, expected one of gpu, host, "
+			"fabric, storage, model, decode or a tier's",
+			quoted);
+	}
+	return TRUE;
+}
+
+static kvt_config *load_config(replay_job *job, GError **error)
+{
+	const given_options *given = job->given;
+	if (!check_sets(job, error))
+		return NULL;
+	g_autofree char *path = given->system
+					? g_strdup(given->system)
+					: kvt_datadir_find("experiments/testbed-l40s.ini", error);
+	g_autoptr(kvt_config) config = path ? kvt_config_load(path, error) : NULL;
+	if (!config)
+		return NULL;
+	uint64_t n_steps;
+	const kvt_attention_step *steps = kvt_attention_trace_steps(job->trace, &n_steps);
+	g_autofree char *tokens = g_strdup_printf("%" G_GUINT64_FORMAT, steps[0].position);
+	g_autofree char *seed = g_strdup_printf("%" G_GINT64_FORMAT, given->seed);
+	/* the recorded model is small: one GPU, where nothing else is asked for */
+	gboolean small = !given->model && !given->system;
+	if (!set_key(config, "context.tokens", tokens, error) ||
+		!set_key(config, "experiment.seed", seed, error) ||
+		!set_key(config, "model.name", given->model, error) ||
+		!set_key(config, "gpu.name", given->gpu, error) ||
+		!set_key(config, "gpu.count", small ? "1" : NULL, error) ||
+		!set_key(config, "storage.tier", given->tier, error))
+		return NULL;
+	for (char **set = job->options->sets; *set; set++)
+		if (!kvt_config_set(config, *set, error))
+			return NULL;
+	return g_steal_pointer(&config);
+}
+
+static gboolean set_up(replay_job *job, GError **error)
+{
+	job->trace = kvt_attention_trace_open(job->path, error);
+	if (!job->trace)
+		return FALSE;
+	job->source = kvt_replay_trace_new(job->trace, &job->trace_spec, error);
+	kvt_config *config = job->source ? load_config(job, error) : NULL;
+	if (!config)
+		return FALSE;
+	if (job->given->timeline)
+		job->timeline = kvt_timeline_new(KVT_TIMELINE_DEFAULT_LIMIT);
+	const kvt_attention_header *header = kvt_attention_trace_header(job->trace);
+	kvt_replay_shape shape = { .layers = job->source->n_layers,
+		.kv_heads = header->kv_heads,
+		.head_dim = header->head_dim,
+		.block_tokens = header->block_tokens,
+		.pages = job->source->n_pages };
+	if (!kvt_replay_setup_init(&job->setup, config, &shape, job->timeline, error))
+		return FALSE;
+	kvt_tier *storage = job->setup.system->engine.storage;
+	if (storage->ops->flags & KVT_TIER_DEVICE_MEMORY)
+		return kvt_error_usage(error,
+			"tier %s: pages are replayed between it and storage, expected another tier",
+			storage->ops->name);
+	kvt_replay_setup_apply(&job->setup, &job->settings);
+	return kvt_replay_setup_check(&job->setup, &job->settings, error);
+}
+
+static void show_progress(void *arg, uint32_t steps_done)
+{
+	kvt_progress_update(arg, steps_done);
+}
+
+static gboolean replay(replay_job *job, GError **error)
+{
+	g_autoptr(kvt_progress) progress =
+		kvt_progress_new("replaying steps", job->source->n_steps);
+	job->settings.progress = show_progress;
+	job->settings.progress_arg = progress;
+	kvt_engine *engine = &job->setup.system->engine;
+	kvt_replay_world world = {
+		.loop = engine->loop, .storage = engine->storage, .timeline = job->timeline
+	};
+	gint64 began = g_get_monotonic_time();
+	gboolean done = kvt_replay_run(job->source, &job->settings, &world, &job->result, error);
+	job->seconds = (double)(g_get_monotonic_time() - began) * 1e-6;
+	return done;
+}
+
+/* How fast this machine was: not part of the result unless it is asked for, since no two runs agree
+ * on it. */
+static json_t *rates(const replay_job *job)
+{
+	kvt_replay_trace_stats stats = kvt_replay_trace_get_stats(job->source);
+	double engine = MAX(job->seconds - stats.seconds, 1e-9);
+	json_t *object = json_object();
+	json_object_set_new(object, "engine_s", kvt_json_real(engine));
+	json_object_set_new(object, "accesses_per_s",
+		kvt_json_real((double)job->result.counts.accesses / engine));
+	json_object_set_new(object, "reader_s", kvt_json_real(stats.seconds));
+	json_object_set_new(object, "reader_rows_per_s",
+		kvt_json_real((double)stats.rows / MAX(stats.seconds, 1e-9)));
+	return object;
+}
+
+static json_t *rows(const replay_job *job)
+{
+	kvt_replay_trace_stats stats = kvt_replay_trace_get_stats(job->source);
+	json_t *object = json_object();
+	json_object_set_new(
+		object, "masses", kvt_json_text(kvt_replay_masses_names[job->trace_spec.masses]));
+	json_object_set_new(object, "read", json_integer((json_int_t)stats.rows));
+	json_object_set_new(object, "recomputed", json_integer((json_int_t)stats.recomputed));
+	json_object_set_new(object, "too_short", json_integer((json_int_t)stats.too_short));
+	return object;
+}
+
+static json_t *provenance(const replay_job *job)
+{
+	const kvt_attention_header *header = kvt_attention_trace_header(job->trace);
+	json_t *array = kvt_replay_setup_provenance(&job->setup);
+	json_t *object = json_object();
+	json_object_set_new(object, "name", kvt_json_text("attention masses"));
+	json_object_set_new(object, "value", kvt_json_text(job->path));
+	g_autofree char *source =
+		g_strdup_printf("%s: %s", header->synthetic ? "generated" : "measured",
+			header->model ? header->model : "recorded trace");
+	json_object_set_new(object, "source", kvt_json_text(source));
+	json_array_insert_new(array, 0, object);
+	return array;
+}
+
+static const char *storage_name(const replay_job *job)
+{
+	return job->setup.system->engine.storage->ops->name;
+}
+
+static json_t *to_json(const replay_job *job)
+{
+	const kvt_replay_settings *settings = &job->settings;
+	const kvt_experiment *experiment = job->setup.experiment;
+	json_t *result = kvt_json_result("replay", 1);
+	json_object_set_new(result, "trace", kvt_json_text(job->path));
+	json_t *layers = json_array();
+	for (uint32_t i = 0; i < job->source->n_layers; i++)
+		json_array_append_new(layers, json_integer(job->source->layer_numbers[i]));
+	json_object_set_new(result, "layers", layers);
+	json_object_set_new(
+		result, "first_step", json_integer((json_int_t)job->trace_spec.first_step));
+	json_object_set_new(result, "kv_heads", json_integer(job->source->n_heads));
+	json_object_set_new(result, "attention",
+		kvt_json_text(kvt_replay_attention_names[settings->attention]));
+	json_object_set_new(result, "prefetch", kvt_json_text(settings->prefetcher->name));
+	json_object_set_new(result, "policy", kvt_json_text(settings->policy->name));
+	json_object_set_new(result, "budget", kvt_json_real(settings->budget));
+	json_object_set_new(result, "hbm", kvt_json_real(settings->hbm));
+	json_object_set_new(result, "tier", kvt_json_text(storage_name(job)));
+	json_object_set_new(result, "model",
+		experiment->llm ? kvt_json_text(experiment->llm->name) : json_null());
+	json_object_set_new(result, "gpu", kvt_json_text(experiment->gpu->name));
+	json_object_set_new(result, "seed", json_integer(experiment->seed));
+	json_t *figures = kvt_replay_to_json(settings, &job->result, storage_name(job));
+	json_object_update(result, figures);
+	json_decref(figures);
+	json_object_set_new(result, "rows", rows(job));
+	if (job->given->rates)
+		json_object_set_new(result, "this_machine", rates(job));
+	json_object_set_new(result, "provenance", provenance(job));
+	return result;
+}
+
+static gboolean print(const replay_job *job, GError **error)
+{
+	if (job->options->format == KVT_FORMAT_TABLE && !job->given->rates) {
+		g_autoptr(kvt_table) table = kvt_replay_to_table(
+			&job->settings, &job->result, job->setup.experiment->tier_name);
+		return kvt_command_print_table(job->options, table, error);
+	}
+	json_t *result = to_json(job);
+	gboolean printed = kvt_command_print_json(job->options, result, error);
+	json_decref(result);
+	return printed;
+}
+
+static int run(int argc, char **argv, GError **error)
+{
+	g_auto(given_options) given = { .layer = -1, .depth = 4, .seed = 1 };
+	const GOptionEntry own[] = {
+		{ "layer", 0, 0, G_OPTION_ARG_INT, &given.layer,
+			"replay one layer; otherwise all that were recorded", "N" },
+		{ "steps", 0, 0, G_OPTION_ARG_FILENAME, &given.steps,
+			"replay the steps A .. B - 1 of the trace", "A:B" },
+		{ "budget", 0, 0, G_OPTION_ARG_FILENAME, &given.budget,
+			"pages selected, of those present, a layer and KV head (2%)", "SHARE" },
+		{ "hbm", 0, 0, G_OPTION_ARG_FILENAME, &given.hbm,
+			"pages that HBM holds, likewise (the budget)", "SHARE" },
+		{ "prefetch", 0, 0, G_OPTION_ARG_FILENAME, &given.prefetch,
+			"none, last-step (the default) or oracle", "NAME" },
+		{ "policy", 0, 0, G_OPTION_ARG_FILENAME, &given.policy,
+			"what leaves HBM: lru (the default) or belady", "NAME" },
+		{ "attention", 0, 0, G_OPTION_ARG_FILENAME, &given.attention,
+			"exact: all pages, on demand (the default); budgeted: the selection",
+			"NAME" },
+		{ "masses", 0, 0, G_OPTION_ARG_FILENAME, &given.masses,
+			"recorded, recomputed from queries and keys, or auto: where need be",
+			"NAME" },
+		{ "tier", 0, 0, G_OPTION_ARG_FILENAME, &given.tier,
+			"where pages are stored (remote-nvme)", "NAME" },
+		{ "model", 0, 0, G_OPTION_ARG_FILENAME, &given.model,
+			"take bytes and times of this model instead of the recorded one's",
+			"NAME" },
+		{ "gpu", 0, 0, G_OPTION_ARG_FILENAME, &given.gpu, "the GPU (l40s)", "NAME" },
+		{ "system", 0, 0, G_OPTION_ARG_FILENAME, &given.system,
+			"an experiment file that describes the system (testbed-l40s.ini)",
+			"FILE.ini" },
+		{ "depth", 0, 0, G_OPTION_ARG_INT, &given.depth,
+			"layers' prefetches under way at once (4)", "N" },
+		{ "window", 0, 0, G_OPTION_ARG_FILENAME, &given.window,
+			"staging window of demand fetches (1MiB)", "SIZE" },
+		{ "seed", 0, 0, G_OPTION_ARG_INT64, &given.seed, "of random latencies (1)", "N" },
+		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &given.timeline,
+			"write what happened when, for ui.perfetto.dev", "FILE.json" },
+		{ "rates", 0, 0, G_OPTION_ARG_NONE, &given.rates,
+			"add how fast this machine replayed", NULL },
+		{ 0 },
+	};
+	const kvt_command_syntax syntax = {
+		.command = &kvt_command_replay,
+		.takes = KVT_TAKES_ALL,
+		.least = 1,
+		.most = 1,
+		.own = own,
+	};
+	g_auto(kvt_command_options) options = { 0 };
+	if (!kvt_command_parse(&syntax, argc, argv, &options, error))
+		return 0;
+	g_auto(replay_job)
+		job = { .options = &options, .given = &given, .path = options.arguments[0] };
+	if (read_given(&job, error) && set_up(&job, error) && replay(&job, error) &&
+		print(&job, error) && job.timeline)
+		kvt_timeline_write(job.timeline, given.timeline, error);
+	return 0;
+}
+
+const kvt_command kvt_command_replay = {
+	.name = "replay",
+	.summary = "Run a recorded attention trace through HBM and a storage tier.",
+	.arguments = "TRACE.h5",
+	.help = "Every step, layer and KV head of the trace accesses pages. HBM holds a budget of "
+		"them,\nfilled by a prefetcher and emptied by a policy; the others are in the "
+		"storage tier.\nWith exact attention all pages are attended to, missing ones on "
+		"demand; with\nbudgeted attention only the selected ones, and the rest of the mass "
+		"is lost. A budget\nis at least 5 pages: the first and the last 4 always belong to "
+		"it.\n\n  kvtier replay traces/samples/code-32k-layer7.h5 --budget 5% --prefetch "
+		"oracle\n  kvtier replay trace.h5 --attention budgeted --hbm 6% --policy belady "
+		"\\\n      --model llama-3-70b --gpu h100-sxm --set remote-nvme.drives=4",
+	.run = run,
+};
