@@ -48,7 +48,6 @@ typedef struct kvt_drive {
 	int64_t queue_depth;       /* outstanding commands that reach the bandwidths above */
 	uint64_t transfer_max;     /* largest command */
 	int64_t pcie_generation, pcie_lanes;
-	double link_bandwidth;  /* payload that the PCIe interface can move */
 	bool compression;       /* transparent: the medium moves and holds fewer bytes */
 	double compression_max; /* largest capacity multiple; 1 without */
 	/* a mix of reads and writes takes 1 / mixed_efficiency times the time of the one after the
