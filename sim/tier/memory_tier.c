@@ -50,24 +50,25 @@ static const kvt_option remote_dram_options[] = {
 	{ 0 },
 };
 
-static void common_spec(kvt_modelled_spec *spec, const memory_settings *settings)
+static kvt_modelled_spec common_spec(const kvt_topology *topology, const memory_settings *settings)
 {
-	spec->capacity = settings->capacity;
-	spec->max_io_bytes = settings->max_transfer;
-	spec->page_ios = !settings->coalesce;
-	spec->read.latency = spec->write.latency =
-		(kvt_latency){ kvt_time_to_seconds(settings->latency),
+	kvt_modelled_spec spec = {
+		.capacity = settings->capacity,
+		.max_io_bytes = settings->max_transfer,
+		.page_ios = !settings->coalesce,
+		.io_ranks = topology->spec.ranks,
+	};
+	for (unsigned i = 0; i < KVT_DIRECTIONS; i++)
+		spec.direction[i].latency = (kvt_latency){ kvt_time_to_seconds(settings->latency),
 			kvt_time_to_seconds(settings->latency_p99) };
+	return spec;
 }
 
 static kvt_tier *hbm_open(const kvt_tier_env *env, const void *settings, GError **error)
 {
-	kvt_modelled_spec spec = { .io_ranks = env->topology->spec.ranks };
-	common_spec(&spec, settings);
-	if (env->topology->spec.hbm_rate > 0) {
-		kvt_path_add(&spec.read.path, env->topology->hbm);
-		kvt_path_add(&spec.write.path, env->topology->hbm);
-	}
+	kvt_modelled_spec spec = common_spec(env->topology, settings);
+	for (unsigned i = 0; i < KVT_DIRECTIONS; i++)
+		kvt_path_add_hbm(&spec.direction[i].path, env->topology);
 	return kvt_modelled_tier_new(&kvt_tier_hbm, env, &spec);
 }
 
@@ -79,10 +80,9 @@ static kvt_tier *dram_open(const kvt_tier_env *env, const void *settings, GError
 				       "[host] model with DRAM");
 		return NULL;
 	}
-	kvt_modelled_spec spec = { .io_ranks = topology->spec.ranks };
-	common_spec(&spec, settings);
-	kvt_path_add_to_gpu(&spec.read.path, topology, FALSE);
-	kvt_path_add_to_gpu(&spec.write.path, topology, FALSE);
+	kvt_modelled_spec spec = common_spec(topology, settings);
+	for (unsigned i = 0; i < KVT_DIRECTIONS; i++)
+		kvt_path_add_gpu(&spec.direction[i].path, topology, i, FALSE);
 	return kvt_modelled_tier_new(&kvt_tier_dram, env, &spec);
 }
 
@@ -94,17 +94,17 @@ static kvt_tier *remote_dram_open(const kvt_tier_env *env, const void *settings,
 				       "target, expected [fabric] nics >= 1 and targets >= 1");
 		return NULL;
 	}
-	kvt_modelled_spec spec = { .io_ranks = topology->spec.ranks };
-	common_spec(&spec, settings);
+	kvt_modelled_spec spec = common_spec(topology, settings);
+	spec.copy_whole = TRUE;
 	double fabric = kvt_time_to_seconds(topology->spec.fabric_latency);
 	double fabric_p99 = kvt_time_to_seconds(topology->spec.fabric_latency_p99);
-	kvt_direction_spec *directions[] = { &spec.read, &spec.write };
-	for (unsigned i = 0; i < G_N_ELEMENTS(directions); i++) {
-		directions[i]->latency.median += fabric;
-		directions[i]->latency.p99 += fabric_p99;
-		kvt_path_add(&directions[i]->path, topology->target_dram);
-		kvt_path_add_fabric(&directions[i]->path, topology);
-		kvt_path_add_to_gpu(&directions[i]->path, topology, TRUE);
+	for (unsigned i = 0; i < KVT_DIRECTIONS; i++) {
+		kvt_direction_spec *direction = &spec.direction[i];
+		direction->latency.median += fabric;
+		direction->latency.p99 += fabric_p99;
+		kvt_path_add_target_dram(&direction->path, topology, 1);
+		kvt_path_add_fabric(&direction->path, topology, i);
+		kvt_path_add_gpu(&direction->path, topology, i, TRUE);
 	}
 	return kvt_modelled_tier_new(&kvt_tier_remote_dram, env, &spec);
 }

@@ -1,10 +1,12 @@
-/* modelled_tier.c: capacity, latency with a tail, and flows over links, for every modelled tier. */
+/* modelled_tier.c: latency with a tail, a queue, and flows over links, for every modelled tier. */
 #include "sim/tier/modelled_tier.h"
 
 #include <errno.h>
-#include <math.h>
 
-#include "sim/tier/page_map.h"
+#include "sim/core/timeline.h"
+#include "sim/tier/page_store.h"
+
+enum { MAX_IOS_DEFAULT = 1024 };
 
 typedef struct modelled_tier modelled_tier;
 
@@ -12,7 +14,9 @@ typedef struct modelled_tier modelled_tier;
 typedef struct io_state {
 	modelled_tier *tier;
 	kvt_io *io;
+	uint64_t bytes;
 	struct io_state *next_free;
+	kvt_page_ticket ticket;
 	kvt_flow_spec flow;
 } io_state;
 
@@ -20,51 +24,20 @@ struct modelled_tier {
 	kvt_tier base;
 	kvt_tier_env env;
 	kvt_modelled_spec spec;
-	kvt_page_map *pages;
+	kvt_page_store *pages;
 	kvt_rng rng;
 	kvt_tier_stats stats;
-	uint64_t reserved; /* bytes of writes in flight */
 	unsigned in_flight;
+	unsigned moving[KVT_DIRECTIONS];          /* flows under way */
+	uint64_t bytes_in_flight[KVT_DIRECTIONS]; /* for the timeline */
+	kvt_track track;
 	io_state *free_states;
 	GPtrArray *states; /* every state ever made, to free them */
 };
 
-/* Inverse of the standard normal distribution (P. J. Acklam's rational approximation, relative
- * error below 1.2e-9), 0 < p < 1. */
-static double normal_quantile(double p)
+static kvt_direction direction_of(const kvt_io *io)
 {
-	static const double a[] = { -39.69683028665376, 220.9460984245205, -275.9285104469687,
-		138.3577518672690, -30.66479806614716, 2.506628277459239 };
-	static const double b[] = { -54.47609879822406, 161.5858368580409, -155.6989798598866,
-		66.80131188771972, -13.28068155288572 };
-	static const double c[] = { -0.007784894002430293, -0.3223964580411365, -2.400758277161838,
-		-2.549732539343734, 4.374664141464968, 2.938163982698783 };
-	static const double d[] = { 0.007784695709041462, 0.3224671290700398, 2.445134137142996,
-		3.754408661907416 };
-	const double tail = 0.02425;
-	if (p < tail || p > 1 - tail) {
-		double q = sqrt(-2 * log(p < tail ? p : 1 - p));
-		double x = (((((c[0] * q + c[1]) * q + c[2]) * q + c[3]) * q + c[4]) * q + c[5]) /
-			   ((((d[0] * q + d[1]) * q + d[2]) * q + d[3]) * q + 1);
-		return p < tail ? x : -x;
-	}
-	double q = p - 0.5, r = q * q;
-	return (((((a[0] * r + a[1]) * r + a[2]) * r + a[3]) * r + a[4]) * r + a[5]) * q /
-	       (((((b[0] * r + b[1]) * r + b[2]) * r + b[3]) * r + b[4]) * r + 1);
-}
-
-kvt_time kvt_latency_sample(const kvt_latency *latency, uint64_t n, kvt_rng *rng)
-{
-	if (latency->median <= 0)
-		return 0;
-	if (latency->p99 <= latency->median)
-		return kvt_time_from_seconds(latency->median);
-	/* the maximum of n samples is the quantile of U^(1/n) */
-	double u = kvt_rng_uniform(rng);
-	double p = n > 1 ? pow(u, 1.0 / (double)n) : u;
-	p = CLAMP(p, 1e-12, 1 - 1e-12);
-	double sigma = log(latency->p99 / latency->median) / 2.3263478740408408;
-	return kvt_time_from_seconds(latency->median * exp(sigma * normal_quantile(p)));
+	return io->op == KVT_IO_READ ? KVT_TO_GPU : KVT_FROM_GPU;
 }
 
 kvt_tier *kvt_modelled_tier_new(
@@ -75,15 +48,14 @@ kvt_tier *kvt_modelled_tier_new(
 	tier->env = *env;
 	tier->spec = *spec;
 	if (tier->spec.max_ios == 0)
-		tier->spec.max_ios = 4096;
-	if (tier->spec.io_ranks == 0)
-		tier->spec.io_ranks = 1;
-	tier->pages = kvt_page_map_new();
+		tier->spec.max_ios = MAX_IOS_DEFAULT;
+	tier->spec.io_ranks = MAX(tier->spec.io_ranks, 1);
+	tier->spec.devices = MAX(tier->spec.devices, 1);
+	tier->pages = kvt_page_store_new(spec->capacity);
 	tier->states = g_ptr_array_new_with_free_func(g_free);
-	tier->rng = kvt_rng_init(env->seed, kvt_rng_stream_id(ops->name, 0));
-	tier->stats.capacity = spec->capacity;
-	kvt_histogram_init(&tier->stats.read_latency);
-	kvt_histogram_init(&tier->stats.write_latency);
+	tier->rng = kvt_rng_init(env->seed, kvt_rng_stream_id(ops->name, env->instance));
+	tier->track = kvt_timeline_track(env->timeline, ops->name, 0);
+	kvt_tier_stats_init(&tier->stats, spec->capacity);
 	return &tier->base;
 }
 
@@ -99,176 +71,199 @@ static io_state *take_state(modelled_tier *tier)
 	return state;
 }
 
-static void note_used(modelled_tier *tier)
+static void give_state(modelled_tier *tier, io_state *state)
 {
-	uint64_t used = tier->stats.used + tier->reserved;
-	if (used > tier->stats.peak_used)
-		tier->stats.peak_used = used;
+	state->next_free = tier->free_states;
+	tier->free_states = state;
 }
 
-static void count_completion(modelled_tier *tier, const kvt_io *io)
+/* Notes on the timeline that `bytes` more (or, negative, fewer) are in flight. */
+static void note_in_flight(modelled_tier *tier, kvt_direction direction, int64_t bytes)
 {
-	kvt_tier_stats *stats = &tier->stats;
-	uint64_t latency = (uint64_t)(io->completed - io->submitted);
-	if (io->op == KVT_IO_READ) {
-		stats->reads++;
-		stats->read_errors += io->status != 0;
-		stats->read_bytes += io->bytes;
-		kvt_histogram_add(&stats->read_latency, latency);
-	} else {
-		stats->writes++;
-		stats->write_errors += io->status != 0;
-		stats->written_bytes += io->bytes;
-		kvt_histogram_add(&stats->write_latency, latency);
+	static const char *const names[] = { "reading", "writing" };
+	tier->bytes_in_flight[direction] += (uint64_t)bytes;
+	kvt_timeline_counter(tier->env.timeline, tier->track, names[direction],
+		kvt_loop_now(tier->env.loop), (double)tier->bytes_in_flight[direction]);
+}
+
+/* Counts flows under way; links that suffer from a mix change their rate when one begins or ends.
+ */
+static void note_moving(modelled_tier *tier, kvt_direction direction, int change)
+{
+	bool was_mixed = tier->moving[KVT_TO_GPU] > 0 && tier->moving[KVT_FROM_GPU] > 0;
+	tier->moving[direction] += (unsigned)change;
+	bool mixed = tier->moving[KVT_TO_GPU] > 0 && tier->moving[KVT_FROM_GPU] > 0;
+	if (mixed == was_mixed)
+		return;
+	for (unsigned i = 0; i < tier->spec.n_mixed; i++) {
+		const kvt_hop *hop = &tier->spec.direction[KVT_TO_GPU].path.hops[i];
+		kvt_network_set_rate(tier->env.network, hop->link,
+			hop->rate * (mixed ? tier->spec.mixed_efficiency : 1));
 	}
+}
+
+/* Reports the I/O; the state goes back first, so that done may submit. */
+static void finish(io_state *state, int status)
+{
+	modelled_tier *tier = state->tier;
+	kvt_io *io = state->io;
+	io->status = status;
+	io->bytes = status == 0 ? state->bytes : 0;
+	io->completed = kvt_loop_now(tier->env.loop);
+	give_state(tier, state);
+	tier->in_flight--;
+	kvt_tier_stats_count(&tier->stats, io);
+	io->done(io);
 }
 
 static void complete(void *arg)
 {
 	io_state *state = arg;
 	modelled_tier *tier = state->tier;
-	kvt_io *io = state->io;
-	if (io->op == KVT_IO_WRITE && io->status == 0) {
-		tier->reserved -= io->bytes;
-		for (unsigned i = 0; i < io->n_extents; i++)
-			tier->stats.used +=
-				kvt_page_map_add(tier->pages, io->tenant, &io->extents[i]);
-		note_used(tier);
-	}
-	if (io->status != 0)
-		io->bytes = 0;
-	state->next_free = tier->free_states;
-	tier->free_states = state;
-	tier->in_flight--;
-	io->completed = kvt_loop_now(tier->env.loop);
-	count_completion(tier, io);
-	io->done(io);
+	kvt_direction direction = direction_of(state->io);
+	note_moving(tier, direction, -1);
+	note_in_flight(tier, direction, -(int64_t)state->bytes);
+	finish(state, kvt_page_store_end(tier->pages, &state->ticket, 0));
+}
+
+static void complete_refused(void *arg)
+{
+	io_state *state = arg;
+	finish(state, state->io->status);
 }
 
 static void start_flow(void *arg)
 {
 	io_state *state = arg;
+	note_moving(state->tier, direction_of(state->io), 1);
 	kvt_network_start(state->tier->env.network, &state->flow);
 }
 
-/* Device I/Os that the extents are cut into: each rank's share of a run, in pieces of at most
- * max_io_bytes, or each page apart. */
-static uint64_t count_device_ios(const modelled_tier *tier, const kvt_io *io)
+static uint64_t pieces_of(uint64_t bytes, uint64_t piece)
+{
+	return piece > 0 && bytes > piece ? (bytes - 1) / piece + 1 : 1;
+}
+
+/* Cuts the I/O: each rank's share of a run, or of each page, in pieces of at most max_io_bytes. */
+static kvt_path_load cut(const modelled_tier *tier, const kvt_io *io, uint64_t bytes)
 {
 	const kvt_modelled_spec *spec = &tier->spec;
-	uint64_t ios = 0;
+	double device_ios = 0, copies = 0;
 	for (unsigned i = 0; i < io->n_extents; i++) {
 		const kvt_extent *extent = &io->extents[i];
 		uint64_t runs = spec->page_ios ? extent->n_pages : 1;
-		uint64_t share = kvt_extent_bytes(extent) / runs / spec->io_ranks;
-		uint64_t pieces = 1;
-		if (spec->max_io_bytes > 0 && share > spec->max_io_bytes)
-			pieces = (share + spec->max_io_bytes - 1) / spec->max_io_bytes;
-		ios += pieces * runs * spec->io_ranks;
+		uint64_t run = spec->page_ios ? extent->page_bytes : kvt_extent_bytes(extent);
+		uint64_t share = (run - 1) / spec->io_ranks + 1;
+		double shares = (double)runs * spec->io_ranks;
+		device_ios += shares * (double)pieces_of(share, spec->max_io_bytes);
+		copies += shares *
+			  (double)pieces_of(share, spec->copy_whole ? 0 : spec->max_io_bytes);
 	}
-	return ios;
+	const kvt_direction_spec *direction = &spec->direction[direction_of(io)];
+	double data = direction->device_rate > 0 ? (double)bytes / direction->device_rate : 0;
+	return (kvt_path_load){
+		.bytes = (double)bytes,
+		.device_ios = device_ios,
+		.copies = copies,
+		.slot_seconds = device_ios * direction->latency.median + data,
+	};
 }
 
-static int check_pages(modelled_tier *tier, kvt_io *io)
+/*
+ * How long an I/O waits before its bytes flow. Its first device I/Os wait a latency, and the rest
+ * follows at the path's rate, unless the queue is what limits the I/O: then the time that slots are
+ * held has those latencies in it already.
+ */
+static kvt_time first_byte_wait(
+	modelled_tier *tier, const kvt_direction_spec *direction, const kvt_path_load *load)
 {
-	if (io->op == KVT_IO_READ) {
-		for (unsigned i = 0; i < io->n_extents; i++)
-			if (!kvt_modelled_holds(&tier->base, io->tenant, &io->extents[i]))
-				return -ENOENT;
-		return 0;
-	}
-	uint64_t used = tier->stats.used + tier->reserved;
-	if (io->bytes > tier->spec.capacity || used > tier->spec.capacity - io->bytes)
-		return -ENOSPC;
-	tier->reserved += io->bytes;
-	note_used(tier);
-	return 0;
+	kvt_time latency =
+		kvt_latency_sample(&direction->latency, (uint64_t)load->device_ios, &tier->rng);
+	kvt_path_load unqueued = *load;
+	unqueued.slot_seconds = 0;
+	double flow = kvt_path_seconds(&direction->path, &unqueued);
+	double depth = tier->spec.queue_depth;
+	double slots = depth > 0 ? load->slot_seconds / depth : 0;
+	if (slots <= flow)
+		return latency;
+	return MAX(latency - kvt_time_from_seconds(slots - flow), 0);
+}
+
+static void set_flow(modelled_tier *tier, io_state *state, const kvt_direction_spec *direction,
+	const kvt_path_load *load)
+{
+	kvt_flow_spec *flow = &state->flow;
+	flow->path_length = direction->path.n_hops;
+	for (unsigned i = 0; i < flow->path_length; i++)
+		flow->path[i] = direction->path.hops[i].link;
+	kvt_path_costs(&direction->path, load, flow->cost);
+	flow->bytes = state->bytes;
+	flow->priority = state->io->priority;
+	if (load->device_ios < tier->spec.devices)
+		flow->max_rate = direction->device_rate * load->device_ios;
+	flow->done = complete;
+	flow->arg = state;
 }
 
 int kvt_modelled_submit(kvt_tier *base, kvt_io *io)
 {
 	modelled_tier *tier = (modelled_tier *)base;
-	if (io->n_extents == 0 || !io->done)
-		return -EINVAL;
-	uint64_t bytes = 0;
-	for (unsigned i = 0; i < io->n_extents; i++) {
-		const kvt_extent *extent = &io->extents[i];
-		if (extent->n_pages == 0 || extent->page_bytes == 0 ||
-			extent->first_page + extent->n_pages < extent->first_page ||
-			extent->n_pages > (UINT64_MAX - bytes) / extent->page_bytes)
-			return -EINVAL;
-		bytes += kvt_extent_bytes(extent);
-	}
+	uint64_t bytes;
+	int error = kvt_io_check(io, &bytes);
+	if (error != 0)
+		return error;
 	if (tier->in_flight >= tier->spec.max_ios)
 		return -EAGAIN;
-	tier->in_flight++;
 	io_state *state = take_state(tier);
-	*state = (io_state){ .tier = tier, .io = io };
+	*state = (io_state){ .tier = tier, .io = io, .bytes = bytes };
+	int status = kvt_page_store_begin(tier->pages, &state->ticket, io, bytes);
+	if (status == -EINVAL) {
+		give_state(tier, state);
+		return status;
+	}
+	tier->in_flight++;
 	io->submitted = kvt_loop_now(tier->env.loop);
-	io->bytes = bytes;
-	io->status = check_pages(tier, io);
-	if (io->status != 0) {
-		kvt_loop_at(tier->env.loop, io->submitted, complete, state);
+	io->status = status;
+	if (status != 0) {
+		kvt_loop_at(tier->env.loop, io->submitted, complete_refused, state);
 		return 0;
 	}
-	const kvt_direction_spec *direction =
-		io->op == KVT_IO_READ ? &tier->spec.read : &tier->spec.write;
-	uint64_t device_ios = count_device_ios(tier, io);
-	tier->stats.device_ios += device_ios;
-	kvt_flow_spec *flow = &state->flow;
-	flow->path_length = direction->path.n_hops;
-	for (unsigned i = 0; i < flow->path_length; i++)
-		flow->path[i] = direction->path.hops[i].link;
-	kvt_path_costs(&direction->path, (double)bytes / (double)device_ios, flow->cost);
-	flow->bytes = bytes;
-	flow->priority = io->priority;
-	flow->done = complete;
-	flow->arg = state;
-	/* later I/Os wait their latency while earlier ones move: only a queue's worth adds up */
-	uint64_t overlapping = device_ios;
-	if (tier->spec.queue_depth > 0 && overlapping > tier->spec.queue_depth)
-		overlapping = tier->spec.queue_depth;
-	kvt_time latency = kvt_latency_sample(&direction->latency, overlapping, &tier->rng);
-	kvt_loop_after(tier->env.loop, latency, start_flow, state);
+	const kvt_direction_spec *direction = &tier->spec.direction[direction_of(io)];
+	kvt_path_load load = cut(tier, io, bytes);
+	tier->stats.device_ios += (uint64_t)load.device_ios;
+	set_flow(tier, state, direction, &load);
+	note_in_flight(tier, direction_of(io), (int64_t)bytes);
+	kvt_loop_after(tier->env.loop, first_byte_wait(tier, direction, &load), start_flow, state);
 	return 0;
 }
 
-uint64_t kvt_modelled_discard(kvt_tier *base, uint32_t tenant, const kvt_extent *extent)
+uint64_t kvt_modelled_discard(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent)
 {
-	modelled_tier *tier = (modelled_tier *)base;
-	uint64_t bytes = kvt_page_map_remove(tier->pages, tenant, extent);
-	tier->stats.used -= bytes;
-	return bytes;
+	return kvt_page_store_discard(((modelled_tier *)tier)->pages, tenant, extent);
 }
 
-bool kvt_modelled_holds(kvt_tier *base, uint32_t tenant, const kvt_extent *extent)
+bool kvt_modelled_holds(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent)
 {
-	modelled_tier *tier = (modelled_tier *)base;
-	return kvt_page_map_count(tier->pages, tenant, extent) == extent->n_pages;
+	return kvt_page_store_holds(((modelled_tier *)tier)->pages, tenant, extent);
 }
 
-bool kvt_modelled_preload(kvt_tier *base, uint32_t tenant, const kvt_extent *extent)
+bool kvt_modelled_preload(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent)
 {
-	modelled_tier *tier = (modelled_tier *)base;
-	uint64_t missing = kvt_extent_bytes(extent) -
-			   kvt_page_map_count(tier->pages, tenant, extent) * extent->page_bytes;
-	uint64_t used = tier->stats.used + tier->reserved;
-	if (missing > tier->spec.capacity || used > tier->spec.capacity - missing)
-		return false;
-	tier->stats.used += kvt_page_map_add(tier->pages, tenant, extent);
-	note_used(tier);
-	return true;
+	return kvt_page_store_preload(((modelled_tier *)tier)->pages, tenant, extent);
 }
 
 void kvt_modelled_stats(kvt_tier *base, kvt_tier_stats *stats)
 {
-	*stats = ((modelled_tier *)base)->stats;
+	modelled_tier *tier = (modelled_tier *)base;
+	*stats = tier->stats;
+	stats->used = kvt_page_store_used(tier->pages);
+	stats->peak_used = kvt_page_store_peak_taken(tier->pages);
 }
 
 void kvt_modelled_close(kvt_tier *base)
 {
 	modelled_tier *tier = (modelled_tier *)base;
-	kvt_page_map_free(tier->pages);
+	kvt_page_store_free(tier->pages);
 	g_ptr_array_unref(tier->states);
 	g_free(tier);
 }

@@ -1,34 +1,42 @@
 /*
  * modelled_tier.h: the one service model behind every modelled tier. What differs between HBM,
- * DRAM, drives and remote memory is in the spec: capacity, path, latency, I/O size. An I/O waits a
- * first-byte latency, then its bytes flow over all links of the path at once.
+ * DRAM, drives and remote memory is in the spec: capacity, path, latency, I/O size, queue. An I/O
+ * is cut into device I/Os, waits a first-byte latency, then its bytes flow over all links of the
+ * path at once. A fluid model: device I/Os are counted and paid for, not simulated one by one.
  */
 #ifndef KVT_MODELLED_TIER_H
 #define KVT_MODELLED_TIER_H
 
-#include "sim/base/rng.h"
+#include "sim/tier/latency.h"
 #include "sim/tier/tier.h"
 #include "sim/tier/topology.h"
 
-/* A lognormal latency by its median and 99th percentile, seconds; p99 < median means none. */
-typedef struct kvt_latency {
-	double median, p99;
-} kvt_latency;
-
 typedef struct kvt_direction_spec {
 	kvt_path path;
-	kvt_latency latency; /* of one device I/O */
+	kvt_latency latency; /* of one device I/O, its data not counted */
+	/* bytes/s that one device moves: the most for an I/O of one piece. 0: no limit */
+	double device_rate;
 } kvt_direction_spec;
 
 typedef struct kvt_modelled_spec {
 	uint64_t capacity; /* bytes; UINT64_MAX: unbounded */
-	kvt_direction_spec read, write;
-	uint64_t max_io_bytes; /* neighbouring pages are moved in one device I/O up to this; 0: any
-				*/
-	gboolean page_ios;     /* every page is a device I/O of its own */
-	unsigned io_ranks;     /* an extent is cut into this many shares first (one a rank) */
-	unsigned queue_depth;  /* device I/Os in flight; how many latencies overlap; 0: no limit */
-	unsigned max_ios;      /* kvt_ios in flight before submit says -EAGAIN; 0: 4096 */
+	kvt_direction_spec direction[KVT_DIRECTIONS];
+	uint64_t max_io_bytes; /* neighbouring pages move in one device I/O up to this; 0: any */
+	gboolean page_ios;     /* every page is a device I/O, and a copy, of its own */
+	gboolean copy_whole;   /* copies to and from the GPU are not cut by max_io_bytes */
+	unsigned io_ranks;     /* an extent is cut into this many shares first (one a rank); 0: 1 */
+	unsigned devices;      /* that device I/Os are spread over; 0: 1 */
+	/*
+	 * Device I/Os in flight, all devices; 0: no limit. A device I/O holds a slot for its
+	 * latency and its data's time on one device, so no more than queue_depth / that go through
+	 * a second (Little's law); hops with per_slot_second enforce it.
+	 */
+	double queue_depth;
+	/* Share of their rate that the first n_mixed links of both paths have while reads and
+	 * writes are moving at once. */
+	double mixed_efficiency;
+	unsigned n_mixed;
+	unsigned max_ios; /* kvt_ios in flight before submit says -EAGAIN; 0: 1024 */
 } kvt_modelled_spec;
 
 /* Opens a modelled tier; `ops` is what the tier presents itself as. */
@@ -48,11 +56,5 @@ void kvt_modelled_close(kvt_tier *tier);
 	.submit = kvt_modelled_submit, .discard = kvt_modelled_discard,                            \
 	.holds = kvt_modelled_holds, .preload = kvt_modelled_preload, .stats = kvt_modelled_stats, \
 	.close = kvt_modelled_close
-
-/*
- * A sample of the longest of `n` independent latencies (n >= 1), in picoseconds: an I/O that is cut
- * into n device I/Os is complete when its slowest is.
- */
-kvt_time kvt_latency_sample(const kvt_latency *latency, uint64_t n, kvt_rng *rng);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * nvme_tier.c: an array of equal NVMe drives, in the client (nvme) or on storage targets behind the
  * fabric (remote-nvme), as modelled tiers. Pages are striped over all drives; a drive is a
- * bandwidth that reads and writes share, commands a second, and a latency with a tail.
+ * bandwidth and commands a second that reads and writes share, a queue, and a latency with a tail.
+ * No flash translation layer: its work is in mixed_efficiency and the tail.
  */
-#include <math.h>
 #include <stddef.h>
 
 #include "models/hardware.h"
@@ -25,7 +25,7 @@ static const kvt_option nvme_options[] = {
 	{ "drive", KVT_OPTION_STRING, 0, SETTING(drive), "scaleflux-csd5000", 0, 0, NULL,
 		"drive model: a name under models/drive or a path" },
 	{ "drives", KVT_OPTION_INTEGER, 0, SETTING(drives), "8", 1, 100000, NULL,
-		"drives that pages are striped over" },
+		"drives that pages are striped over, on all targets together" },
 	{ "queue_depth", KVT_OPTION_INTEGER, 0, SETTING(queue_depth), "0", 0, 1e6, NULL,
 		"commands in flight a drive; 0: what the drive model says" },
 	{ "max_transfer", KVT_OPTION_BYTES, 0, SETTING(max_transfer), "0B", 0, 1e12, NULL,
@@ -33,96 +33,154 @@ static const kvt_option nvme_options[] = {
 	{ "coalesce", KVT_OPTION_BOOL, 0, SETTING(coalesce), "yes", 0, 0, NULL,
 		"whether neighbouring pages lie together on the drives; no: a command a page" },
 	{ "compression", KVT_OPTION_QUANTITY, KVT_UNIT_NONE, SETTING(compression), "1", 1, 16, NULL,
-		"ratio that a compressing drive reaches on KV pages" },
+		"ratio that a compressing drive reaches on KV pages, at most its largest" },
 	{ "capacity", KVT_OPTION_BYTES, 0, SETTING(capacity), "0B", 0, 0, NULL,
 		"bytes the array holds; 0B: drives x the drive's capacity x compression" },
 	{ 0 },
 };
 
-/* What of the array's rate, in host bytes/s, one direction reaches. */
-static double array_rate(const kvt_drive *drive, const nvme_settings *settings, double bandwidth)
+/*
+ * Share of a PCIe link's raw rate that a drive's data can be: 512 bytes of payload a packet beside
+ * 24 of headers and framing (PCI Express Base Specification). FLIT mode counts its own overhead in
+ * the raw rate, and carries about the same headers.
+ */
+static const double PCIE_PAYLOAD = 512.0 / (512 + 24);
+
+/* An array while it is being opened. */
+typedef struct array {
+	const kvt_tier_ops *ops;
+	const kvt_tier_env *env;
+	const nvme_settings *settings;
+	const kvt_drive *drive;
+	gboolean remote;
+	double queue_depth; /* commands in flight, all drives */
+} array;
+
+/* Host bytes/s of one drive: compression stretches what its medium moves, not its PCIe link. */
+static double drive_rate(const array *a, double bandwidth)
 {
-	double rate = bandwidth * settings->compression;
-	if (drive->link_bandwidth > 0 && rate > drive->link_bandwidth)
-		rate = drive->link_bandwidth;
-	return rate * (double)settings->drives;
+	const kvt_topology_spec *topology = &a->env->topology->spec;
+	const kvt_drive_slot *slot = a->remote ? &topology->target_slot : &topology->client_slot;
+	int64_t generation = a->drive->pcie_generation, lanes = a->drive->pcie_lanes;
+	if (slot->generation > 0)
+		generation = MIN(generation, slot->generation);
+	if (slot->lanes > 0)
+		lanes = MIN(lanes, slot->lanes);
+	double link = kvt_pcie_raw_rate(generation, lanes) * PCIE_PAYLOAD;
+	return MIN(bandwidth * a->settings->compression, link);
 }
 
-static kvt_latency sum_latency(kvt_time median, kvt_time p99, kvt_time more, kvt_time more_p99)
+static kvt_link add_link(const array *a, const char *part, double rate)
 {
-	return (kvt_latency){ kvt_time_to_seconds(median + more),
-		kvt_time_to_seconds(p99 + more_p99) };
+	g_autofree char *name = g_strconcat(a->ops->name, "-", part, NULL);
+	return kvt_network_add_link(a->env->network, name, rate);
 }
 
-/* The drives' hops of both directions, over links of the array's own. */
-static void add_array(kvt_modelled_spec *spec, kvt_network *network, const kvt_drive *drive,
-	const nvme_settings *settings, const char *name)
+static kvt_latency latency(const array *a, kvt_time median, kvt_time p99)
 {
-	int64_t depth = settings->queue_depth > 0 ? settings->queue_depth : drive->queue_depth;
-	double read_rate = array_rate(drive, settings, drive->read_bandwidth);
-	double write_rate = array_rate(drive, settings, drive->write_bandwidth);
-	g_autofree char *media_name = g_strconcat(name, "-drives", NULL);
-	kvt_link media = kvt_network_add_link(network, media_name, read_rate);
-	kvt_path_add(&spec->read.path, media);
-	kvt_path_add(&spec->write.path, media);
-	spec->write.path.hops[0].per_byte = read_rate / write_rate;
+	const kvt_topology_spec *topology = &a->env->topology->spec;
+	kvt_time fabric = a->remote ? topology->fabric_latency : 0;
+	kvt_time fabric_p99 = a->remote ? topology->fabric_latency_p99 : 0;
+	return (kvt_latency){ kvt_time_to_seconds(median + fabric),
+		kvt_time_to_seconds(p99 + fabric_p99) };
+}
 
-	/* commands a second: what the drive is rated at, or what its queue allows (Little's law) */
-	double drives = (double)settings->drives;
-	double read_ios = drive->read_iops, write_ios = drive->write_iops;
-	double latency = kvt_time_to_seconds(drive->read_latency);
-	if (latency > 0 && (double)depth / latency < read_ios)
-		read_ios = (double)depth / latency;
-	g_autofree char *commands_name = g_strconcat(name, "-commands", NULL);
-	kvt_link commands = kvt_network_add_link(network, commands_name, read_ios * drives);
-	kvt_path_add_ios(&spec->read.path, commands);
-	kvt_path_add_ios(&spec->write.path, commands);
-	spec->write.path.hops[1].per_io = write_ios > 0 ? MAX(read_ios / write_ios, 1) : 1;
+/* The drives' own links, first in both paths: bytes of the media and commands, in what a read takes
+ * of them. A write takes as much more as the drive writes slower. */
+static void add_drives(const array *a, kvt_modelled_spec *spec)
+{
+	const kvt_drive *drive = a->drive;
+	kvt_direction_spec *read = &spec->direction[KVT_TO_GPU];
+	kvt_direction_spec *write = &spec->direction[KVT_FROM_GPU];
+	double drives = (double)a->settings->drives;
+	read->latency = latency(a, drive->read_latency, drive->read_latency_p99);
+	write->latency = latency(a, drive->write_latency, drive->write_latency_p99);
+	read->device_rate = drive_rate(a, drive->read_bandwidth);
+	write->device_rate = drive_rate(a, drive->write_bandwidth);
 
-	spec->queue_depth = (unsigned)(depth * settings->drives);
-	spec->max_io_bytes =
-		settings->max_transfer > 0 ? settings->max_transfer : drive->transfer_max;
-	spec->page_ios = !settings->coalesce;
-	spec->capacity =
-		settings->capacity > 0
-			? settings->capacity
-			: (uint64_t)((double)drive->capacity * settings->compression * drives);
+	double media_rate = read->device_rate * drives;
+	kvt_link media = add_link(a, "drives", media_rate);
+	kvt_path_add(&read->path, media, media_rate, 1);
+	kvt_path_add(&write->path, media, media_rate, read->device_rate / write->device_rate);
+
+	double command_rate = drive->read_iops * drives;
+	kvt_hop commands = {
+		.link = add_link(a, "commands", command_rate),
+		.rate = command_rate,
+		.per_io = 1,
+		.per_slot_second = command_rate / a->queue_depth,
+	};
+	kvt_path_add_hop(&read->path, &commands);
+	commands.per_io = drive->read_iops / drive->write_iops;
+	kvt_path_add_hop(&write->path, &commands);
+	spec->n_mixed = 2;
+	spec->mixed_efficiency = drive->mixed_efficiency;
+}
+
+/* From the drives on: out of the target, over the fabric, into the GPU. */
+static void add_way(const array *a, kvt_modelled_spec *spec)
+{
+	const kvt_topology *topology = a->env->topology;
+	for (unsigned i = 0; i < KVT_DIRECTIONS; i++) {
+		kvt_path *path = &spec->direction[i].path;
+		if (a->remote) {
+			/* between drive and NIC a target keeps data in DRAM: in and out again */
+			kvt_path_add_target_dram(path, topology, 2);
+			kvt_path_add_fabric(path, topology, i);
+		}
+		kvt_path_add_gpu(path, topology, i, TRUE);
+	}
+}
+
+/* Refuses what the drive cannot be. */
+static gboolean check_settings(const array *a, GError **error)
+{
+	const kvt_drive *drive = a->drive;
+	double most = drive->compression ? drive->compression_max : 1;
+	if (a->settings->compression > most)
+		return kvt_error_usage(error,
+			"tier %s: compression: %g is more than drive %s reaches, expected at most "
+			"%g",
+			a->ops->name, a->settings->compression, drive->name, most);
+	if (a->settings->max_transfer > drive->transfer_max) {
+		g_autofree char *largest =
+			kvt_unit_format((double)drive->transfer_max, KVT_UNIT_BYTES);
+		return kvt_error_usage(error,
+			"tier %s: max_transfer: more than a command of drive %s moves, expected "
+			"at most %s",
+			a->ops->name, drive->name, largest);
+	}
+	if (a->remote && a->env->topology->spec.nic_rate <= 0)
+		return kvt_error_usage(error,
+			"tier %s: the system has no NIC, expected [fabric] nics >= 1",
+			a->ops->name);
+	return TRUE;
 }
 
 static kvt_tier *open_array(const kvt_tier_ops *ops, const kvt_tier_env *env,
 	const nvme_settings *settings, gboolean remote, GError **error)
 {
-	const kvt_topology *topology = env->topology;
-	if (remote && topology->spec.nic_rate <= 0) {
-		kvt_error_usage(error,
-			"tier %s: the system has no NIC, expected [fabric] nics >= 1", ops->name);
-		return NULL;
-	}
 	g_autoptr(kvt_drive) drive = kvt_drive_load(settings->drive, error);
 	if (!drive)
 		return NULL;
-	if (settings->compression > 1 && !drive->compression) {
-		kvt_error_usage(error,
-			"tier %s: compression: drive %s does not compress, expected 1 or a drive "
-			"with compression",
-			ops->name, drive->name);
+	int64_t depth = settings->queue_depth > 0 ? settings->queue_depth : drive->queue_depth;
+	double drives = (double)settings->drives;
+	array a = { ops, env, settings, drive, remote, (double)depth * drives };
+	if (!check_settings(&a, error))
 		return NULL;
-	}
-	kvt_modelled_spec spec = { .io_ranks = topology->spec.ranks };
-	add_array(&spec, env->network, drive, settings, ops->name);
-	kvt_time fabric = 0, fabric_p99 = 0;
-	if (remote) {
-		fabric = topology->spec.fabric_latency;
-		fabric_p99 = topology->spec.fabric_latency_p99;
-		kvt_path_add_fabric(&spec.read.path, topology);
-		kvt_path_add_fabric(&spec.write.path, topology);
-	}
-	spec.read.latency =
-		sum_latency(drive->read_latency, drive->read_latency_p99, fabric, fabric_p99);
-	spec.write.latency =
-		sum_latency(drive->write_latency, drive->write_latency_p99, fabric, fabric_p99);
-	kvt_path_add_to_gpu(&spec.read.path, topology, TRUE);
-	kvt_path_add_to_gpu(&spec.write.path, topology, TRUE);
+	double capacity = (double)drive->capacity * settings->compression * drives;
+	kvt_modelled_spec spec = {
+		.capacity = settings->capacity > 0 ? settings->capacity : (uint64_t)capacity,
+		.max_io_bytes =
+			settings->max_transfer > 0 ? settings->max_transfer : drive->transfer_max,
+		.page_ios = !settings->coalesce,
+		.copy_whole = TRUE,
+		.io_ranks = env->topology->spec.ranks,
+		.devices = (unsigned)settings->drives,
+		.queue_depth = a.queue_depth,
+	};
+	add_drives(&a, &spec);
+	add_way(&a, &spec);
 	return kvt_modelled_tier_new(ops, env, &spec);
 }
 

@@ -13,6 +13,8 @@ typedef struct page_run {
 
 typedef struct page_set {
 	page_set_key key;
+	uint64_t page_bytes;
+	unsigned claims;
 	GArray *runs; /* of page_run: sorted by first, never touching each other */
 } page_set;
 
@@ -63,6 +65,42 @@ static page_set *find_set(const kvt_page_map *map, uint32_t tenant, const kvt_ex
 	return g_hash_table_lookup(map->sets, &key);
 }
 
+static page_set *find_or_add_set(kvt_page_map *map, uint32_t tenant, const kvt_extent *extent)
+{
+	page_set *set = find_set(map, tenant, extent);
+	if (set)
+		return set;
+	set = g_new0(page_set, 1);
+	set->key = (page_set_key){ tenant, extent->context, extent->layer };
+	set->page_bytes = extent->page_bytes;
+	set->runs = g_array_new(FALSE, FALSE, sizeof(page_run));
+	g_hash_table_insert(map->sets, &set->key, set);
+	return set;
+}
+
+static void drop_if_empty(kvt_page_map *map, page_set *set)
+{
+	if (set->runs->len == 0 && set->claims == 0)
+		g_hash_table_remove(map->sets, &set->key);
+}
+
+bool kvt_page_map_claim(kvt_page_map *map, uint32_t tenant, const kvt_extent *extent)
+{
+	page_set *set = find_or_add_set(map, tenant, extent);
+	if (set->page_bytes != extent->page_bytes)
+		return false;
+	set->claims++;
+	return true;
+}
+
+void kvt_page_map_release(kvt_page_map *map, uint32_t tenant, const kvt_extent *extent)
+{
+	page_set *set = find_set(map, tenant, extent);
+	g_assert(set && set->claims > 0);
+	set->claims--;
+	drop_if_empty(map, set);
+}
+
 /* Index of the first run that ends after `page`. */
 static guint first_run_after(const GArray *runs, uint64_t page)
 {
@@ -89,25 +127,30 @@ static uint64_t count_pages(const GArray *runs, uint64_t first, uint64_t end)
 	return pages;
 }
 
+/* Puts `n` runs where the runs [from, to) were. */
+static void replace_runs(GArray *runs, guint from, guint to, const page_run *with, guint n)
+{
+	guint kept = MIN(n, to - from);
+	for (guint i = 0; i < kept; i++)
+		g_array_index(runs, page_run, from + i) = with[i];
+	if (to - from > kept)
+		g_array_remove_range(runs, from + kept, to - from - kept);
+	else if (n > kept)
+		g_array_insert_vals(runs, from + kept, with + kept, n - kept);
+}
+
 uint64_t kvt_page_map_count(const kvt_page_map *map, uint32_t tenant, const kvt_extent *extent)
 {
 	page_set *set = find_set(map, tenant, extent);
-	if (!set)
+	if (!set || set->page_bytes != extent->page_bytes)
 		return 0;
 	return count_pages(set->runs, extent->first_page, extent->first_page + extent->n_pages);
 }
 
 uint64_t kvt_page_map_add(kvt_page_map *map, uint32_t tenant, const kvt_extent *extent)
 {
-	if (extent->n_pages == 0)
-		return 0;
-	page_set *set = find_set(map, tenant, extent);
-	if (!set) {
-		set = g_new0(page_set, 1);
-		set->key = (page_set_key){ tenant, extent->context, extent->layer };
-		set->runs = g_array_new(FALSE, FALSE, sizeof(page_run));
-		g_hash_table_insert(map->sets, &set->key, set);
-	}
+	page_set *set = find_or_add_set(map, tenant, extent);
+	g_assert(extent->n_pages > 0 && set->page_bytes == extent->page_bytes);
 	page_run merged = { extent->first_page, extent->first_page + extent->n_pages };
 	uint64_t present = count_pages(set->runs, merged.first, merged.end);
 	/* runs that overlap or touch the new one are replaced by their union */
@@ -121,16 +164,8 @@ uint64_t kvt_page_map_add(kvt_page_map *map, uint32_t tenant, const kvt_extent *
 		merged.end = MAX(merged.end, run->end);
 		to++;
 	}
-	if (to > from)
-		g_array_remove_range(set->runs, from, to - from);
-	g_array_insert_val(set->runs, from, merged);
+	replace_runs(set->runs, from, to, &merged, 1);
 	return (extent->n_pages - present) * extent->page_bytes;
-}
-
-static void insert_run(GArray *runs, guint at, uint64_t first, uint64_t end)
-{
-	page_run run = { first, end };
-	g_array_insert_val(runs, at, run);
 }
 
 uint64_t kvt_page_map_remove(kvt_page_map *map, uint32_t tenant, const kvt_extent *extent)
@@ -138,23 +173,23 @@ uint64_t kvt_page_map_remove(kvt_page_map *map, uint32_t tenant, const kvt_exten
 	page_set *set = find_set(map, tenant, extent);
 	if (!set)
 		return 0;
-	uint64_t first = extent->first_page, end = first + extent->n_pages, removed = 0;
-	guint i = first_run_after(set->runs, first);
-	while (i < set->runs->len) {
-		page_run run = g_array_index(set->runs, page_run, i);
+	uint64_t first = extent->first_page, end = first + extent->n_pages;
+	uint64_t removed = 0;
+	/* what stays of the runs at both ends */
+	page_run rest[2];
+	guint n_rest = 0, from = first_run_after(set->runs, first), to = from;
+	for (; to < set->runs->len; to++) {
+		page_run run = g_array_index(set->runs, page_run, to);
 		if (run.first >= end)
 			break;
 		removed += MIN(run.end, end) - MAX(run.first, first);
-		g_array_remove_index(set->runs, i);
+		if (run.first < first)
+			rest[n_rest++] = (page_run){ run.first, first };
 		if (run.end > end)
-			insert_run(set->runs, i, end, run.end);
-		if (run.first < first) {
-
-			insert_run(set->runs, i, run.first, first);
-			i++;
-		}
-		if (run.end > end)
-			break;
+			rest[n_rest++] = (page_run){ end, run.end };
 	}
-	return removed * extent->page_bytes;
+	uint64_t bytes = removed * set->page_bytes;
+	replace_runs(set->runs, from, to, rest, n_rest);
+	drop_if_empty(map, set);
+	return bytes;
 }

@@ -3,12 +3,22 @@
  * DRAM over RDMA) takes I/Os, lists of page runs, and reports their completion on the loop. The
  * modelled tiers are in this folder; real ones implement the same operations.
  *
- * Contract of every tier, held by one conformance suite (tests/unit/test_tier.c):
- * - submit never completes inline; `done` runs on the loop, once, whatever happens.
+ * Contract of every tier, held by one conformance suite (tests/unit/tier_conformance.h):
+ * - submit never completes inline; `done` runs on the loop, once, whatever happens to the I/O. It
+ *   may submit, also the I/O that has just ended. An I/O that submit refuses is not touched.
+ * - An I/O that ends with status 0 moved all its bytes, one with another status counts as none.
  * - A read of a page that was not completely written completes with -ENOENT and moves nothing.
- * - A write that does not fit completes with -ENOSPC and stores nothing of it.
  * - Pages become readable when their write completes, all of an I/O or none.
- * - Bytes in the statistics are the bytes that moved; capacity is never exceeded.
+ * - A write that does not fit completes with -ENOSPC, stores nothing and changes nothing. What is
+ *   written again needs room for both versions until the write completes. A write that fails
+ *   otherwise (-EIO) leaves no page newly readable; pages that it was to replace may be lost.
+ * - A discard takes effect at once: reads submitted later find nothing, and a read that is in
+ *   flight completes with -ENOENT, never with pages that may have been given away. Pages of a write
+ *   in flight are not there yet: a discard leaves them be.
+ * - Capacity, writes in flight included, is never exceeded.
+ * - Tenants do not see each other's pages.
+ * - The same seed and the same calls give the same completions (modelled tiers).
+ * Other errors that an I/O may end with: -EIO, and -EBADMSG for a page whose checksum is wrong.
  */
 #ifndef KVT_TIER_H
 #define KVT_TIER_H
@@ -63,15 +73,31 @@ struct kvt_io {
 	void *tier_state;
 };
 
+/* Whether a run is one: some pages of some bytes, none beyond the last page number. */
+bool kvt_extent_valid(const kvt_extent *extent);
+
+/* Whether two valid runs of one tenant have a page in common. */
+bool kvt_extent_overlaps(const kvt_extent *a, const kvt_extent *b);
+
+/* What submit must refuse: 0, or -EINVAL for an I/O without extents or done, of a priority that is
+ * none, or with a run that is not valid. *bytes is set to the bytes of all runs. */
+int kvt_io_check(const kvt_io *io, uint64_t *bytes);
+
 typedef struct kvt_tier_stats {
 	uint64_t capacity; /* bytes; UINT64_MAX: unbounded */
 	uint64_t used, peak_used;
-	uint64_t reads, read_bytes, read_errors; /* kvt_ios, bytes moved, failed kvt_ios */
+	/* kvt_ios that completed, the bytes of those that succeeded, those that failed */
+	uint64_t reads, read_bytes, read_errors;
 	uint64_t writes, written_bytes, write_errors;
 	uint64_t device_ios;        /* descriptors or commands the I/Os were cut into */
-	kvt_histogram read_latency; /* submission to completion of a kvt_io, ps */
+	kvt_histogram read_latency; /* submission to completion of a kvt_io, failed ones too, ps */
 	kvt_histogram write_latency;
 } kvt_tier_stats;
+
+void kvt_tier_stats_init(kvt_tier_stats *stats, uint64_t capacity);
+
+/* Counts an I/O that is about to be reported by its done; its fields are set. */
+void kvt_tier_stats_count(kvt_tier_stats *stats, const kvt_io *io);
 
 enum {
 	KVT_TIER_MODELLED = 1 << 0,
@@ -85,6 +111,7 @@ typedef struct kvt_tier_env {
 	kvt_network *network;
 	kvt_timeline *timeline; /* may be NULL */
 	uint64_t seed;
+	unsigned instance; /* which of several tiers of one kind: each has its own random numbers */
 	const struct kvt_topology *topology;
 } kvt_tier_env;
 
@@ -96,7 +123,8 @@ struct kvt_tier_ops {
 	size_t settings_size;      /* of the struct the options fill */
 	/* `settings` was filled by `options` and stays the caller's. */
 	kvt_tier *(*open)(const kvt_tier_env *env, const void *settings, GError **error);
-	/* 0, -EAGAIN (too many I/Os in flight: retry after a completion) or -EINVAL. */
+	/* 0, -EAGAIN (too many I/Os in flight: retry after a completion), or -EINVAL for what
+	 * kvt_io_check refuses and for a write of another page size than the layer's. */
 	int (*submit)(kvt_tier *tier, kvt_io *io);
 	/* Pushes what was submitted to the device; modelled tiers need none. May be NULL. */
 	void (*commit)(kvt_tier *tier);
@@ -105,9 +133,11 @@ struct kvt_tier_ops {
 	/* Whether all of the run can be read now. */
 	bool (*holds)(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent);
 	/* Declares pages as already stored (an experiment's starting state); costs no time.
-	 * False when they do not fit. NULL for tiers that cannot. */
+	 * False, and nothing stored, when they do not fit. NULL for tiers that cannot. */
 	bool (*preload)(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent);
+	/* Fills *stats with what has been since the tier was opened. */
 	void (*stats)(kvt_tier *tier, kvt_tier_stats *stats);
+	/* Frees the tier. What is in flight is dropped: the loop must not run on. */
 	void (*close)(kvt_tier *tier);
 };
 

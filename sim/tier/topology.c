@@ -1,82 +1,127 @@
 /* topology.c: adds the shared links of a system, and puts together paths over them. */
 #include "sim/tier/topology.h"
 
+static double efficiency(const kvt_topology_spec *spec)
+{
+	return spec->fabric_efficiency > 0 ? spec->fabric_efficiency : 1;
+}
+
+static double gpu_rate(const kvt_topology_spec *spec, kvt_direction direction)
+{
+	return direction == KVT_FROM_GPU && spec->gpu_store_rate > 0 ? spec->gpu_store_rate
+								     : spec->gpu_link_rate;
+}
+
+static kvt_link add_link(kvt_network *network, const char *name, double rate)
+{
+	return rate > 0 ? kvt_network_add_link(network, name, rate) : 0;
+}
+
 void kvt_topology_init(kvt_topology *topology, kvt_network *network, const kvt_topology_spec *spec)
 {
 	*topology = (kvt_topology){ .spec = *spec, .network = network };
-	if (spec->hbm_rate > 0)
-		topology->hbm = kvt_network_add_link(network, "hbm", spec->hbm_rate);
-	if (spec->gpu_link_rate > 0)
-		topology->gpu = kvt_network_add_link(network, "gpu-pcie", spec->gpu_link_rate);
-	if (spec->dram_rate > 0)
-		topology->dram = kvt_network_add_link(network, "dram", spec->dram_rate);
-	double efficiency = spec->fabric_efficiency > 0 ? spec->fabric_efficiency : 1;
-	if (spec->nic_rate > 0)
-		topology->nic = kvt_network_add_link(network, "nic", spec->nic_rate * efficiency);
-	if (spec->target_nic_rate > 0)
-		topology->target_nic = kvt_network_add_link(
-			network, "target-nic", spec->target_nic_rate * efficiency);
-	if (spec->target_dram_rate > 0)
-		topology->target_dram =
-			kvt_network_add_link(network, "target-dram", spec->target_dram_rate);
-	if (spec->checksum_rate > 0)
-		topology->checksum = kvt_network_add_link(network, "checksum", spec->checksum_rate);
+	double share = efficiency(spec);
+	topology->hbm = add_link(network, "hbm", spec->hbm_rate);
+	topology->gpu[KVT_TO_GPU] = add_link(network, "gpu-pcie", gpu_rate(spec, KVT_TO_GPU));
+	topology->gpu[KVT_FROM_GPU] =
+		add_link(network, "gpu-pcie-out", gpu_rate(spec, KVT_FROM_GPU));
+	topology->dram = add_link(network, "dram", spec->dram_rate);
+	topology->nic[KVT_TO_GPU] = add_link(network, "nic", spec->nic_rate * share);
+	topology->nic[KVT_FROM_GPU] = add_link(network, "nic-out", spec->nic_rate * share);
+	topology->target_nic[KVT_TO_GPU] =
+		add_link(network, "target-nic", spec->target_nic_rate * share);
+	topology->target_nic[KVT_FROM_GPU] =
+		add_link(network, "target-nic-in", spec->target_nic_rate * share);
+	topology->target_dram = add_link(network, "target-dram", spec->target_dram_rate);
+	topology->checksum = add_link(network, "checksum", spec->checksum_rate);
 }
 
-static void add_hop(kvt_path *path, kvt_hop hop)
+void kvt_path_add_hop(kvt_path *path, const kvt_hop *hop)
 {
 	g_assert(path->n_hops < KVT_PATH_MAX);
-	path->hops[path->n_hops++] = hop;
+	path->hops[path->n_hops++] = *hop;
 }
 
-void kvt_path_add(kvt_path *path, kvt_link link)
+void kvt_path_add(kvt_path *path, kvt_link link, double rate, double per_byte)
 {
-	add_hop(path, (kvt_hop){ .link = link, .per_byte = 1 });
+	kvt_hop hop = { .link = link, .rate = rate, .per_byte = per_byte };
+	kvt_path_add_hop(path, &hop);
 }
 
-void kvt_path_add_ios(kvt_path *path, kvt_link link)
+void kvt_path_add_hbm(kvt_path *path, const kvt_topology *topology)
 {
-	add_hop(path, (kvt_hop){ .link = link, .per_io = 1 });
+	if (topology->spec.hbm_rate > 0)
+		kvt_path_add(path, topology->hbm, topology->spec.hbm_rate, 1);
 }
 
-void kvt_path_add_to_gpu(kvt_path *path, const kvt_topology *topology, gboolean from_device)
+void kvt_path_add_gpu(
+	kvt_path *path, const kvt_topology *topology, kvt_direction direction, gboolean device)
 {
 	const kvt_topology_spec *spec = &topology->spec;
-	gboolean crosses_dram = !(from_device && spec->gpu_direct);
-	if (crosses_dram && spec->dram_rate > 0) {
-		/* staged data is written to DRAM and read again */
-		add_hop(path, (kvt_hop){ .link = topology->dram, .per_byte = from_device ? 2 : 1 });
-	}
+	gboolean direct = device && spec->gpu_direct;
+	/* staged data is written to DRAM and read again */
+	if (!direct && spec->dram_rate > 0)
+		kvt_path_add(path, topology->dram, spec->dram_rate, device ? 2 : 1);
 	if (spec->checksum_rate > 0)
-		kvt_path_add(path, topology->checksum);
-	if (spec->gpu_link_rate > 0) {
-		/* each rank's engine pays for its own descriptors: the group's rate over ranks */
-		double rank_rate = spec->gpu_link_rate / MAX(spec->ranks, 1);
-		add_hop(path, (kvt_hop){ .link = topology->gpu,
-				      .per_byte = 1,
-				      .per_io = spec->gpu_copy_cost * rank_rate });
-	}
+		kvt_path_add(path, topology->checksum, spec->checksum_rate, 1);
+	if (spec->gpu_link_rate <= 0)
+		return;
+	double rate = gpu_rate(spec, direction);
+	/* each rank's engine pays for its own descriptors: the group's rate over ranks */
+	double copy = direct ? 0 : spec->gpu_copy_cost * rate / MAX(spec->ranks, 1);
+	kvt_hop hop = {
+		.link = topology->gpu[direction],
+		.rate = rate,
+		.per_byte = 1,
+		.per_copy = copy,
+	};
+	kvt_path_add_hop(path, &hop);
 }
 
-void kvt_path_add_fabric(kvt_path *path, const kvt_topology *topology)
+void kvt_path_add_fabric(kvt_path *path, const kvt_topology *topology, kvt_direction direction)
 {
 	const kvt_topology_spec *spec = &topology->spec;
+	double share = efficiency(spec), rate = spec->nic_rate * share;
 	if (spec->target_nic_rate > 0)
-		kvt_path_add(path, topology->target_nic);
-	double efficiency = spec->fabric_efficiency > 0 ? spec->fabric_efficiency : 1;
-	double rate = spec->nic_rate * efficiency;
-	add_hop(path,
-		(kvt_hop){ .link = topology->nic,
-			.per_byte = 1,
-			.min_per_io =
-				spec->nic_message_rate > 0 ? rate / spec->nic_message_rate : 0 });
+		kvt_path_add(
+			path, topology->target_nic[direction], spec->target_nic_rate * share, 1);
+	kvt_hop hop = {
+		.link = topology->nic[direction],
+		.rate = rate,
+		.per_byte = 1,
+		.min_per_io = spec->nic_message_rate > 0 ? rate / spec->nic_message_rate : 0,
+	};
+	kvt_path_add_hop(path, &hop);
 }
 
-void kvt_path_costs(const kvt_path *path, double io_bytes, double *cost)
+void kvt_path_add_target_dram(kvt_path *path, const kvt_topology *topology, double crossings)
 {
-	double per_byte = io_bytes > 0 ? 1 / io_bytes : 0;
+	if (topology->spec.target_dram_rate > 0)
+		kvt_path_add(
+			path, topology->target_dram, topology->spec.target_dram_rate, crossings);
+}
+
+static double hop_units(const kvt_hop *hop, const kvt_path_load *load)
+{
+	double added = hop->per_byte * load->bytes + hop->per_io * load->device_ios +
+		       hop->per_copy * load->copies;
+	double least =
+		MAX(hop->min_per_io * load->device_ios, hop->per_slot_second * load->slot_seconds);
+	return MAX(added, least);
+}
+
+void kvt_path_costs(const kvt_path *path, const kvt_path_load *load, double *cost)
+{
+	for (unsigned i = 0; i < path->n_hops; i++)
+		cost[i] = hop_units(&path->hops[i], load) / load->bytes;
+}
+
+double kvt_path_seconds(const kvt_path *path, const kvt_path_load *load)
+{
+	double seconds = 0;
 	for (unsigned i = 0; i < path->n_hops; i++) {
-		const kvt_hop *hop = &path->hops[i];
-		cost[i] = MAX(hop->per_byte + hop->per_io * per_byte, hop->min_per_io * per_byte);
+		double alone = hop_units(&path->hops[i], load) / path->hops[i].rate;
+		seconds = MAX(seconds, alone);
 	}
+	return seconds;
 }

@@ -2,8 +2,9 @@
  * topology.h: the links that the tiers of one simulated system share: GPU copy engines and PCIe
  * slots, host DRAM, NICs at both ends, storage targets' DRAM. A tier adds links of its own (its
  * drives) and names its path over these, so that everything that moves contends with everything
- * else. Ranks of a tensor-parallel group move their shares in step: a link that each rank has its
- * own of appears once, with the group's summed rate.
+ * else. PCIe and NICs carry both directions at full rate at once, so each is two links; DRAM, HBM
+ * and checksum workers are shared by both. Ranks of a tensor-parallel group move their shares in
+ * step: a link that each rank has its own of appears once, with the group's summed rate.
  */
 #ifndef KVT_TOPOLOGY_H
 #define KVT_TOPOLOGY_H
@@ -12,16 +13,33 @@
 
 #include "sim/core/bandwidth.h"
 
+/* Towards HBM, as reads move, or away from it, as writes do. */
+typedef enum kvt_direction {
+	KVT_TO_GPU,
+	KVT_FROM_GPU,
+	KVT_DIRECTIONS,
+} kvt_direction;
+
+/* What of an I/O a path has to carry. */
+typedef struct kvt_path_load {
+	double bytes;
+	double device_ios;   /* commands or descriptors at the store: cut by its largest transfer */
+	double copies;       /* descriptors of the GPU's copy engines */
+	double slot_seconds; /* that its device I/Os hold a slot of the store's queue, together */
+} kvt_path_load;
+
 /*
- * One hop of a path. An I/O of s bytes takes max(per_byte * s + per_io, min_per_io) units of the
- * link. On a byte link per_io is a descriptor's cost in seconds times the link's rate; a link whose
- * units are I/Os (command slots, IOPS) has per_byte 0 and per_io 1.
+ * One hop of a path. A load takes the largest of per_byte * bytes + per_io * device_ios + per_copy
+ * * copies, min_per_io * device_ios and per_slot_second * slot_seconds, in units of the link. On a
+ * byte link per_io is a descriptor's cost in seconds times the link's rate; a link whose units are
+ * I/Os (IOPS) has per_byte 0 and per_io 1. What limits the sum of several is added, what works at
+ * the same time as the rest (a NIC's messages, a drive's queue) is a maximum.
  */
 typedef struct kvt_hop {
 	kvt_link link;
-	double per_byte;
-	double per_io;
-	double min_per_io;
+	double rate; /* the link's, units/s */
+	double per_byte, per_io, per_copy;
+	double min_per_io, per_slot_second;
 } kvt_hop;
 
 typedef struct kvt_path {
@@ -29,48 +47,67 @@ typedef struct kvt_path {
 	unsigned n_hops;
 } kvt_path;
 
+/* A PCIe slot for a drive; 0: no older, or no narrower, than the drive in it. */
+typedef struct kvt_drive_slot {
+	int64_t generation, lanes;
+} kvt_drive_slot;
+
 /* Rates in bytes/s, summed over what runs in parallel; costs in seconds. A rate of 0: there is no
  * such link, and a tier that needs it refuses to open. */
 typedef struct kvt_topology_spec {
 	unsigned ranks;           /* GPUs of the group, copy engines that work in parallel */
 	double hbm_rate;          /* all ranks */
 	double gpu_link_rate;     /* host to GPU, all ranks, as measured for large copies */
+	double gpu_store_rate;    /* GPU to host, the same; 0: as gpu_link_rate */
 	double gpu_copy_cost;     /* seconds a copy descriptor costs one rank's copy engine */
 	double dram_rate;         /* client DRAM */
-	double nic_rate;          /* client NICs' line rate */
-	double fabric_efficiency; /* share of the NICs' line rate that payload reaches */
+	double nic_rate;          /* client NICs' line rate, one direction */
+	double fabric_efficiency; /* share of the NICs' line rate that payload reaches; 0: all */
 	kvt_time fabric_latency, fabric_latency_p99; /* of a small RDMA read, no drive */
 	double nic_message_rate; /* RDMA messages/s of the client's NICs; 0: no limit */
-	double target_nic_rate;  /* storage targets' NICs together, line rate */
+	double target_nic_rate;  /* storage targets' NICs together, line rate, one direction */
 	double target_dram_rate; /* storage targets' DRAM together */
-	double checksum_rate;    /* verification of arriving pages, all workers; 0: none */
+	double checksum_rate;    /* checksums of pages that come and go, all workers; 0: none */
 	gboolean gpu_direct;     /* drives and NICs reach the GPU without crossing client DRAM */
+	kvt_drive_slot client_slot, target_slot;
 } kvt_topology_spec;
 
 typedef struct kvt_topology {
 	kvt_topology_spec spec;
 	kvt_network *network;
-	kvt_link hbm, gpu, dram, nic, target_nic, target_dram,
-		checksum; /* valid where the rate is not 0 */
+	/* valid where the rate is not 0 */
+	kvt_link hbm, dram, target_dram, checksum;
+	kvt_link gpu[KVT_DIRECTIONS], nic[KVT_DIRECTIONS], target_nic[KVT_DIRECTIONS];
 } kvt_topology;
 
 /* Adds the links to the network. */
 void kvt_topology_init(kvt_topology *topology, kvt_network *network, const kvt_topology_spec *spec);
 
-/* Appends a hop that costs one unit a byte. */
-void kvt_path_add(kvt_path *path, kvt_link link);
+/* Appends a hop as it is; there is room for KVT_PATH_MAX. */
+void kvt_path_add_hop(kvt_path *path, const kvt_hop *hop);
 
-/* Appends a hop over a link of I/Os per second. */
-void kvt_path_add_ios(kvt_path *path, kvt_link link);
+/* Appends a hop that takes `per_byte` units of a link of `rate` bytes/s for each byte. */
+void kvt_path_add(kvt_path *path, kvt_link link, double rate, double per_byte);
 
-/* Appends the way from host memory (or, with from_fabric or drives and gpu_direct, from the PCIe
- * switch) into HBM: client DRAM where it is crossed, then PCIe and the copy engines. */
-void kvt_path_add_to_gpu(kvt_path *path, const kvt_topology *topology, gboolean from_device);
+/* Appends HBM, where its rate is known. */
+void kvt_path_add_hbm(kvt_path *path, const kvt_topology *topology);
+
+/* Appends the way between HBM and host memory, or, with `device`, a drive or NIC: client DRAM where
+ * it is crossed, checksums, then PCIe and the copy engines. What a device moves into or out of the
+ * GPU by itself (gpu_direct) needs no copy descriptors. */
+void kvt_path_add_gpu(
+	kvt_path *path, const kvt_topology *topology, kvt_direction direction, gboolean device);
 
 /* Appends the fabric between client and targets: the targets' NICs and the client's. */
-void kvt_path_add_fabric(kvt_path *path, const kvt_topology *topology);
+void kvt_path_add_fabric(kvt_path *path, const kvt_topology *topology, kvt_direction direction);
 
-/* Units of each hop that one byte takes when I/Os have `io_bytes` bytes; fills cost[n_hops]. */
-void kvt_path_costs(const kvt_path *path, double io_bytes, double *cost);
+/* Appends the targets' DRAM, `crossings` times a byte, where its rate is known. */
+void kvt_path_add_target_dram(kvt_path *path, const kvt_topology *topology, double crossings);
+
+/* Units of each hop that one byte of the load takes; fills cost[n_hops]. */
+void kvt_path_costs(const kvt_path *path, const kvt_path_load *load, double *cost);
+
+/* Seconds that the load takes when it is alone on the path. */
+double kvt_path_seconds(const kvt_path *path, const kvt_path_load *load);
 
 #endif
