@@ -1,6 +1,6 @@
 #!/bin/sh
 # draw.sh: draws every figure as PNG and SVG from what `kvtier tables --data` wrote and from runs and
-# replays that it makes itself.
+# replays that it makes itself. Budgets end where the recordings' rows, of 1,024 pages, do.
 #
 # Usage: sh plots/draw.sh DATA OUT    with kvtier at $KVTIER, build/kvtier or on the PATH
 set -eu
@@ -30,7 +30,22 @@ run_turns() {
 	awk -f "$plots/timeline.awk" "$data/resume-timeline.json" >"$data/resume-timeline.csv"
 }
 
+# Attention mass kept of two recordings, by how much may be kept and what chooses it.
+replay_masses() {
+	echo "trace,chooser,budget,mass"
+	for trace in code-32k-layer7 code-128k-retrieval; do
+		for way in "oracle budgeted" "last-step exact" "last-step budgeted" "none budgeted"; do
+			for budget in 1 2 5 10; do
+				"$KVTIER" replay "$plots/../traces/samples/$trace.h5" --layer 7 --budget "$budget%" \
+					--prefetch "${way% *}" --attention "${way#* }" --format csv |
+					awk -F , -v row="$trace,$way,$budget" '$1 == "mass_kept" { print row "," $2 }'
+			done
+		done
+	done
+}
+
 run_turns
+replay_masses >"$data/replay-masses.csv"
 for script in "$plots"/*.gp; do
 	figure=$(basename "$script" .gp)
 	[ "$figure" != style ] || continue
