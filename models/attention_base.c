@@ -7,7 +7,8 @@ static const char *const COMMON[] = { "floor", "per-head", "memory", "cache", "c
 	"steepness", "overlap" };
 static const char *const DECODE[] = { "serial", "serial-group", "splits", "splits-group",
 	"split-tokens", "combine" };
-static const char *const PREFILL[] = { "rate", "tile-keys", "late", "store", "tail" };
+static const char *const PREFILL[] = { "rate", "tile-keys", "late", "store", "tail", "slower",
+	"burst" };
 
 unsigned kvt_attention_base_count(const kvt_attention_base *base)
 {
@@ -44,6 +45,8 @@ void kvt_attention_base_guess(kvt_attention_base *base, const kvt_attention_gpu 
 		c[KVT_BASE_LATE] = 0.5;
 		c[KVT_BASE_STORE] = 2;
 		c[KVT_BASE_TAIL] = 1;
+		c[KVT_BASE_SLOWER] = 0.03;
+		c[KVT_BASE_BURST] = 8e-3;
 	}
 }
 
@@ -73,6 +76,13 @@ double kvt_attention_base_misses(const kvt_attention_base *base, const kvt_atten
 		return 1;
 	double share = c[KVT_BASE_CAPACITY] * gpu->l2 / footprint(base, work);
 	return 1 / (1 + pow(share, c[KVT_BASE_STEEPNESS]));
+}
+
+/* What work of `burst` seconds takes as the clocks fall under it: a power limit, as a rule. */
+static double sustained(const double *c, double burst)
+{
+	double square = burst * burst, half = c[KVT_BASE_BURST] * c[KVT_BASE_BURST];
+	return burst * (1 + c[KVT_BASE_SLOWER] * square / (square + half));
 }
 
 static double decode_seconds(const kvt_attention_base *base, const kvt_attention_gpu *gpu,
@@ -109,7 +119,8 @@ static double prefill_seconds(const kvt_attention_base *base, const kvt_attentio
 	double sms = (double)gpu->sms;
 	/* Greedy scheduling: the mean load of an SM, and part of one tile that ends late. */
 	double mean = all * key_seconds, late = longest * key_seconds * sms;
-	double computed = together(mean, late * c[KVT_BASE_LATE], 1 + c[KVT_BASE_TAIL]);
+	double burst = together(mean, late * c[KVT_BASE_LATE], 1 + c[KVT_BASE_TAIL]);
+	double computed = sustained(c, burst);
 	return together(computed, moved, 1 + c[KVT_BASE_OVERLAP]);
 }
 

@@ -52,8 +52,10 @@ enum {
 	KVT_BASE_LATE,                   /* share of the longest tile that the last wave shows */
 	KVT_BASE_STORE,                  /* times that each KV element is moved */
 	KVT_BASE_TAIL,                   /* exponent p of how the mean load and that tile add */
+	KVT_BASE_SLOWER,                 /* share by which long work runs longer: clocks fall */
+	KVT_BASE_BURST,                  /* s of work at which half of that shows */
 	KVT_BASE_PREFILL_COUNT,
-	KVT_BASE_MAX = 14,
+	KVT_BASE_MAX = 16,
 };
 
 typedef struct kvt_attention_base {

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "models/kriging.h"
-#include "models/minimize.h"
+#include "models/least_squares.h"
 #include "sim/base/error.h"
 
 enum { DIMS = 5, NEIGHBOURS = 40, FIT_ROWS = 1500, TOKENS_KEPT = 48, BATCHES_KEPT = 32 };
@@ -126,44 +126,52 @@ static bool belongs(const kvt_attention_grid *grid, const kvt_kernel_row *row)
 	       strcmp(row->kv_dtype, grid->kv_dtype) == 0;
 }
 
-/* What a fit minimises: a robust mean of squared log errors, and a weak pull to the guess, which
- * decides for constants that no row depends on. */
-static double cost(const double *x, void *arg)
+/* Below this a squared error counts as it is, above it less and less: odd rows must not decide. */
+static const double ROBUST = 0.25;
+/* How strongly constants that no row depends on are held to the guess. */
+static const double HOLD = 0.01;
+
+/*
+ * What a fit minimises: log errors, then the constants' distance from the guess, then what would
+ * contradict the datasheet: memory faster than it says, or L2 slower than memory.
+ */
+static void residuals(const double *x, double *out, void *arg)
 {
 	fit *f = arg;
-	unsigned n = kvt_attention_base_count(&f->base);
-	double sum = 0, pull = 0, weight = 0;
-	for (unsigned i = 0; i < n; i++) {
-		if (fabs(x[i]) > 12)
-			return INFINITY;
+	unsigned n = kvt_attention_base_count(&f->base), at = 0;
+	double hold = HOLD * sqrt(f->total_weight);
+	for (unsigned i = 0; i < n; i++)
 		f->base.constants[i] = f->guess[i] * exp(x[i]);
-		pull += x[i] * x[i];
-	}
-	/* Memory is not faster than its datasheet says, L2 not slower than memory. */
-	const double *c = f->base.constants;
-	double over = fmax(0, log(c[KVT_BASE_MEMORY] / f->gpu->bandwidth));
-	double under = fmax(0, log(c[KVT_BASE_MEMORY] / c[KVT_BASE_CACHE]));
-	pull += 1e5 * (over * over + under * under);
 	for (size_t i = 0; i < f->count; i += f->stride) {
 		const sample *s = &f->samples[i];
 		double error = log(kvt_attention_base_seconds(&f->base, f->gpu, &s->work)) -
 			       s->log_seconds;
-		double size = fabs(error), bound = 0.25;
-		sum += s->weight * (size < bound ? size * size : bound * (2 * size - bound));
-		weight += s->weight;
+		double scaled = error / ROBUST;
+		double size = ROBUST * sqrt(2 * (sqrt(1 + scaled * scaled) - 1));
+		out[at++] = sqrt(s->weight) * copysign(size, error);
 	}
-	return sum / weight + 2e-4 * pull;
+	for (unsigned i = 0; i < n; i++)
+		out[at++] = hold * x[i];
+	const double *c = f->base.constants;
+	out[at++] = 1000 * hold * fmax(0, log(c[KVT_BASE_MEMORY] / f->gpu->bandwidth));
+	out[at++] = 1000 * hold * fmax(0, log(c[KVT_BASE_MEMORY] / c[KVT_BASE_CACHE]));
 }
 
-static double fit_constants(fit *f, double *x, unsigned evaluations)
+static double fit_constants(fit *f, double *x, size_t rows, unsigned iterations)
 {
-	double step[KVT_BASE_MAX];
-	for (unsigned i = 0; i < KVT_BASE_MAX; i++)
-		step[i] = 0.3;
-	return kvt_minimize(kvt_attention_base_count(&f->base), x, step, evaluations, cost, f);
+	unsigned n = kvt_attention_base_count(&f->base);
+	f->stride = (f->count + rows - 1) / rows;
+	f->total_weight = 0;
+	for (size_t i = 0; i < f->count; i += f->stride)
+		f->total_weight += f->samples[i].weight;
+	unsigned count = (unsigned)((f->count + f->stride - 1) / f->stride);
+	return kvt_least_squares(n, x, count + n + 2, iterations, residuals, f);
 }
 
-/* The base of the grid: for prefill, the tile that fits best. */
+/*
+ * The base of the grid, from the best of several starts: for decode, kernels that split a KV head's
+ * tokens over thread blocks and ones that do not; for prefill, each tile.
+ */
 static void fit_base(fit *f)
 {
 	static const int tiles[] = { 64, 128, 256 };
@@ -172,7 +180,6 @@ static void fit_base(fit *f)
 	kvt_attention_base chosen = f->grid->base;
 	kvt_attention_base_guess(&f->grid->base, f->gpu);
 	memcpy(f->guess, f->grid->base.constants, sizeof(f->guess));
-	f->stride = MAX(1, f->count / FIT_ROWS);
 	for (unsigned i = 0; i < (decode ? 4 : 2 * G_N_ELEMENTS(tiles)); i++) {
 		double x[KVT_BASE_MAX] = { 0 };
 		if (decode) {
@@ -182,7 +189,7 @@ static void fit_base(fit *f)
 		f->base = f->grid->base;
 		f->base.tile = decode ? 0 : tiles[i / 2];
 		f->base.packed = !decode && i % 2 == 1;
-		double value = fit_constants(f, x, 600);
+		double value = fit_constants(f, x, FIT_ROWS, 60);
 		if (value < best) {
 			best = value;
 			chosen = f->base;
@@ -190,13 +197,11 @@ static void fit_base(fit *f)
 		}
 	}
 	f->base = chosen;
-	for (int again = 0; again < 3; again++)
-		fit_constants(f, best_x, 2500);
-	cost(best_x, f);
+	fit_constants(f, best_x, f->count, 60);
 	/* As a table keeps them, so that a loaded model predicts the same. */
 	for (unsigned i = 0; i < kvt_attention_base_count(&f->base); i++) {
 		char text[32];
-		g_snprintf(text, sizeof(text), "%.6g", f->base.constants[i]);
+		g_snprintf(text, sizeof(text), "%.6g", f->guess[i] * exp(best_x[i]));
 		f->base.constants[i] = g_ascii_strtod(text, NULL);
 	}
 	f->grid->base = f->base;

@@ -380,15 +380,16 @@ static double grid_seconds(const ask *asked, const kvt_attention_query *query, b
 /*
  * Seconds of new tokens that attend to earlier ones and, causally, to themselves. The work runs at
  * the rate at which the whole causal kernel grows around that length: what a longer prompt adds is
- * such work. Query heads of a KV head are taken to be packed into tiles and keys to be split over
- * idle SMs, as kernels for chunked prefill do; memory must deliver the KV once.
+ * such work, at the clocks that are left after the whole prompt's. Query heads of a KV head are
+ * taken to be packed into tiles and keys to be split over idle SMs, as kernels for chunked prefill
+ * do; memory must deliver the KV once.
  */
 static double prefix_seconds(const ask *asked, const kvt_attention_query *query, bool *extrapolated)
 {
 	const kvt_attention_grid *grid = asked->grid;
 	double new_tokens = asked->tokens, prefix = (double)query->prefix;
 	double longest = (double)kvt_grid_tokens(grid, grid->tokens->len - 1);
-	double at = fmin(fmax(prefix + new_tokens, 2048), longest), half = at / 2;
+	double at = fmax(prefix + new_tokens, 2048), half = at / 2;
 	bool of_rate = false;
 	ask a = *asked;
 	a.tokens = at;

@@ -125,7 +125,8 @@ static void test_beyond(void)
 			g_assert_true(one.extrapolated && two.extrapolated);
 			double rate = (two.bytes - one.bytes) / (two.seconds - one.seconds);
 			g_assert_cmpfloat(rate, <, bandwidth[g]);
-			g_assert_cmpfloat(rate, >, 0.55 * bandwidth[g]);
+			/* FA3 splits one KV head's tokens over 32 blocks at most: 0.4 of an H200 */
+			g_assert_cmpfloat(rate, >, 0.35 * bandwidth[g]);
 			double a = seconds(model, prefill(q, kv, 1 << 20, 0));
 			double b = seconds(model, prefill(q, kv, 1 << 21, 0));
 			g_assert_cmpfloat(b / a, >, 3.8);
@@ -152,8 +153,13 @@ static void test_chunks(void)
 				g_test_message("%s %d:%d chunk %d: %.3f", GPUS[g], (int)q, (int)kv,
 					(int)chunk, sum / whole);
 				g_assert_cmpfloat(sum / whole, >, 0.95);
-				g_assert_cmpfloat(sum / whole, <, 1.08);
+				g_assert_cmpfloat(sum / whole, <, 1.1);
 			}
+		/* however long the call, no faster than a prompt of as much work */
+		kvt_attention_time call = ask(model, prefill(16, 2, 4096, 500000));
+		kvt_attention_time prompt = ask(model, prefill(16, 2, 65536, 0));
+		g_assert_cmpfloat(kvt_attention_rate(KVT_ATTENTION_PREFILL, &call), <,
+			1.06 * kvt_attention_rate(KVT_ATTENTION_PREFILL, &prompt));
 		/* ten times the earlier tokens, about ten times the rectangle */
 		double near = seconds(model, prefill(16, 2, 2048, 100000));
 		double far = seconds(model, prefill(16, 2, 2048, 1000000));
