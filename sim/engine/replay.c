@@ -183,8 +183,7 @@ static void run_steps(kvt_replay *run)
 	run->track = kvt_timeline_track(
 		world->timeline, "decode", kvt_timeline_track(world->timeline, "gpu", 0));
 	kvt_replay_start(run);
-	if (!run->error)
-		kvt_loop_run(world->loop);
+	kvt_loop_run(world->loop);
 	if (!run->error && run->step < run->source->n_steps)
 		kvt_error_failed(&run->error,
 			"tier %s: nothing moves any more at step %u, expected a path with "

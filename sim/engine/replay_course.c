@@ -16,7 +16,6 @@ void kvt_replay_fail(kvt_replay *run, GError *error)
 		g_clear_error(&error);
 	else
 		run->error = error;
-	kvt_loop_stop(run->world->loop);
 }
 
 uint32_t kvt_replay_capacity(const kvt_replay_settings *settings, const kvt_selection *selection)
@@ -153,16 +152,27 @@ static void fetch_done(void *arg, kvt_transfer *transfer)
 		finish_attention(layer, transfer);
 }
 
+/* A page that has been written may leave, and gives its place to what waits for it. */
+static void settle(kvt_timed_layer *layer)
+{
+	if (layer->prefetch.held && !must_wait(layer, layer->prefetch_left))
+		kvt_transfer_release(&layer->prefetch);
+	if (layer->demand.held && !must_wait(layer, layer->demand_left))
+		kvt_transfer_release(&layer->demand);
+	if (!layer->needs_place || must_wait(layer, layer->prefetch_left))
+		return;
+	layer->needs_place = false;
+	if (--layer->awaited == 0)
+		finish_attention(layer, NULL);
+}
+
 static void write_done(void *arg, kvt_transfer *transfer)
 {
 	kvt_timed_layer *layer = arg;
 	g_queue_remove(layer->writes, transfer);
 	g_ptr_array_add(layer->run->spare_writes, transfer);
 	layer->run->result->written_bytes += transfer->io.bytes;
-	if (layer->prefetch.held && !must_wait(layer, layer->prefetch_left))
-		kvt_transfer_release(&layer->prefetch);
-	if (layer->demand.held && !must_wait(layer, layer->demand_left))
-		kvt_transfer_release(&layer->demand);
+	settle(layer);
 }
 
 /* Writes the page that the step's token has filled up, of all heads, to storage. */
@@ -197,16 +207,21 @@ static kvt_time overlap(kvt_time from, kvt_time to, kvt_time start, kvt_time end
 	return MAX(MIN(to, end) - MAX(from, start), 0);
 }
 
-/* Books the time from `from` to `to`, in which a transfer was waited for, on its causes. */
+/* Books the time from `from` to `to`, in which a transfer was waited for, on its causes; NULL: the
+ * place of a page that was being written. */
 static void count_stall(kvt_replay *run, const kvt_transfer *transfer, kvt_time from, kvt_time to)
 {
 	if (to <= from)
 		return;
 	kvt_replay_result *result = run->result;
-	kvt_stall_cause moving =
-		transfer->kind == KVT_TRANSFER_DEMAND ? KVT_STALL_DEMAND : KVT_STALL_PREFETCH_LATE;
-	kvt_time writes = overlap(from, to, transfer->wanted, transfer->released);
-	kvt_time queued = overlap(from, to, transfer->released, transfer->accepted);
+	kvt_stall_cause moving = KVT_STALL_WRITE_BACK;
+	kvt_time writes = 0, queued = 0;
+	if (transfer) {
+		moving = transfer->kind == KVT_TRANSFER_DEMAND ? KVT_STALL_DEMAND
+							       : KVT_STALL_PREFETCH_LATE;
+		writes = overlap(from, to, transfer->wanted, transfer->released);
+		queued = overlap(from, to, transfer->released, transfer->accepted);
+	}
 	result->stall[KVT_STALL_WRITE_BACK] += writes;
 	result->stall[KVT_STALL_QUEUE] += queued;
 	result->stall[moving] += to - from - writes - queued;
@@ -218,6 +233,8 @@ static void count_stall(kvt_replay *run, const kvt_transfer *transfer, kvt_time 
 static void end_step(void *arg)
 {
 	kvt_replay *run = arg;
+	if (run->error)
+		return;
 	kvt_replay_result *result = run->result;
 	result->step_times[run->step] = now(run) - run->step_began;
 	result->total = now(run);
@@ -234,6 +251,8 @@ static void end_attention(void *arg)
 	kvt_timed_layer *layer = arg;
 	kvt_replay *run = layer->run;
 	uint32_t recorded = layer->recorded;
+	if (run->error)
+		return;
 	kvt_timeline_span(
 		run->world->timeline, run->track, "attention", layer->began, layer->computed);
 	if (run->recorded[recorded].closed)
@@ -255,18 +274,17 @@ static void end_attention(void *arg)
 	kvt_loop_after(run->world->loop, run->settings->step_time, end_step, run);
 }
 
-/* All that the layer's attention reads is in HBM; `last` came last, NULL when all was there. */
+/* All that the layer's attention reads is in HBM; `last` came last, NULL when nothing was fetched
+ * any more. */
 static void finish_attention(kvt_timed_layer *layer, const kvt_transfer *last)
 {
 	kvt_replay *run = layer->run;
 	const kvt_replay_settings *settings = run->settings;
-	kvt_time end = layer->computed;
-	if (last) {
-		/* what came last is attended to last */
-		uint64_t window = MIN(last->io.bytes, settings->window_bytes);
-		end = MAX(end, now(run) + kvt_time_for_bytes(window, settings->hbm_rate));
-		count_stall(run, last, layer->computed, end);
-	}
+	/* what came last is attended to last */
+	uint64_t window = last ? MIN(last->io.bytes, settings->window_bytes) : 0;
+	kvt_time attended = now(run) + kvt_time_for_bytes(window, settings->hbm_rate);
+	kvt_time end = MAX(layer->computed, attended);
+	count_stall(run, last, layer->computed, end);
 	run->attending = NULL;
 	kvt_loop_at(run->world->loop, end, end_attention, layer);
 }
@@ -278,6 +296,8 @@ static void begin_attention(void *arg)
 	kvt_replay *run = layer->run;
 	kvt_recorded_layer *recorded = &run->recorded[layer->recorded];
 	const kvt_replay_settings *settings = run->settings;
+	if (run->error)
+		return;
 	if (layer->first_copy)
 		attend(run, layer->recorded);
 	uint64_t bytes = recorded->attended * settings->page_bytes;
@@ -297,7 +317,12 @@ static void begin_attention(void *arg)
 		layer->awaited++;
 		run->result->late_pages += layer->prefetch.list.pages;
 	}
-	layer->demand_left = recorded->demand_left;
+	if (!layer->prefetch.active && must_wait(layer, layer->prefetch_left)) {
+		/* for the page that the step's token has begun */
+		layer->awaited++;
+		layer->needs_place = true;
+	}
+	layer->demand_left = MAX(recorded->demand_left, layer->prefetch_left);
 	kvt_extent_list_copy(&layer->demand.list, &recorded->demand, layer->number);
 	if (layer->demand.list.n > 0) {
 		layer->awaited++;

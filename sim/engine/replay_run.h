@@ -28,7 +28,8 @@ typedef struct kvt_timed_layer {
 	kvt_transfer prefetch, demand;
 	uint32_t prefetch_left, demand_left; /* above all pages that left for them */
 	GQueue *writes;                      /* kvt_transfer, under way, by rising page */
-	unsigned awaited;                    /* fetches, while it attends */
+	unsigned awaited;                    /* fetches and places, while it attends */
+	bool needs_place;                    /* of a page that is being written */
 	kvt_time began, computed;            /* attention; as if all were in HBM */
 } kvt_timed_layer;
 
@@ -60,7 +61,8 @@ uint32_t kvt_replay_capacity(const kvt_replay_settings *settings, const kvt_sele
 /* Begins the first step; the rest happens on the loop. */
 void kvt_replay_start(kvt_replay *run);
 
-/* Ends the run with an error; takes it over. */
+/* Ends the run with an error, which it takes over: nothing more is begun, and the loop runs out
+ * when the I/Os under way are over. */
 void kvt_replay_fail(kvt_replay *run, GError *error);
 
 #endif

@@ -191,9 +191,11 @@ gboolean kvt_fake_replay_source(kvt_replay_source *source, const kvt_replay_sett
 	kvt_topology topology;
 	kvt_topology_spec spec = { .ranks = 1,
 		.dram_rate = 200e9,
-		.gpu_link_rate = world->link_rate,
+		.gpu_link_rate = world->link_rate > 0 ? world->link_rate : 1e9,
 		.gpu_copy_cost = 1e-6 };
 	kvt_topology_init(&topology, network, &spec);
+	if (world->link_rate <= 0)
+		kvt_network_set_rate(network, topology.gpu, 0);
 	kvt_tier_env env = { .loop = loop,
 		.network = network,
 		.timeline = world->timeline,

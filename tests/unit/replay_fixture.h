@@ -36,7 +36,7 @@ typedef struct kvt_odd_spec {
 /* What a run is in; a description, so that two runs can be compared. */
 typedef struct kvt_fake_world {
 	const char *tier;
-	double link_rate; /* bytes/s of PCIe */
+	double link_rate; /* bytes/s of PCIe; 0: the link stands still */
 	const kvt_odd_spec *odd;
 	uint64_t seed, capacity; /* capacity 0: the tier's own */
 	kvt_timeline *timeline;

@@ -214,6 +214,11 @@ static void check_accounts(const kvt_replay_settings *settings)
 	g_assert_cmpuint(counts->born, ==, begun * heads);
 	g_assert_cmpuint(result.written_bytes, ==, completed * heads * settings->page_bytes);
 	g_assert_cmpuint(result.storage.written_bytes, ==, result.written_bytes);
+	kvt_time stall = 0;
+	for (unsigned cause = 0; cause < KVT_STALL_CAUSES; cause++)
+		stall += result.stall[cause];
+	g_assert_cmpint(result.total, ==, result.attention_time + result.other_time + stall);
+	g_assert_cmpint(result.ttft, ==, result.step_times[0]);
 	g_assert_cmpfloat(result.mass_kept, <=, result.mass_oracle);
 	g_assert_cmpfloat_with_epsilon(result.mass_listed, 1, 1e-4);
 	g_assert_cmpuint(result.selection_least, >=, 5);
