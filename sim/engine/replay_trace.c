@@ -1,6 +1,8 @@
 /* replay_trace.c: rows of a recorded trace, recomputed where they are too short. */
 #include "sim/engine/replay_trace.h"
 
+#include <time.h>
+
 #include "sim/base/error.h"
 #include "traces/attention_mass.h"
 
@@ -76,13 +78,22 @@ static bool read_row(trace_source *source, uint32_t step, uint32_t layer, uint32
 	return true;
 }
 
+static double processor_seconds(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
 static bool row(kvt_replay_source *base, uint32_t step, uint32_t layer, uint32_t head,
 	uint32_t wanted, kvt_replay_row *out, GError **error)
 {
 	trace_source *source = (trace_source *)base;
 	gint64 began = g_get_monotonic_time();
+	double processor_began = processor_seconds();
 	bool read = read_row(source, step, layer, head, wanted, out, error);
 	source->stats.seconds += (double)(g_get_monotonic_time() - began) * 1e-6;
+	source->stats.processor_seconds += processor_seconds() - processor_began;
 	source->stats.rows++;
 	return read;
 }

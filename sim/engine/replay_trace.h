@@ -26,11 +26,12 @@ typedef struct kvt_replay_trace_spec {
 } kvt_replay_trace_spec;
 
 typedef struct kvt_replay_trace_stats {
-	uint64_t rows;       /* given out */
-	uint64_t recomputed; /* of them, from queries and keys */
-	uint64_t too_short;  /* that list fewer pages than the budget selects, and cannot be
-				recomputed since the trace has no queries or keys */
-	double seconds;      /* wall time of all of that */
+	uint64_t rows;            /* given out */
+	uint64_t recomputed;      /* of them, from queries and keys */
+	uint64_t too_short;       /* that list fewer pages than the budget selects, and cannot be
+				     recomputed since the trace has no queries or keys */
+	double seconds;           /* wall time of all of that */
+	double processor_seconds; /* of this thread */
 } kvt_replay_trace_stats;
 
 /* A source over the trace, which must outlive it. NULL with an error when the trace lacks the layer

@@ -195,7 +195,8 @@ gboolean kvt_fake_replay_source(kvt_replay_source *source, const kvt_replay_sett
 		.gpu_copy_cost = 1e-6 };
 	kvt_topology_init(&topology, network, &spec);
 	if (world->link_rate <= 0)
-		kvt_network_set_rate(network, topology.gpu, 0);
+		for (unsigned i = 0; i < KVT_DIRECTIONS; i++)
+			kvt_network_set_rate(network, topology.gpu[i], 0);
 	kvt_tier_env env = { .loop = loop,
 		.network = network,
 		.timeline = world->timeline,
