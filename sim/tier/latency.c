@@ -31,17 +31,28 @@ static double normal_quantile(double p)
 	       (((((b[0] * r + b[1]) * r + b[2]) * r + b[3]) * r + b[4]) * r + 1);
 }
 
+/* Of the logarithm; 0 without a tail. */
+static double sigma_of(const kvt_latency *latency)
+{
+	if (latency->median <= 0 || latency->p99 <= latency->median)
+		return 0;
+	return log(latency->p99 / latency->median) / NORMAL_P99;
+}
+
+double kvt_latency_mean(const kvt_latency *latency)
+{
+	double sigma = sigma_of(latency);
+	return latency->median * exp(sigma * sigma / 2);
+}
+
 kvt_time kvt_latency_sample(const kvt_latency *latency, uint64_t n, kvt_rng *rng)
 {
 	double u = kvt_rng_uniform(rng);
 	if (latency->median <= 0)
 		return 0;
-	double seconds = latency->median;
-	if (latency->p99 > latency->median) {
-		/* the maximum of n samples is the quantile of U^(1/n) */
-		double p = n > 1 ? pow(u, 1.0 / (double)n) : u;
-		double sigma = log(latency->p99 / latency->median) / NORMAL_P99;
-		seconds *= exp(sigma * normal_quantile(CLAMP(p, 1e-12, 1 - 1e-12)));
-	}
+	/* the maximum of n samples is the quantile of U^(1/n) */
+	double p = CLAMP(n > 1 ? pow(u, 1.0 / (double)n) : u, 1e-12, 1 - 1e-12);
+	double sigma = sigma_of(latency);
+	double seconds = latency->median * (sigma > 0 ? exp(sigma * normal_quantile(p)) : 1);
 	return kvt_time_from_seconds(MIN(seconds, LONGEST_SECONDS));
 }

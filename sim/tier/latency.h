@@ -13,6 +13,9 @@ typedef struct kvt_latency {
 	double median, p99;
 } kvt_latency;
 
+/* The mean, seconds. */
+double kvt_latency_mean(const kvt_latency *latency);
+
 /*
  * The longest of `n` independent latencies (n >= 1), in picoseconds, at most an hour: an I/O that
  * is cut into n device I/Os is complete when its slowest is. Takes one number of the stream,

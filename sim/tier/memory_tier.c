@@ -76,7 +76,7 @@ static kvt_tier *dram_open(const kvt_tier_env *env, const void *settings, GError
 {
 	const kvt_topology *topology = env->topology;
 	if (topology->spec.dram_rate <= 0) {
-		kvt_error_usage(error, "tier dram: the host has no DRAM bandwidth, expected a "
+		kvt_error_usage(error, "the host has no DRAM bandwidth, expected a "
 				       "[host] model with DRAM");
 		return NULL;
 	}
@@ -90,7 +90,7 @@ static kvt_tier *remote_dram_open(const kvt_tier_env *env, const void *settings,
 {
 	const kvt_topology *topology = env->topology;
 	if (topology->spec.nic_rate <= 0 || topology->spec.target_dram_rate <= 0) {
-		kvt_error_usage(error, "tier remote-dram: the system has no NIC or no storage "
+		kvt_error_usage(error, "the system has no NIC or no storage "
 				       "target, expected [fabric] nics >= 1 and targets >= 1");
 		return NULL;
 	}

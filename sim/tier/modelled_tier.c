@@ -1,4 +1,4 @@
-/* modelled_tier.c: latency with a tail, a queue, and flows over links, for every modelled tier. */
+/* modelled_tier.c: latency with a tail, and flows over links, for every modelled tier. */
 #include "sim/tier/modelled_tier.h"
 
 #include <errno.h>
@@ -16,6 +16,7 @@ typedef struct io_state {
 	kvt_io *io;
 	uint64_t bytes;
 	struct io_state *next_free;
+	unsigned pending; /* flows: its bytes and its commands */
 	kvt_page_ticket ticket;
 	kvt_flow_spec flow;
 } io_state;
@@ -28,8 +29,8 @@ struct modelled_tier {
 	kvt_rng rng;
 	kvt_tier_stats stats;
 	unsigned in_flight;
-	unsigned moving[KVT_DIRECTIONS];          /* flows under way */
-	uint64_t bytes_in_flight[KVT_DIRECTIONS]; /* for the timeline */
+	unsigned moving[KVT_DIRECTIONS]; /* I/Os in flight that were not refused */
+	uint64_t moving_bytes[KVT_DIRECTIONS];
 	kvt_track track;
 	io_state *free_states;
 	GPtrArray *states; /* every state ever made, to free them */
@@ -77,28 +78,28 @@ static void give_state(modelled_tier *tier, io_state *state)
 	tier->free_states = state;
 }
 
-/* Notes on the timeline that `bytes` more (or, negative, fewer) are in flight. */
-static void note_in_flight(modelled_tier *tier, kvt_direction direction, int64_t bytes)
+static bool is_mixed(const modelled_tier *tier)
 {
-	static const char *const names[] = { "reading", "writing" };
-	tier->bytes_in_flight[direction] += (uint64_t)bytes;
-	kvt_timeline_counter(tier->env.timeline, tier->track, names[direction],
-		kvt_loop_now(tier->env.loop), (double)tier->bytes_in_flight[direction]);
+	return tier->moving[KVT_TO_GPU] > 0 && tier->moving[KVT_FROM_GPU] > 0;
 }
 
-/* Counts flows under way; links that suffer from a mix change their rate when one begins or ends.
- */
-static void note_moving(modelled_tier *tier, kvt_direction direction, int change)
+/* Counts an I/O that begins (1) or ends (-1) to move: links that suffer from a mix change their
+ * rate where there is one and was none, or the other way round. */
+static void count_moving(modelled_tier *tier, const io_state *state, int change)
 {
-	bool was_mixed = tier->moving[KVT_TO_GPU] > 0 && tier->moving[KVT_FROM_GPU] > 0;
+	static const char *const names[] = { "reading", "writing" };
+	kvt_direction direction = direction_of(state->io);
+	bool was_mixed = is_mixed(tier);
 	tier->moving[direction] += (unsigned)change;
-	bool mixed = tier->moving[KVT_TO_GPU] > 0 && tier->moving[KVT_FROM_GPU] > 0;
-	if (mixed == was_mixed)
+	tier->moving_bytes[direction] += (uint64_t)change * state->bytes;
+	kvt_timeline_counter(tier->env.timeline, tier->track, names[direction],
+		kvt_loop_now(tier->env.loop), (double)tier->moving_bytes[direction]);
+	if (is_mixed(tier) == was_mixed)
 		return;
 	for (unsigned i = 0; i < tier->spec.n_mixed; i++) {
-		const kvt_hop *hop = &tier->spec.direction[KVT_TO_GPU].path.hops[i];
-		kvt_network_set_rate(tier->env.network, hop->link,
-			hop->rate * (mixed ? tier->spec.mixed_efficiency : 1));
+		const kvt_mixed_link *mixed = &tier->spec.mixed[i];
+		kvt_network_set_rate(tier->env.network, mixed->link,
+			mixed->rate * (was_mixed ? 1 : tier->spec.mixed_efficiency));
 	}
 }
 
@@ -120,9 +121,9 @@ static void complete(void *arg)
 {
 	io_state *state = arg;
 	modelled_tier *tier = state->tier;
-	kvt_direction direction = direction_of(state->io);
-	note_moving(tier, direction, -1);
-	note_in_flight(tier, direction, -(int64_t)state->bytes);
+	if (--state->pending > 0)
+		return;
+	count_moving(tier, state, -1);
 	finish(state, kvt_page_store_end(tier->pages, &state->ticket, 0));
 }
 
@@ -135,7 +136,6 @@ static void complete_refused(void *arg)
 static void start_flow(void *arg)
 {
 	io_state *state = arg;
-	note_moving(state->tier, direction_of(state->io), 1);
 	kvt_network_start(state->tier->env.network, &state->flow);
 }
 
@@ -165,44 +165,35 @@ static kvt_path_load cut(const modelled_tier *tier, const kvt_io *io, uint64_t b
 		.bytes = (double)bytes,
 		.device_ios = device_ios,
 		.copies = copies,
-		.slot_seconds = device_ios * direction->latency.median + data,
+		.slot_seconds = device_ios * kvt_latency_mean(&direction->latency) + data,
 	};
 }
 
-/*
- * How long an I/O waits before its bytes flow. Its first device I/Os wait a latency, and the rest
- * follows at the path's rate, unless the queue is what limits the I/O: then the time that slots are
- * held has those latencies in it already.
- */
-static kvt_time first_byte_wait(
-	modelled_tier *tier, const kvt_direction_spec *direction, const kvt_path_load *load)
+/* Starts the commands' flow now and the bytes' flow when the first device I/Os have their data. */
+static void start_io(modelled_tier *tier, io_state *state)
 {
-	kvt_time latency =
-		kvt_latency_sample(&direction->latency, (uint64_t)load->device_ios, &tier->rng);
-	kvt_path_load unqueued = *load;
-	unqueued.slot_seconds = 0;
-	double flow = kvt_path_seconds(&direction->path, &unqueued);
-	double depth = tier->spec.queue_depth;
-	double slots = depth > 0 ? load->slot_seconds / depth : 0;
-	if (slots <= flow)
-		return latency;
-	return MAX(latency - kvt_time_from_seconds(slots - flow), 0);
-}
+	const kvt_io *io = state->io;
+	const kvt_direction_spec *direction = &tier->spec.direction[direction_of(io)];
+	kvt_path_load load = cut(tier, io, state->bytes);
+	uint64_t device_ios = (uint64_t)load.device_ios;
+	tier->stats.device_ios += device_ios;
+	count_moving(tier, state, 1);
 
-static void set_flow(modelled_tier *tier, io_state *state, const kvt_direction_spec *direction,
-	const kvt_path_load *load)
-{
 	kvt_flow_spec *flow = &state->flow;
-	flow->path_length = direction->path.n_hops;
-	for (unsigned i = 0; i < flow->path_length; i++)
-		flow->path[i] = direction->path.hops[i].link;
-	kvt_path_costs(&direction->path, load, flow->cost);
-	flow->bytes = state->bytes;
-	flow->priority = state->io->priority;
-	if (load->device_ios < tier->spec.devices)
-		flow->max_rate = direction->device_rate * load->device_ios;
-	flow->done = complete;
-	flow->arg = state;
+	*flow = (kvt_flow_spec){
+		.bytes = state->bytes, .priority = io->priority, .done = complete, .arg = state
+	};
+	state->pending = 1;
+	if (direction->command_path.n_hops > 0) {
+		kvt_path_set_flow(&direction->command_path, &load, flow);
+		kvt_network_start(tier->env.network, flow);
+		state->pending++;
+	}
+	kvt_path_set_flow(&direction->path, &load, flow);
+	if (load.device_ios < tier->spec.devices)
+		flow->max_rate = direction->device_rate * load.device_ios;
+	kvt_time wait = kvt_latency_sample(&direction->latency, device_ios, &tier->rng);
+	kvt_loop_after(tier->env.loop, wait, start_flow, state);
 }
 
 int kvt_modelled_submit(kvt_tier *base, kvt_io *io)
@@ -228,12 +219,7 @@ int kvt_modelled_submit(kvt_tier *base, kvt_io *io)
 		kvt_loop_at(tier->env.loop, io->submitted, complete_refused, state);
 		return 0;
 	}
-	const kvt_direction_spec *direction = &tier->spec.direction[direction_of(io)];
-	kvt_path_load load = cut(tier, io, bytes);
-	tier->stats.device_ios += (uint64_t)load.device_ios;
-	set_flow(tier, state, direction, &load);
-	note_in_flight(tier, direction_of(io), (int64_t)bytes);
-	kvt_loop_after(tier->env.loop, first_byte_wait(tier, direction, &load), start_flow, state);
+	start_io(tier, state);
 	return 0;
 }
 

@@ -1,8 +1,10 @@
 /*
  * modelled_tier.h: the one service model behind every modelled tier. What differs between HBM,
- * DRAM, drives and remote memory is in the spec: capacity, path, latency, I/O size, queue. An I/O
- * is cut into device I/Os, waits a first-byte latency, then its bytes flow over all links of the
- * path at once. A fluid model: device I/Os are counted and paid for, not simulated one by one.
+ * DRAM, drives and remote memory is in the spec: capacity, path, latency, I/O size, commands. An
+ * I/O is cut into device I/Os. It waits a first-byte latency, then its bytes flow over all links of
+ * the path at once; beside that its device I/Os flow over the links of the command path. It is
+ * complete when both are. A fluid model: device I/Os are counted and paid for, not simulated one by
+ * one.
  */
 #ifndef KVT_MODELLED_TIER_H
 #define KVT_MODELLED_TIER_H
@@ -13,10 +15,20 @@
 
 typedef struct kvt_direction_spec {
 	kvt_path path;
+	/* What limits device I/Os whatever their bytes: IOPS, queue slots. Empty: nothing. */
+	kvt_path command_path;
 	kvt_latency latency; /* of one device I/O, its data not counted */
 	/* bytes/s that one device moves: the most for an I/O of one piece. 0: no limit */
 	double device_rate;
 } kvt_direction_spec;
+
+/* A link whose rate falls while reads and writes are in flight at once. */
+typedef struct kvt_mixed_link {
+	kvt_link link;
+	double rate; /* for reads or writes alone */
+} kvt_mixed_link;
+
+enum { KVT_MIXED_LINKS_MAX = 2 };
 
 typedef struct kvt_modelled_spec {
 	uint64_t capacity; /* bytes; UINT64_MAX: unbounded */
@@ -26,17 +38,10 @@ typedef struct kvt_modelled_spec {
 	gboolean copy_whole;   /* copies to and from the GPU are not cut by max_io_bytes */
 	unsigned io_ranks;     /* an extent is cut into this many shares first (one a rank); 0: 1 */
 	unsigned devices;      /* that device I/Os are spread over; 0: 1 */
-	/*
-	 * Device I/Os in flight, all devices; 0: no limit. A device I/O holds a slot for its
-	 * latency and its data's time on one device, so no more than queue_depth / that go through
-	 * a second (Little's law); hops with per_slot_second enforce it.
-	 */
-	double queue_depth;
-	/* Share of their rate that the first n_mixed links of both paths have while reads and
-	 * writes are moving at once. */
-	double mixed_efficiency;
+	kvt_mixed_link mixed[KVT_MIXED_LINKS_MAX];
 	unsigned n_mixed;
-	unsigned max_ios; /* kvt_ios in flight before submit says -EAGAIN; 0: 1024 */
+	double mixed_efficiency; /* share of their rate that these have while there is a mix */
+	unsigned max_ios;        /* kvt_ios in flight before submit says -EAGAIN; 0: 1024 */
 } kvt_modelled_spec;
 
 /* Opens a modelled tier; `ops` is what the tier presents itself as. */

@@ -70,10 +70,17 @@ static double drive_rate(const array *a, double bandwidth)
 	return MIN(bandwidth * a->settings->compression, link);
 }
 
-static kvt_link add_link(const array *a, const char *part, double rate)
+/* Appends a link of the array's own to a path in each direction. */
+static void add_link(const array *a, const char *part, const kvt_hop *hop, kvt_path *read,
+	kvt_path *write, double write_factor)
 {
 	g_autofree char *name = g_strconcat(a->ops->name, "-", part, NULL);
-	return kvt_network_add_link(a->env->network, name, rate);
+	kvt_hop added = *hop;
+	added.link = kvt_network_add_link(a->env->network, name, hop->rate);
+	kvt_path_add_hop(read, &added);
+	added.per_byte *= write_factor;
+	added.per_io *= write_factor;
+	kvt_path_add_hop(write, &added);
 }
 
 static kvt_latency latency(const array *a, kvt_time median, kvt_time p99)
@@ -85,8 +92,8 @@ static kvt_latency latency(const array *a, kvt_time median, kvt_time p99)
 		kvt_time_to_seconds(p99 + fabric_p99) };
 }
 
-/* The drives' own links, first in both paths: bytes of the media and commands, in what a read takes
- * of them. A write takes as much more as the drive writes slower. */
+/* The drives' own links, in what a read takes of them: bytes of the media, commands, and seconds of
+ * queue slots. A write takes as much more of the first two as the drive writes slower. */
 static void add_drives(const array *a, kvt_modelled_spec *spec)
 {
 	const kvt_drive *drive = a->drive;
@@ -98,21 +105,17 @@ static void add_drives(const array *a, kvt_modelled_spec *spec)
 	read->device_rate = drive_rate(a, drive->read_bandwidth);
 	write->device_rate = drive_rate(a, drive->write_bandwidth);
 
-	double media_rate = read->device_rate * drives;
-	kvt_link media = add_link(a, "drives", media_rate);
-	kvt_path_add(&read->path, media, media_rate, 1);
-	kvt_path_add(&write->path, media, media_rate, read->device_rate / write->device_rate);
+	kvt_hop media = { .rate = read->device_rate * drives, .per_byte = 1 };
+	add_link(a, "drives", &media, &read->path, &write->path,
+		read->device_rate / write->device_rate);
+	kvt_hop commands = { .rate = drive->read_iops * drives, .per_io = 1 };
+	add_link(a, "commands", &commands, &read->command_path, &write->command_path,
+		drive->read_iops / drive->write_iops);
+	kvt_hop slots = { .rate = a->queue_depth, .per_slot_second = 1 };
+	add_link(a, "slots", &slots, &read->command_path, &write->command_path, 1);
 
-	double command_rate = drive->read_iops * drives;
-	kvt_hop commands = {
-		.link = add_link(a, "commands", command_rate),
-		.rate = command_rate,
-		.per_io = 1,
-		.per_slot_second = command_rate / a->queue_depth,
-	};
-	kvt_path_add_hop(&read->path, &commands);
-	commands.per_io = drive->read_iops / drive->write_iops;
-	kvt_path_add_hop(&write->path, &commands);
+	spec->mixed[0] = (kvt_mixed_link){ read->path.hops[0].link, media.rate };
+	spec->mixed[1] = (kvt_mixed_link){ read->command_path.hops[0].link, commands.rate };
 	spec->n_mixed = 2;
 	spec->mixed_efficiency = drive->mixed_efficiency;
 }
@@ -139,21 +142,17 @@ static gboolean check_settings(const array *a, GError **error)
 	double most = drive->compression ? drive->compression_max : 1;
 	if (a->settings->compression > most)
 		return kvt_error_usage(error,
-			"tier %s: compression: %g is more than drive %s reaches, expected at most "
-			"%g",
-			a->ops->name, a->settings->compression, drive->name, most);
+			"compression: %g is more than drive %s reaches, expected at most %g",
+			a->settings->compression, drive->name, most);
 	if (a->settings->max_transfer > drive->transfer_max) {
 		g_autofree char *largest =
 			kvt_unit_format((double)drive->transfer_max, KVT_UNIT_BYTES);
 		return kvt_error_usage(error,
-			"tier %s: max_transfer: more than a command of drive %s moves, expected "
-			"at most %s",
-			a->ops->name, drive->name, largest);
+			"max_transfer: more than a command of drive %s moves, expected at most %s",
+			drive->name, largest);
 	}
 	if (a->remote && a->env->topology->spec.nic_rate <= 0)
-		return kvt_error_usage(error,
-			"tier %s: the system has no NIC, expected [fabric] nics >= 1",
-			a->ops->name);
+		return kvt_error_usage(error, "the system has no NIC, expected [fabric] nics >= 1");
 	return TRUE;
 }
 
@@ -177,7 +176,6 @@ static kvt_tier *open_array(const kvt_tier_ops *ops, const kvt_tier_env *env,
 		.copy_whole = TRUE,
 		.io_ranks = env->topology->spec.ranks,
 		.devices = (unsigned)settings->drives,
-		.queue_depth = a.queue_depth,
 	};
 	add_drives(&a, &spec);
 	add_way(&a, &spec);

@@ -121,7 +121,8 @@ struct kvt_tier_ops {
 	unsigned flags;
 	const kvt_option *options; /* drives parsing, limits and help */
 	size_t settings_size;      /* of the struct the options fill */
-	/* `settings` was filled by `options` and stays the caller's. */
+	/* `settings` was filled by `options` and stays the caller's. An error is of the form
+	 * "key: reason, expected what"; kvt_tier_open says which tier and section. */
 	kvt_tier *(*open)(const kvt_tier_env *env, const void *settings, GError **error);
 	/* 0, -EAGAIN (too many I/Os in flight: retry after a completion), or -EINVAL for what
 	 * kvt_io_check refuses and for a write of another page size than the layer's. */

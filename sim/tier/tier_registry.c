@@ -1,4 +1,6 @@
 /* tier_registry.c: every tier kind by name; a new kind is one line in `registry`. */
+#include <string.h>
+
 #include "sim/base/error.h"
 #include "sim/tier/builtin_tiers.h"
 
@@ -27,9 +29,29 @@ const kvt_tier_ops *kvt_tier_find(const char *name, GError **error)
 	}
 	const char *near = kvt_error_suggest(name, names);
 	g_autofree char *all = g_strjoinv(", ", (char **)names);
-	kvt_error_usage(error, "no tier \"%s\"%s%s%s, expected one of %s", name,
+	g_autofree char *quoted = kvt_error_quote(name);
+	kvt_error_usage(error, "no tier %s%s%s%s, expected one of %s", quoted,
 		near ? " (did you mean " : "", near ? near : "", near ? "?)" : "", all);
 	return NULL;
+}
+
+/* An error of open, "key: reason" or "reason", as one of the section: at the key's line. */
+static void place_error(
+	const kvt_tier_ops *ops, kvt_section *section, const char *message, GError **error)
+{
+	if (!section) {
+		kvt_error_usage(error, "tier %s: %s", ops->name, message);
+		return;
+	}
+	for (const kvt_option *option = ops->options; option->name; option++) {
+		size_t length = strlen(option->name);
+		if (strncmp(message, option->name, length) == 0 &&
+			strncmp(message + length, ": ", 2) == 0) {
+			kvt_section_error(section, option->name, error, "%s", message + length + 2);
+			return;
+		}
+	}
+	kvt_section_error(section, NULL, error, "%s", message);
 }
 
 kvt_tier *kvt_tier_open(
@@ -41,9 +63,13 @@ kvt_tier *kvt_tier_open(
 	g_autofree void *settings = g_malloc0(ops->settings_size);
 	if (!kvt_section_read(section, ops->options, settings, TRUE, error))
 		return NULL;
-	kvt_tier *tier = ops->open(env, settings, error);
+	g_autoptr(GError) reason = NULL;
+	kvt_tier *tier = ops->open(env, settings, &reason);
 	kvt_option_clear(ops->options, settings);
-	return tier;
+	if (tier)
+		return tier;
+	place_error(ops, section, reason->message, error);
+	return NULL;
 }
 
 gboolean kvt_tier_check(const char *name, kvt_section *section, GError **error)

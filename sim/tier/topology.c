@@ -104,24 +104,15 @@ void kvt_path_add_target_dram(kvt_path *path, const kvt_topology *topology, doub
 static double hop_units(const kvt_hop *hop, const kvt_path_load *load)
 {
 	double added = hop->per_byte * load->bytes + hop->per_io * load->device_ios +
-		       hop->per_copy * load->copies;
-	double least =
-		MAX(hop->min_per_io * load->device_ios, hop->per_slot_second * load->slot_seconds);
-	return MAX(added, least);
+		       hop->per_copy * load->copies + hop->per_slot_second * load->slot_seconds;
+	return MAX(added, hop->min_per_io * load->device_ios);
 }
 
-void kvt_path_costs(const kvt_path *path, const kvt_path_load *load, double *cost)
+void kvt_path_set_flow(const kvt_path *path, const kvt_path_load *load, kvt_flow_spec *flow)
 {
-	for (unsigned i = 0; i < path->n_hops; i++)
-		cost[i] = hop_units(&path->hops[i], load) / load->bytes;
-}
-
-double kvt_path_seconds(const kvt_path *path, const kvt_path_load *load)
-{
-	double seconds = 0;
+	flow->path_length = path->n_hops;
 	for (unsigned i = 0; i < path->n_hops; i++) {
-		double alone = hop_units(&path->hops[i], load) / path->hops[i].rate;
-		seconds = MAX(seconds, alone);
+		flow->path[i] = path->hops[i].link;
+		flow->cost[i] = hop_units(&path->hops[i], load) / load->bytes;
 	}
-	return seconds;
 }

@@ -25,21 +25,21 @@ typedef struct kvt_path_load {
 	double bytes;
 	double device_ios;   /* commands or descriptors at the store: cut by its largest transfer */
 	double copies;       /* descriptors of the GPU's copy engines */
-	double slot_seconds; /* that its device I/Os hold a slot of the store's queue, together */
+	double slot_seconds; /* that its device I/Os hold slots of the store's queue, together */
 } kvt_path_load;
 
 /*
- * One hop of a path. A load takes the largest of per_byte * bytes + per_io * device_ios + per_copy
- * * copies, min_per_io * device_ios and per_slot_second * slot_seconds, in units of the link. On a
- * byte link per_io is a descriptor's cost in seconds times the link's rate; a link whose units are
- * I/Os (IOPS) has per_byte 0 and per_io 1. What limits the sum of several is added, what works at
- * the same time as the rest (a NIC's messages, a drive's queue) is a maximum.
+ * One hop of a path. A load takes the larger of per_byte * bytes + per_io * device_ios + per_copy *
+ * copies + per_slot_second * slot_seconds and min_per_io * device_ios, in units of the link. On a
+ * byte link per_copy is a descriptor's cost in seconds times the link's rate; a link whose units
+ * are I/Os (IOPS) has per_byte 0 and per_io 1. What a link does one after the other is added, what
+ * it does meanwhile (a NIC's messages) is a minimum.
  */
 typedef struct kvt_hop {
 	kvt_link link;
 	double rate; /* the link's, units/s */
-	double per_byte, per_io, per_copy;
-	double min_per_io, per_slot_second;
+	double per_byte, per_io, per_copy, per_slot_second;
+	double min_per_io;
 } kvt_hop;
 
 typedef struct kvt_path {
@@ -104,10 +104,7 @@ void kvt_path_add_fabric(kvt_path *path, const kvt_topology *topology, kvt_direc
 /* Appends the targets' DRAM, `crossings` times a byte, where its rate is known. */
 void kvt_path_add_target_dram(kvt_path *path, const kvt_topology *topology, double crossings);
 
-/* Units of each hop that one byte of the load takes; fills cost[n_hops]. */
-void kvt_path_costs(const kvt_path *path, const kvt_path_load *load, double *cost);
-
-/* Seconds that the load takes when it is alone on the path. */
-double kvt_path_seconds(const kvt_path *path, const kvt_path_load *load);
+/* Sets the links of a flow and what each byte of the load takes of them. */
+void kvt_path_set_flow(const kvt_path *path, const kvt_path_load *load, kvt_flow_spec *flow);
 
 #endif
