@@ -295,8 +295,8 @@ static void explain_baseline(const kvt_claim_run *run, kvt_claim *claim, const e
 			bytes / (published - rest), KVT_UNIT_RATE);
 	}
 	if (run->cold.streamed)
-		append_quantity(text, "; waiting for pages that stream back ", run->cold.waiting,
-			KVT_UNIT_TIME);
+		append_quantity(text, "; for pages that stream back and for all-reduces GPUs wait ",
+			run->cold.waiting, KVT_UNIT_TIME);
 	claim->explanation = g_string_free(text, FALSE);
 }
 

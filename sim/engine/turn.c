@@ -197,10 +197,7 @@ static bool run_chunk(
 	double compute = take_work(run, mark, sample->work);
 	sample->seconds =
 		kvt_time_to_seconds((last ? result.computed : result.ended) - result.started);
-	double busy = compute;
-	if (spec.overlap == KVT_OVERLAP_NONE)
-		busy += sample->work[KVT_WORK_ALL_REDUCE];
-	sample->waiting = MAX(sample->seconds - busy, 0);
+	sample->waiting = MAX(sample->seconds - compute, 0);
 	sample->loads = (double)result.loads;
 	for (unsigned i = 0; i < run->system->n_stores; i++) {
 		kvt_tier_stats stats = store_stats(run, i);
@@ -306,7 +303,7 @@ static bool resume(turn_run *run, GError **error)
 		turn->loading = kvt_time_to_seconds(run->last_load - run->first_submit);
 		turn->after_loading = kvt_time_to_seconds(result.computed - run->last_load);
 	}
-	turn->waiting = MAX(seconds - compute - turn->work[KVT_WORK_ALL_REDUCE], 0);
+	turn->waiting = MAX(seconds - compute, 0);
 	turn->ttft = seconds + kvt_time_to_seconds(e->lookup);
 	for (unsigned i = 0; i < run->system->n_stores; i++)
 		turn->read_bytes[i] = store_stats(run, i).read_bytes;
@@ -351,8 +348,7 @@ static bool decode(turn_run *run, GError **error)
 	}
 	double compute = take_work(run, mark, work);
 	turn->tpot = sum / (double)samples;
-	double busy = (compute + work[KVT_WORK_ALL_REDUCE]) / (double)samples;
-	turn->step_waiting = MAX(turn->tpot - busy, 0);
+	turn->step_waiting = MAX(turn->tpot - compute / (double)samples, 0);
 	for (unsigned kind = 0; kind < KVT_WORK_KINDS; kind++)
 		turn->step_work[kind] = work[kind] / (double)samples;
 	qsort(steps, samples, sizeof(double), compare_doubles);

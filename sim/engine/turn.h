@@ -19,7 +19,7 @@ typedef struct kvt_turn {
 	double first_window;  /* until the first stored pages were in HBM; 0: none were loaded */
 	double loading;       /* from the first load's submission to the last's arrival */
 	double after_loading; /* from the last arrival to the token */
-	double waiting;       /* the GPU had nothing to do */
+	double waiting;       /* GPUs computed nothing: they waited for pages or for all-reduces */
 	double work[KVT_WORK_KINDS]; /* busy time by kind of work */
 	double written_out;          /* after ttft, until the turn's pages were stored */
 	/* of a mean decode step */
