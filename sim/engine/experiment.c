@@ -167,19 +167,21 @@ static const kvt_option peak_options[] = {
 };
 
 static const kvt_experiment_section sections[] = {
-	{ "experiment", "what is run", experiment_options },
-	{ "model", "the language model", model_options },
-	{ "gpu", "the GPUs of one tensor-parallel group", gpu_options },
-	{ "host", "the machine they are in", host_options },
-	{ "fabric", "NICs and storage targets", fabric_options },
-	{ "context", "the conversation", context_options },
-	{ "storage", "where its KV is kept", storage_options },
-	{ "prefill", "how a cold context is computed", prefill_options },
-	{ "resume", "how Turn 2 brings KV back", resume_options },
-	{ "stream", "how KV that does not fit goes through HBM", stream_options },
-	{ "decode", "how tokens are generated", decode_options },
-	{ "peak", "closed-form peak analysis", peak_options },
-	{ NULL, NULL, NULL },
+	{ "experiment", "what is run", experiment_options, 0 },
+	{ "model", "the language model", model_options, 0 },
+	{ "gpu", "the GPUs of one tensor-parallel group", gpu_options, 0 },
+	{ "host", "the machine they are in", host_options, 0 },
+	{ "fabric", "NICs and storage targets", fabric_options, 0 },
+	{ "context", "the conversation", context_options, 0 },
+	{ "storage", "where its KV is kept", storage_options, 0 },
+	{ "fault", "how the storage tiers fail, where this section is there", kvt_fault_options,
+		FIELD(faults) },
+	{ "prefill", "how a cold context is computed", prefill_options, 0 },
+	{ "resume", "how Turn 2 brings KV back", resume_options, 0 },
+	{ "stream", "how KV that does not fit goes through HBM", stream_options, 0 },
+	{ "decode", "how tokens are generated", decode_options, 0 },
+	{ "peak", "closed-form peak analysis", peak_options, 0 },
+	{ NULL, NULL, NULL, 0 },
 };
 
 const kvt_experiment_section *kvt_experiment_sections(void)
@@ -281,7 +283,8 @@ static gboolean read_sections(kvt_experiment *experiment, bool needs_model, GErr
 		const kvt_option *options = s->options;
 		if (options == model_options && !needs_model)
 			options = optional;
-		if (!kvt_section_read(section, options, experiment, TRUE, error))
+		void *target = (char *)experiment + s->offset;
+		if (!kvt_section_read(section, options, target, TRUE, error))
 			return FALSE;
 	}
 	if (needs_model && *experiment->model_name == '\0')
@@ -331,7 +334,7 @@ void kvt_experiment_free(kvt_experiment *experiment)
 	if (!experiment)
 		return;
 	for (const kvt_experiment_section *s = sections; s->name; s++)
-		kvt_option_clear(s->options, experiment);
+		kvt_option_clear(s->options, (char *)experiment + s->offset);
 	kvt_llm_free(experiment->llm);
 	kvt_gpu_free(experiment->gpu);
 	kvt_host_free(experiment->host);

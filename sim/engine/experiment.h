@@ -14,6 +14,7 @@
 #include "sim/base/config.h"
 #include "sim/engine/forward_pass.h"
 #include "sim/engine/work_cost.h"
+#include "sim/tier/fault_tier.h"
 
 typedef enum kvt_run_kind {
 	KVT_RUN_RESUME, /* Turn 2: the context's KV is stored and is brought back */
@@ -65,6 +66,7 @@ typedef struct kvt_experiment {
 
 	char *tier_name, *second_tier_name; /* [storage] */
 	double second_share;
+	kvt_fault_settings faults; /* [fault]: of the storage tiers, where the section is there */
 
 	int64_t chunk_tokens, prefill_samples; /* [prefill] */
 	int overlap;                           /* kvt_overlap */
@@ -116,6 +118,7 @@ typedef struct kvt_experiment_section {
 	const char *name;
 	const char *summary;
 	const kvt_option *options;
+	size_t offset; /* in kvt_experiment, of the struct that the options fill */
 } kvt_experiment_section;
 
 const kvt_experiment_section *kvt_experiment_sections(void);

@@ -4,32 +4,56 @@
 #include "models/llm_cost.h"
 #include "sim/base/error.h"
 #include "sim/engine/modelled_device.h"
+#include "sim/tier/fault_tier.h"
 #include "sim/tier/striped_tier.h"
+
+/* bytes/s of one GPU's copies in one direction, `measured` on the host or 0: no more than the link
+ * between its slot and this GPU. */
+static double copy_rate(const kvt_experiment *e, double measured)
+{
+	double link = kvt_host_link_rate(
+		e->host, e->host->gpu_lanes, e->gpu->pcie_generation, e->gpu->pcie_lanes);
+	return measured > 0 ? MIN(measured, link) : link;
+}
+
+/* Line rate of a NIC in a host's slot: what of it the slot can fill. */
+static double nic_rate(const kvt_nic *nic, const kvt_host *host, double efficiency)
+{
+	double line = nic->line_rate * (double)nic->ports;
+	double slot =
+		kvt_host_link_rate(host, host->nic_lanes, nic->pcie_generation, nic->pcie_lanes);
+	return MIN(line, slot / efficiency);
+}
+
+static kvt_drive_slot drive_slot(const kvt_host *host)
+{
+	return (kvt_drive_slot){ host->pcie_generation, host->drive_lanes };
+}
 
 static kvt_topology_spec topology_spec(const kvt_experiment *e)
 {
 	const kvt_gpu *gpu = e->gpu;
 	double ranks = (double)e->ranks;
-	double slot = e->host->copy_to_gpu > 0 ? e->host->copy_to_gpu
-					       : kvt_host_link_rate(e->host, e->host->gpu_lanes,
-							 gpu->pcie_generation, gpu->pcie_lanes);
 	double efficiency = e->fabric_efficiency > 0 ? e->fabric_efficiency : e->nic->efficiency;
-	double port_rate = e->nic->line_rate * (double)e->nic->ports;
 	return (kvt_topology_spec){
 		.ranks = (unsigned)e->ranks,
 		.hbm_rate = gpu->memory_bandwidth * gpu->memory_efficiency * ranks,
-		.gpu_link_rate = slot * ranks,
+		.gpu_link_rate = copy_rate(e, e->host->copy_to_gpu) * ranks,
+		.gpu_store_rate = copy_rate(e, e->host->copy_from_gpu) * ranks,
 		.gpu_copy_cost = kvt_time_to_seconds(e->host->copy_setup),
 		.dram_rate = kvt_host_dram_bandwidth(e->host),
-		.nic_rate = port_rate * (double)e->nics,
+		.nic_rate = nic_rate(e->nic, e->host, efficiency) * (double)e->nics,
 		.fabric_efficiency = efficiency,
 		.fabric_latency = e->nic->read_latency,
 		.fabric_latency_p99 = e->nic->read_latency_p99,
 		.nic_message_rate = e->nic->message_rate * (double)e->nics,
-		.target_nic_rate = port_rate * (double)(e->targets * e->target_nics),
+		.target_nic_rate = nic_rate(e->nic, e->target, efficiency) *
+				   (double)(e->targets * e->target_nics),
 		.target_dram_rate = kvt_host_dram_bandwidth(e->target) * (double)e->targets,
 		.checksum_rate = e->checksum_rate,
 		.gpu_direct = e->gpu_direct,
+		.client_slot = drive_slot(e->host),
+		.target_slot = drive_slot(e->target),
 	};
 }
 
@@ -59,16 +83,27 @@ static gboolean open_hbm(kvt_system *system, const kvt_tier_env *env, GError **e
 	return system->hbm != NULL;
 }
 
+/* Opens the i-th storage tier, with the faults that the experiment asks for. */
+static kvt_tier *open_store(
+	const kvt_experiment *e, const char *name, kvt_tier_env env, unsigned i, GError **error)
+{
+	env.instance = i;
+	kvt_section *section = kvt_config_section_or_empty(e->config, name);
+	kvt_tier *tier = kvt_tier_open(name, &env, section, error);
+	if (tier && kvt_config_section(e->config, "fault"))
+		tier = kvt_fault_tier_new(&env, tier, &e->faults);
+	return tier;
+}
+
 static gboolean open_stores(kvt_system *system, const kvt_tier_env *env, GError **error)
 {
 	const kvt_experiment *e = system->experiment;
 	const char *names[] = { e->tier_name, e->second_tier_name };
 	gboolean wanted[] = { e->second_share<1, e->second_share> 0 };
 	for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-		kvt_section *section = kvt_config_section_or_empty(e->config, names[i]);
 		if (!wanted[i])
 			continue;
-		kvt_tier *tier = kvt_tier_open(names[i], env, section, error);
+		kvt_tier *tier = open_store(e, names[i], *env, i, error);
 		if (!tier)
 			return FALSE;
 		system->stores[system->n_stores++] = tier;

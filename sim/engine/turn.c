@@ -37,9 +37,11 @@ static bool run_pass(
 	}
 	if (result->status == 0)
 		return true;
-	const char *why = result->status == -ENOSPC   ? "is full, expected a larger capacity"
-			  : result->status == -ENOENT ? "does not hold the pages"
-						      : g_strerror(-result->status);
+	const char *why = result->status == -ENOSPC    ? "is full, expected a larger capacity"
+			  : result->status == -ENOENT  ? "does not hold the pages"
+			  : result->status == -EBADMSG ? "returned a page whose checksum is wrong"
+			  : result->status == -EIO     ? "failed to read or write"
+						       : g_strerror(-result->status);
 	return kvt_error_failed(error, "storage tier %s: %s", run->experiment->tier_name, why);
 }
 

@@ -140,6 +140,9 @@ static void test_every_knob_moves(void)
 		{ { NULL }, "storage.tier=dram", KVT_RUN_RESUME },
 		{ { NULL }, "storage.second_share=30%", KVT_RUN_RESUME },
 		{ { "storage.second_share=30%" }, "storage.second_tier=dram", KVT_RUN_RESUME },
+		{ { NULL }, "fault.busy_rate=50%", KVT_RUN_RESUME },
+		{ { NULL }, "fault.delay_rate=50%", KVT_RUN_RESUME },
+		{ { "fault.delay_rate=50%" }, "fault.delay=20ms", KVT_RUN_RESUME },
 		{ { NULL }, "prefill.chunk_tokens=2048", KVT_RUN_COLD },
 		{ { NULL }, "prefill.overlap=none", KVT_RUN_COLD },
 		{ { NULL }, "prefill.all_reduce_rate=10GB/s", KVT_RUN_COLD },
@@ -197,6 +200,36 @@ static void test_knob_list_is_complete(void)
 				g_error("no test moves [%s] %s", s->name, option->name);
 		}
 	}
+}
+
+/* What a turn cannot get over ends it with one clear line; a section without rates does nothing. */
+static void test_faults(void)
+{
+	static const struct {
+		const char *fault;
+		kvt_run_kind kind;
+		const char *message;
+	} faults[] = {
+		{ "fault.read_error_rate=100%", KVT_RUN_RESUME, "failed to read or write" },
+		{ "fault.short_rate=100%", KVT_RUN_RESUME, "failed to read or write" },
+		{ "fault.corrupt_rate=100%", KVT_RUN_RESUME,
+			"returned a page whose checksum is wrong" },
+		{ "fault.write_error_rate=100%", KVT_RUN_COLD, "failed to read or write" },
+		{ "fault.full_rate=100%", KVT_RUN_COLD, "is full, expected a larger capacity" },
+	};
+	for (unsigned i = 0; i < G_N_ELEMENTS(faults); i++) {
+		g_autoptr(GError) error = NULL;
+		g_autoptr(kvt_experiment) e =
+			make(scout_small, "prefill.write_out=yes", faults[i].fault, NULL);
+		kvt_turn turn;
+		g_assert_false(kvt_turn_run(e, faults[i].kind, NULL, &turn, &error));
+		g_autofree char *expected =
+			g_strdup_printf("storage tier remote-nvme: %s", faults[i].message);
+		g_assert_cmpstr(error->message, ==, expected);
+	}
+	kvt_turn plain = run(make(scout_small, NULL), KVT_RUN_RESUME);
+	kvt_turn wrapped = run(make(scout_small, "fault.read_error_rate=0%", NULL), KVT_RUN_RESUME);
+	g_assert_cmpmem(&plain, sizeof plain, &wrapped, sizeof wrapped);
 }
 
 static void test_null_storage_is_the_floor(void)
@@ -341,6 +374,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/turn/every-knob-moves", test_every_knob_moves);
 	g_test_add_func("/turn/knob-list-is-complete", test_knob_list_is_complete);
 	g_test_add_func("/turn/null-storage-is-the-floor", test_null_storage_is_the_floor);
+	g_test_add_func("/turn/faults", test_faults);
 	g_test_add_func("/turn/partial-prefix", test_partial_prefix);
 	g_test_add_func("/turn/policy", test_policy);
 	g_test_add_func("/turn/samples", test_samples);
