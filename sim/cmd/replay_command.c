@@ -18,7 +18,7 @@ typedef struct given_options {
 	char *tier, *model, *gpu, *system, *window, *timeline;
 	int layer, depth;
 	gint64 seed;
-	gboolean rates;
+	gboolean rates, dense_prompt;
 } given_options;
 
 static void given_clear(given_options *given)
@@ -103,21 +103,17 @@ static gboolean read_shares(
 static gboolean read_names(
 	const given_options *given, kvt_replay_settings *settings, int *masses, GError **error)
 {
-	const char *names[32] = { NULL };
-	int index = 0;
-	for (unsigned i = 0; kvt_prefetcher_registry()[i]; i++)
-		names[i] = kvt_prefetcher_registry()[i]->name;
-	if (!kvt_command_choice("--prefetch", given->prefetch ? given->prefetch : "last-step",
-		    names, &index, error))
+	settings->prefetcher =
+		kvt_prefetcher_find(given->prefetch ? given->prefetch : "last-step", error);
+	if (!settings->prefetcher) {
+		g_prefix_error(error, "--prefetch: ");
 		return FALSE;
-	settings->prefetcher = kvt_prefetcher_registry()[index];
-	memset(names, 0, sizeof(names));
-	for (unsigned i = 0; kvt_policy_registry()[i]; i++)
-		names[i] = kvt_policy_registry()[i]->name;
-	if (!kvt_command_choice(
-		    "--policy", given->policy ? given->policy : "lru", names, &index, error))
+	}
+	settings->policy = kvt_policy_find(given->policy ? given->policy : "lru", error);
+	if (!settings->policy) {
+		g_prefix_error(error, "--policy: ");
 		return FALSE;
-	settings->policy = kvt_policy_registry()[index];
+	}
 	return kvt_command_choice("--attention", given->attention ? given->attention : "exact",
 		       kvt_replay_attention_names, &settings->attention, error) &&
 	       kvt_command_choice("--masses", given->masses ? given->masses : "auto",
@@ -144,6 +140,11 @@ static gboolean read_given(replay_job *job, GError **error)
 			KVT_UNIT_BYTES, &window, error))
 		return FALSE;
 	settings->window_bytes = (uint64_t)window;
+	settings->dense_prompt = given->dense_prompt;
+	if (given->dense_prompt && settings->attention == KVT_REPLAY_EXACT)
+		return kvt_error_usage(error,
+			"--dense-prompt: exact attention is dense everywhere, expected it with "
+			"--attention budgeted");
 	return !given->steps || read_steps(given->steps, &job->trace_spec, error);
 }
 
@@ -355,9 +356,35 @@ static gboolean print(const replay_job *job, GError **error)
 	return printed;
 }
 
+/* "what it is: NAME, NAME (the default)..."; the first that is named is the default. A new string.
+ */
+static char *list_names(const char *what, const char *fallback, const char *(*name)(unsigned index))
+{
+	GString *text = g_string_new(what);
+	for (unsigned i = 0; name(i); i++)
+		g_string_append_printf(text, "%s %s%s", i > 0 ? "," : ":", name(i),
+			g_str_equal(name(i), fallback) ? " (the default)" : "");
+	return g_string_free(text, FALSE);
+}
+
+static const char *prefetcher_name(unsigned index)
+{
+	const kvt_prefetcher_ops *ops = kvt_prefetcher_registry()[index];
+	return ops ? ops->name : NULL;
+}
+
+static const char *policy_name(unsigned index)
+{
+	const kvt_policy_ops *ops = kvt_policy_registry()[index];
+	return ops ? ops->name : NULL;
+}
+
 static int run(int argc, char **argv, GError **error)
 {
 	g_auto(given_options) given = { .layer = -1, .depth = 4, .seed = 1 };
+	g_autofree char *prefetchers =
+		list_names("what is in HBM ahead", "last-step", prefetcher_name);
+	g_autofree char *policies = list_names("what leaves HBM", "lru", policy_name);
 	const GOptionEntry own[] = {
 		{ "layer", 0, 0, G_OPTION_ARG_INT, &given.layer,
 			"replay one layer; otherwise all that were recorded", "N" },
@@ -367,13 +394,13 @@ static int run(int argc, char **argv, GError **error)
 			"pages selected, of those present, a layer and KV head (2%)", "SHARE" },
 		{ "hbm", 0, 0, G_OPTION_ARG_FILENAME, &given.hbm,
 			"pages that HBM holds, likewise (the budget)", "SHARE" },
-		{ "prefetch", 0, 0, G_OPTION_ARG_FILENAME, &given.prefetch,
-			"none, last-step (the default) or oracle", "NAME" },
-		{ "policy", 0, 0, G_OPTION_ARG_FILENAME, &given.policy,
-			"what leaves HBM: lru (the default) or belady", "NAME" },
+		{ "prefetch", 0, 0, G_OPTION_ARG_FILENAME, &given.prefetch, prefetchers, "NAME" },
+		{ "policy", 0, 0, G_OPTION_ARG_FILENAME, &given.policy, policies, "NAME" },
 		{ "attention", 0, 0, G_OPTION_ARG_FILENAME, &given.attention,
 			"exact: all pages, on demand (the default); budgeted: the selection",
 			"NAME" },
+		{ "dense-prompt", 0, 0, G_OPTION_ARG_NONE, &given.dense_prompt,
+			"budgeted attention, but to all pages while a prompt is read", NULL },
 		{ "masses", 0, 0, G_OPTION_ARG_FILENAME, &given.masses,
 			"recorded, recomputed from queries and keys, or auto: where need be",
 			"NAME" },
@@ -417,7 +444,7 @@ static int run(int argc, char **argv, GError **error)
 
 const kvt_command kvt_command_replay = {
 	.name = "replay",
-	.summary = "Run a recorded attention trace through HBM and a storage tier.",
+	.summary = "Run a recorded attention trace through HBM and a storage tier",
 	.arguments = "TRACE.h5",
 	.help = "Every step, layer and KV head of the trace accesses pages. HBM holds a budget of "
 		"them,\nfilled by a prefetcher and emptied by a policy; the others are in the "

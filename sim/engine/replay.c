@@ -40,7 +40,7 @@ static gboolean look_ahead(kvt_replay *run, GError **error)
 	kvt_replay_source *source = run->source;
 	uint32_t n_heads = source->n_heads;
 	kvt_selector *selector =
-		kvt_selector_new(source, run->settings->prefetcher, run->settings->budget, true);
+		kvt_selector_new(source, run->settings->prefetcher, run->settings->budget);
 	gboolean read = TRUE;
 	for (uint32_t step = 0; step < source->n_steps && read; step++)
 		for (uint32_t i = 0; i < source->n_layers * n_heads && read; i++) {
@@ -54,10 +54,28 @@ static gboolean look_ahead(kvt_replay *run, GError **error)
 				.n = selection->n,
 				.capacity = kvt_replay_capacity(run->settings, selection) };
 			kvt_access_log_step(run->futures[i], &found);
-			kvt_selector_observe(selector, step, layer, head);
+			kvt_selector_observe(selector, step, layer, head,
+				kvt_replay_attends_to_all(run->settings, &selection->present));
 		}
 	kvt_selector_free(selector);
 	return read;
+}
+
+/* The steps that attend to everything: how many, and which comes next after each step. */
+static uint32_t find_dense_steps(kvt_replay *run)
+{
+	const kvt_replay_source *source = run->source;
+	run->next_all = g_new(uint32_t, source->n_steps);
+	uint32_t next = source->n_steps, n = 0;
+	for (uint32_t step = source->n_steps; step-- > 0;) {
+		kvt_replay_present present = source->present(source, step, 0);
+		run->next_all[step] = next;
+		if (kvt_replay_attends_to_all(run->settings, &present)) {
+			next = step;
+			n++;
+		}
+	}
+	return n;
 }
 
 static gboolean make_heads(kvt_replay *run, GError **error)
@@ -70,7 +88,9 @@ static gboolean make_heads(kvt_replay *run, GError **error)
 	double share = MAX(settings->hbm, settings->budget);
 	uint32_t most = kvt_replay_budget_pages(share, source->n_pages);
 	uint64_t accesses = (uint64_t)most * source->n_steps * n;
-	run->result->has_belady = exact || accesses <= LOGGED_ACCESSES_MAX;
+	uint32_t dense = find_dense_steps(run);
+	run->result->dense_steps = exact ? 0 : dense;
+	run->result->has_belady = exact || (dense == 0 && accesses <= LOGGED_ACCESSES_MAX);
 	for (uint32_t i = 0; i < n; i++) {
 		run->futures[i] = looks_ahead ? kvt_access_log_new(source->n_pages) : NULL;
 		if (!exact && run->result->has_belady)
@@ -79,12 +99,12 @@ static gboolean make_heads(kvt_replay *run, GError **error)
 			.n_pages = source->n_pages,
 			.capacity_max = most,
 			.n_steps = source->n_steps,
-			.exact = exact,
+			.next_all = run->next_all,
 			.future = run->futures[i],
 			.log = run->logs[i] };
 		run->heads[i] = kvt_residency_new(&spec);
 	}
-	run->selector = kvt_selector_new(source, settings->prefetcher, settings->budget, !exact);
+	run->selector = kvt_selector_new(source, settings->prefetcher, settings->budget);
 	return !looks_ahead || look_ahead(run, error);
 }
 
@@ -115,6 +135,7 @@ static void fill_result(kvt_replay *run)
 	result->mass_kept = (double)run->kept_mass / KVT_MASS_ONE / rows;
 	result->mass_oracle = (double)run->oracle_mass / KVT_MASS_ONE / rows;
 	result->mass_listed = (double)run->listed_mass / KVT_MASS_ONE / rows;
+	result->mass_lost = (double)run->lost_mass / KVT_MASS_ONE / rows;
 	result->selection = (double)run->selected / rows;
 	result->ttft = result->step_times[0];
 	uint64_t peak = 0;
@@ -144,6 +165,7 @@ static void free_run(kvt_replay *run)
 		kvt_access_log_free(run->futures[i]);
 		kvt_access_log_free(run->logs[i]);
 	}
+	g_free(run->next_all);
 	g_free(run->heads);
 	g_free(run->futures);
 	g_free(run->logs);

@@ -25,6 +25,10 @@
  * the masses over what was attended (the ratios as recorded, their sum 1), so last-step never finds
  * a page again that it has dropped.
  *
+ * A prompt's own tokens are steps too. In an engine they would go through prefill, which attends to
+ * everything; with dense_prompt they do so here, as with EXACT attention, and prefetchers see their
+ * whole rows. Without it they go through the budget like any other.
+ *
  * Time of a layer: its other work, then attention to what is in HBM at the rate of HBM, while what
  * is missing arrives: prefetches that are late, and with EXACT attention demand fetches. What
  * arrives last is attended to last, a window at most; what all of that takes beyond attention
@@ -57,9 +61,10 @@ typedef enum kvt_replay_attention {
 extern const char *const kvt_replay_attention_names[];
 
 typedef struct kvt_replay_settings {
-	double budget; /* share of the pages present, above 0 to 1 */
-	double hbm;    /* the same, of what HBM may hold; 0: the budget */
-	int attention; /* kvt_replay_attention */
+	double budget;     /* share of the pages present, above 0 to 1 */
+	double hbm;        /* the same, of what HBM may hold; 0: the budget */
+	int attention;     /* kvt_replay_attention */
+	bool dense_prompt; /* BUDGETED steps whose token was given attend to everything */
 	const kvt_prefetcher_ops *prefetcher;
 	const kvt_policy_ops *policy;
 	uint64_t page_bytes; /* of one page of one KV head */
@@ -101,15 +106,17 @@ extern const char *const kvt_stall_names[KVT_STALL_CAUSES + 1];
 typedef struct kvt_replay_result {
 	uint32_t steps, layers; /* layers: recorded ones x copies */
 	/* means over steps, recorded layers and KV heads */
-	double mass_kept;   /* of the selections */
-	double mass_oracle; /* of the best selections within the same budgets */
-	double mass_listed; /* that the trace's rows account for */
-	double selection;   /* pages selected */
+	double mass_kept;     /* of the selections */
+	double mass_oracle;   /* of the best selections within the same budgets */
+	double mass_listed;   /* that the trace's rows account for */
+	double mass_lost;     /* 1 - kept, of steps that attend to their selection; of others 0 */
+	uint32_t dense_steps; /* of BUDGETED attention, that attended to everything */
+	double selection;     /* pages selected */
 	uint32_t selection_least, selection_most;
 	/* of the recorded layers, each once, whatever it stands for */
 	kvt_residency_counts counts;
 	/* the fewest misses (accesses - hits) of any policy that fetches on demand, on the same
-	 * accesses and HBM; a lower bound with EXACT attention */
+	 * accesses and HBM; a lower bound with EXACT attention, not known with dense steps */
 	gboolean has_belady;
 	uint64_t belady_misses;
 	uint64_t late_pages; /* prefetched ones of transfers that attention found under way; all

@@ -1,6 +1,7 @@
 /* replay_course.c: a replay's way through steps and layers, and where its time goes. */
 #include "sim/base/error.h"
 #include "sim/engine/replay_run.h"
+#include "sim/prefetch/top_pages.h"
 
 static void begin_layer(kvt_replay *run);
 static void finish_attention(kvt_timed_layer *layer, const kvt_transfer *last);
@@ -8,6 +9,11 @@ static void finish_attention(kvt_timed_layer *layer, const kvt_transfer *last);
 static kvt_time now(const kvt_replay *run)
 {
 	return kvt_loop_now(run->world->loop);
+}
+
+bool kvt_replay_attends_to_all(const kvt_replay_settings *settings, const kvt_replay_present *step)
+{
+	return settings->attention == KVT_REPLAY_EXACT || (settings->dense_prompt && step->prompt);
 }
 
 void kvt_replay_fail(kvt_replay *run, GError *error)
@@ -104,13 +110,16 @@ static void attend(kvt_replay *run, uint32_t recorded)
 	for (uint32_t head = 0; head < n_heads; head++) {
 		const kvt_selection *selection = layer->selections[head];
 		kvt_extent like = { .context = head, .page_bytes = run->settings->page_bytes };
+		bool all = kvt_replay_attends_to_all(run->settings, &selection->present);
 		uint32_t left = kvt_residency_attend(run->heads[recorded * n_heads + head],
-			run->step, selection, &like, &layer->demand, &result->counts);
+			run->step, selection, all, &like, &layer->demand, &result->counts);
 		layer->demand_left = MAX(layer->demand_left, left);
 		layer->closed = selection->present.closed;
+		layer->all = all;
 		layer->closed_page = selection->present.end - 1;
 		run->kept_mass += selection->kept_mass;
 		run->oracle_mass += selection->oracle_mass;
+		run->lost_mass += all ? 0 : KVT_MASS_ONE - MIN(selection->kept_mass, KVT_MASS_ONE);
 		run->listed_mass += selection->listed_mass;
 		run->selected += selection->n;
 		result->selection_least = MIN(result->selection_least, selection->n);
@@ -260,7 +269,8 @@ static void end_attention(void *arg)
 	bool more = run->step + 1 < run->source->n_steps;
 	if (layer->first_copy) {
 		for (uint32_t head = 0; head < run->source->n_heads; head++)
-			kvt_selector_observe(run->selector, run->step, recorded, head);
+			kvt_selector_observe(run->selector, run->step, recorded, head,
+				run->recorded[recorded].all);
 		if (more && !prepare(run, run->step + 1, recorded))
 			return;
 	}

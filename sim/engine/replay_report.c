@@ -105,13 +105,11 @@ static json_t *units(const kvt_replay_result *result)
 	return object;
 }
 
-static void add_mass(
-	json_t *object, const kvt_replay_settings *settings, const kvt_replay_result *result)
+static void add_mass(json_t *object, const kvt_replay_result *result)
 {
 	set_real(object, "mass_kept", result->mass_kept);
 	set_real(object, "mass_oracle", result->mass_oracle);
-	set_real(object, "mass_lost",
-		settings->attention == KVT_REPLAY_BUDGETED ? 1 - result->mass_kept : 0);
+	set_real(object, "mass_lost", result->mass_lost);
 	/* of which nobody knows on which pages it lies; all figures above may be higher by it */
 	set_real(object, "mass_unlisted", MAX(1 - result->mass_listed, 0));
 	json_t *selection = json_object();
@@ -146,7 +144,8 @@ json_t *kvt_replay_to_json(
 	json_t *object = json_object();
 	set_integer(object, "steps", result->steps);
 	set_integer(object, "layers_timed", result->layers);
-	add_mass(object, settings, result);
+	set_integer(object, "dense_steps", result->dense_steps);
+	add_mass(object, result);
 	json_object_set_new(object, "hit_rate",
 		by_tier(tier, kvt_json_real(ratio(counts->hits, counts->accesses)),
 			kvt_json_real(ratio(moved, counts->accesses))));
@@ -234,10 +233,12 @@ kvt_table *kvt_replay_to_table(
 	bool budgeted = settings->attention == KVT_REPLAY_BUDGETED;
 	kvt_table *table = kvt_table_new(columns);
 	add_row(table, "attention mass kept", share(result->mass_kept),
-		budgeted ? "on the selected pages; the rest is lost"
+		budgeted ? "on the selected pages"
 			 : "on the selected pages: in HBM without a demand fetch");
 	add_row(table, "  of the best choice", share(result->mass_oracle),
 		"oracle within the same budgets");
+	if (budgeted)
+		add_row(table, "  lost", share(result->mass_lost), "what was not attended to");
 	if (result->mass_listed < 0.9999)
 		add_row(table, "  not recorded", share(1 - result->mass_listed),
 			"mass of pages that the rows leave out, counted as none");

@@ -6,12 +6,12 @@
 struct kvt_residency {
 	kvt_residency_spec spec;
 	kvt_page_cache *cache;
-	uint8_t *moved;       /* prefetched for the step that is prepared */
-	uint8_t *touched;     /* accessed before; without `exact` */
-	uint32_t touched_end; /* with `exact`: pages below it were */
-	uint32_t first, end;  /* present at the last step that was prepared */
-	uint32_t born;        /* at the step that is prepared; KVT_NO_PAGE: none */
-	uint64_t evicted;     /* since they were last counted */
+	uint8_t *moved;   /* prefetched for the step that is prepared */
+	uint8_t *touched; /* accessed before; so were all pages below touched_end */
+	uint32_t touched_end;
+	uint32_t first, end; /* present at the last step that was prepared */
+	uint32_t born;       /* at the step that is prepared; KVT_NO_PAGE: none */
+	uint64_t evicted;    /* since they were last counted */
 };
 
 kvt_residency *kvt_residency_new(const kvt_residency_spec *spec)
@@ -49,11 +49,10 @@ static void tell_next_use(kvt_residency *residency, uint32_t page, uint32_t step
 {
 	if (!residency->spec.policy->needs_future)
 		return;
-	uint64_t next = UINT64_MAX;
-	if (!residency->spec.exact)
-		next = kvt_access_log_next(residency->spec.future, page, step);
-	else if (step + 1 < residency->spec.n_steps)
-		next = step + 1;
+	const kvt_residency_spec *spec = &residency->spec;
+	uint64_t next = spec->next_all[step] < spec->n_steps ? spec->next_all[step] : UINT64_MAX;
+	if (spec->future)
+		next = MIN(next, kvt_access_log_next(spec->future, page, step));
 	/* within a step pages are attended in rising order */
 	if (next != UINT64_MAX)
 		next = next << 32 | page;
@@ -140,6 +139,14 @@ static void count_resident(kvt_residency *residency, uint32_t page, kvt_residenc
 	residency->moved[page] = 0;
 }
 
+/* Whether it is a first access, and to a stored page. */
+static void count_first(kvt_residency *residency, uint32_t page, kvt_residency_counts *counts)
+{
+	bool first = page >= residency->touched_end && !residency->touched[page];
+	counts->compulsory += first && page != residency->born;
+	residency->touched[page] = 1;
+}
+
 static void touch(kvt_residency *residency, uint32_t page, uint32_t step)
 {
 	kvt_page_cache_touch(residency->cache, page);
@@ -203,9 +210,9 @@ static uint32_t attend_all(kvt_residency *residency, uint32_t step, const kvt_se
 		kvt_page_cache_unpin(cache, page);
 		touch(residency, page, step);
 	}
-	uint32_t known = MAX(residency->touched_end, present->first);
-	counts->compulsory += present->end - MIN(known, present->end);
-	counts->compulsory -= residency->born != KVT_NO_PAGE;
+	for (uint32_t page = MAX(residency->touched_end, present->first); page < present->end;
+		page++)
+		count_first(residency, page, counts);
 	residency->touched_end = present->end;
 	return left_end;
 }
@@ -223,19 +230,18 @@ static void attend_selection(kvt_residency *residency, uint32_t step,
 	for (uint32_t i = 0; i < selection->n; i++) {
 		uint32_t page = selection->pages[i];
 		count_resident(residency, page, counts);
-		counts->compulsory += !residency->touched[page] && page != residency->born;
-		residency->touched[page] = 1;
+		count_first(residency, page, counts);
 		kvt_page_cache_unpin(residency->cache, page);
 		touch(residency, page, step);
 	}
 }
 
 uint32_t kvt_residency_attend(kvt_residency *residency, uint32_t step,
-	const kvt_selection *selection, const kvt_extent *like, kvt_extent_list *fetch,
+	const kvt_selection *selection, bool all, const kvt_extent *like, kvt_extent_list *fetch,
 	kvt_residency_counts *counts)
 {
 	uint32_t left_end = 0;
-	if (residency->spec.exact)
+	if (all)
 		left_end = attend_all(residency, step, selection, like, fetch, counts);
 	else
 		attend_selection(residency, step, selection, counts);

@@ -26,10 +26,13 @@ typedef struct kvt_residency_counts {
 typedef struct kvt_residency_spec {
 	const kvt_policy_ops *policy;
 	uint32_t n_pages, capacity_max, n_steps;
-	bool exact;             /* everything present is attended, not only the selection */
-	kvt_access_log *future; /* with a policy that needs it and without `exact`: the selections
-				   to come; the caller's */
-	kvt_access_log *log;    /* without `exact`: gets every access; the caller's; may be NULL */
+	/* for a policy that needs the future, the caller's: which step after a step is the next
+	 * to attend to everything, [n_steps], n_steps for none; and the selections of all steps,
+	 * NULL when every step attends to everything */
+	const uint32_t *next_all;
+	kvt_access_log *future;
+	kvt_access_log *log; /* gets the accesses of steps that attend to their selection; the
+				caller's; may be NULL */
 } kvt_residency_spec;
 
 typedef struct kvt_residency kvt_residency;
@@ -55,12 +58,13 @@ uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 	kvt_extent_list *fetch);
 
 /*
- * The prepared step is attended: counts its accesses and, with `exact`, appends what is missing to
- * `fetch`, by rising page. A missing page enters HBM where there is room or a page that may leave;
- * else it passes through. Returns what left, as above.
+ * The prepared step is attended, everything present (`all`) or its selection: counts its accesses
+ * and, with `all`, appends what is missing to `fetch`, by rising page. A missing page enters HBM
+ * where there is room or a page that may leave; else it passes through. Returns what left, as
+ * above.
  */
 uint32_t kvt_residency_attend(kvt_residency *residency, uint32_t step,
-	const kvt_selection *selection, const kvt_extent *like, kvt_extent_list *fetch,
+	const kvt_selection *selection, bool all, const kvt_extent *like, kvt_extent_list *fetch,
 	kvt_residency_counts *counts);
 
 #endif

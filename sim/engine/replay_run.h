@@ -16,6 +16,7 @@ typedef struct kvt_recorded_layer {
 	kvt_extent_list prefetch, demand;    /* of the step that is prepared; that is attended */
 	uint32_t prefetch_left, demand_left; /* above all pages that left for them */
 	uint64_t attended;                   /* pages, at the step */
+	bool all;                            /* the step attends to everything */
 	bool closed;                         /* the step's token filled the last page up */
 	uint32_t closed_page;
 } kvt_recorded_layer;
@@ -50,13 +51,17 @@ struct kvt_replay {
 	uint32_t step, layer; /* at work */
 	kvt_time step_began;
 	kvt_timed_layer *attending; /* and waiting for what it reads */
-	uint64_t kept_mass, oracle_mass, listed_mass, selected;
+	uint64_t kept_mass, oracle_mass, listed_mass, lost_mass, selected;
+	uint32_t *next_all; /* [n_steps], see kvt_residency_spec */
 	kvt_track track;
 	GError *error;
 };
 
 /* Pages of one layer and KV head that HBM may hold at the step of a selection. */
 uint32_t kvt_replay_capacity(const kvt_replay_settings *settings, const kvt_selection *selection);
+
+/* Whether the step attends to everything, not only its selection. */
+bool kvt_replay_attends_to_all(const kvt_replay_settings *settings, const kvt_replay_present *step);
 
 /* Begins the first step; the rest happens on the loop. */
 void kvt_replay_start(kvt_replay *run);

@@ -20,7 +20,6 @@ typedef struct head_state {
 struct kvt_selector {
 	kvt_replay_source *source;
 	double budget;
-	bool budgeted;
 	kvt_prefetcher **prefetchers; /* one a layer */
 	head_state *heads;            /* [layer x n_heads + head] */
 	/* scratch, [n_pages] where nothing else is said */
@@ -32,14 +31,13 @@ struct kvt_selector {
 	float *attended_share;
 };
 
-kvt_selector *kvt_selector_new(kvt_replay_source *source, const kvt_prefetcher_ops *prefetcher,
-	double budget, bool budgeted)
+kvt_selector *kvt_selector_new(
+	kvt_replay_source *source, const kvt_prefetcher_ops *prefetcher, double budget)
 {
 	kvt_selector *selector = g_new0(kvt_selector, 1);
 	uint32_t n = source->n_pages, n_rows = source->n_layers * source->n_heads;
 	selector->source = source;
 	selector->budget = budget;
-	selector->budgeted = budgeted;
 	selector->prefetchers = g_new(kvt_prefetcher *, source->n_layers);
 	for (uint32_t layer = 0; layer < source->n_layers; layer++)
 		selector->prefetchers[layer] = kvt_prefetcher_new(prefetcher, source->n_heads, n);
@@ -234,12 +232,12 @@ const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, 
 }
 
 void kvt_selector_observe(
-	kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head_index)
+	kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head_index, bool all)
 {
 	const head_state *head = &selector->heads[layer * selector->source->n_heads + head_index];
 	const kvt_selection *selection = &head->selection;
 	kvt_page_masses row = { .n = head->n, .pages = head->pages, .mass = head->share };
-	if (selector->budgeted) {
+	if (!all) {
 		/* softmax over what was attended: the same ratios, and a sum of 1 */
 		double scale = selection->kept_mass > 0 ? 1.0 / (double)selection->kept_mass : 0;
 		for (uint32_t i = 0; i < selection->n; i++) {

@@ -37,10 +37,10 @@ static inline bool kvt_replay_is_kept(const kvt_replay_present *present, uint32_
 	       page + KVT_REPLAY_KEPT_LAST >= present->end;
 }
 
-/* `budget` is a share of the pages present (kvt_replay_budget_pages). The source must outlive
- * it. With `budgeted`, prefetchers observe only what was selected. */
-kvt_selector *kvt_selector_new(kvt_replay_source *source, const kvt_prefetcher_ops *prefetcher,
-	double budget, bool budgeted);
+/* `budget` is a share of the pages present (kvt_replay_budget_pages). The source must outlive it.
+ */
+kvt_selector *kvt_selector_new(
+	kvt_replay_source *source, const kvt_prefetcher_ops *prefetcher, double budget);
 void kvt_selector_free(kvt_selector *selector);
 
 /*
@@ -51,8 +51,9 @@ void kvt_selector_free(kvt_selector *selector);
 const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, uint32_t layer,
 	uint32_t head, const uint8_t *resident, GError **error);
 
-/* Attention over the step's selection (budgeted) or everything present (else) is over: the
- * prefetcher learns its masses. */
-void kvt_selector_observe(kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head);
+/* Attention over everything present (`all`) or the step's selection is over: the prefetcher learns
+ * its masses. */
+void kvt_selector_observe(
+	kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head, bool all);
 
 #endif

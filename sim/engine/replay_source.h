@@ -18,11 +18,11 @@ typedef struct kvt_replay_row {
 	const float *mass;
 } kvt_replay_row;
 
-/* The pages that a step can attend to in a layer, first .. end - 1; `closed` says that the step's
- * token is the last that fits into page end - 1. */
+/* The pages that a step can attend to in a layer, first .. end - 1. */
 typedef struct kvt_replay_present {
 	uint32_t first, end;
-	bool closed;
+	bool closed; /* the step's token is the last that fits into page end - 1 */
+	bool prompt; /* it was given, not sampled: one of the question's own tokens */
 } kvt_replay_present;
 
 typedef struct kvt_replay_source kvt_replay_source;

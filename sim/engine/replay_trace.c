@@ -29,12 +29,14 @@ typedef struct trace_source {
 static kvt_replay_present present(const kvt_replay_source *base, uint32_t step, uint32_t layer)
 {
 	const trace_source *source = (const trace_source *)base;
-	uint64_t position = source->steps[source->first_step + step].position, first;
+	const kvt_attention_step *recorded = &source->steps[source->first_step + step];
+	uint64_t position = recorded->position, first;
 	uint64_t count = kvt_attention_pages_present(source->header,
 		kvt_attention_layer_get_kind(source->layers[layer].layer), position, &first);
 	return (kvt_replay_present){ .first = (uint32_t)first,
 		.end = (uint32_t)(first + count),
-		.closed = (position + 1) % source->header->block_tokens == 0 };
+		.closed = (position + 1) % source->header->block_tokens == 0,
+		.prompt = recorded->kind == KVT_TRACE_STEP_PROMPT };
 }
 
 static bool can_recompute(const kvt_attention_layer *layer)

@@ -30,13 +30,13 @@ const kvt_prefetcher_ops *kvt_prefetcher_find(const char *name, GError **error)
 			return registry[i];
 		names[i] = registry[i]->name;
 	}
-	const char *nearest = kvt_error_suggest(name, names);
+	const char *near = kvt_error_suggest(name, names);
+	g_autofree char *quoted = kvt_error_quote(name);
 	g_autofree char *all = g_strjoinv(", ", (char **)names);
-	if (nearest)
-		kvt_error_usage(error,
-			"prefetcher '%s': unknown, did you mean '%s'? (there are %s)", name,
-			nearest, all);
+	if (near)
+		kvt_error_usage(error, "%s is not known, did you mean \"%s\"? (one of %s)", quoted,
+			near, all);
 	else
-		kvt_error_usage(error, "prefetcher '%s': unknown, expected one of %s", name, all);
+		kvt_error_usage(error, "%s is not known, expected one of %s", quoted, all);
 	return NULL;
 }

@@ -72,7 +72,8 @@ for knob in '--budget 8%' '--hbm 20%' '--policy belady' '--prefetch none' '--att
 	'--tier dram' '--tier nvme' '--tier remote-dram' '--tier null' '--steps 10:60' '--seed 7' \
 	'--gpu h200' '--model llama-3-70b' '--masses recorded' '--set remote-nvme.drives=2' \
 	'--set fabric.efficiency=50%' '--set gpu.count=2' '--set remote-nvme.compression=2' \
-	'--set host.name=pcie5-ddr5' '--set storage.second_share=40%' '--window 4KiB' '--depth 1'; do
+	'--set host.name=pcie5-ddr5' '--set storage.second_share=40%' '--window 4KiB' '--depth 1' \
+	'--dense-prompt'; do
 	case $knob in
 	--window*) extra='--attention exact' ;;
 	--depth*) extra='--model qwen2.5-7b-instruct-1m --set remote-nvme.drives=1' ;;
@@ -139,6 +140,8 @@ bad "$trace: steps 0:545: out of range, expected a range within 0:544" --steps 0
 bad '--steps: "1-2", expected a range FIRST:END such as 0:64' --steps 1-2
 bad "$trace: layer 7 has no queries or keys to recompute masses from, expected recorded masses" \
 	--masses recomputed
+bad '--dense-prompt: exact attention is dense everywhere, expected it with --attention budgeted' \
+	--dense-prompt
 bad 'tier hbm: pages are replayed between it and storage, expected another tier' --tier hbm
 bad '--set "prefill.chunk_tokens=1": a replay reads no such section, expected one of gpu, host, fabric, storage, model, decode or a tier'"'"'s' \
 	--set prefill.chunk_tokens=1

@@ -29,7 +29,8 @@ static kvt_replay_present present(const kvt_replay_source *base, uint32_t step, 
 	uint32_t chunk = spec->chunk > 0 ? position / spec->chunk * spec->chunk : 0;
 	return (kvt_replay_present){ .first = chunk / spec->block_tokens,
 		.end = position / spec->block_tokens + 1,
-		.closed = (position + 1) % spec->block_tokens == 0 };
+		.closed = (position + 1) % spec->block_tokens == 0,
+		.prompt = step % 20 < spec->prompt };
 }
 
 static bool row(kvt_replay_source *base, uint32_t step, uint32_t layer, uint32_t head,

@@ -16,6 +16,7 @@ typedef struct kvt_fake_spec {
 	uint32_t context, stride, block_tokens;
 	uint32_t chunk;  /* tokens of a local chunk; 0: everything earlier is present */
 	uint32_t listed; /* pages a row lists at most; 0: all */
+	uint32_t prompt; /* of every 20 steps, so many begin with a token that was given */
 } kvt_fake_spec;
 
 extern const kvt_fake_spec kvt_fake_default;

@@ -233,7 +233,7 @@ static void test_find(void)
 {
 	g_autoptr(GError) error = NULL;
 	g_assert_null(kvt_policy_find("belaby", &error));
-	g_assert_nonnull(strstr(error->message, "did you mean 'belady'"));
+	g_assert_nonnull(strstr(error->message, "did you mean \"belady\""));
 	g_clear_error(&error);
 	g_assert_null(kvt_policy_find("no-such-policy-at-all", &error));
 	g_assert_nonnull(strstr(error->message, "lru, belady"));

@@ -155,7 +155,7 @@ static void test_find(void)
 {
 	g_autoptr(GError) error = NULL;
 	g_assert_null(kvt_prefetcher_find("last_step", &error));
-	g_assert_nonnull(strstr(error->message, "did you mean 'last-step'"));
+	g_assert_nonnull(strstr(error->message, "did you mean \"last-step\""));
 	for (size_t p = 0; kvt_prefetcher_registry()[p]; p++) {
 		const kvt_prefetcher_ops *ops = kvt_prefetcher_registry()[p];
 		g_assert_true(kvt_prefetcher_find(ops->name, NULL) == ops);

@@ -6,8 +6,8 @@
 #include "sim/prefetch/top_pages.h"
 #include "tests/unit/replay_fixture.h"
 
+/* In the order of what they may keep. */
 static const char *const prefetchers[] = { "none", "last-step", "oracle" };
-static const char *const policies[] = { "lru", "belady" };
 
 static void must_replay(
 	const kvt_fake_spec *spec, const kvt_replay_settings *settings, kvt_replay_result *result)
@@ -18,21 +18,21 @@ static void must_replay(
 	g_assert_true(done);
 }
 
-/* Every combination of what can be combined. */
+/* Every combination of what there is. */
 static void for_all(void (*check)(const kvt_replay_settings *settings))
 {
-	for (size_t p = 0; p < G_N_ELEMENTS(prefetchers); p++)
-		for (size_t e = 0; e < G_N_ELEMENTS(policies); e++)
-			for (int attention = 0; attention < 2; attention++)
-				for (int hbm = 0; hbm < 2; hbm++) {
-					kvt_replay_settings settings = kvt_fake_settings();
-					settings.prefetcher =
-						kvt_prefetcher_find(prefetchers[p], NULL);
-					settings.policy = kvt_policy_find(policies[e], NULL);
-					settings.attention = attention;
-					settings.hbm = hbm ? 0.25 : 0;
-					check(&settings);
-				}
+	const kvt_prefetcher_ops *const *prefetcher = kvt_prefetcher_registry();
+	for (; *prefetcher; prefetcher++)
+		for (const kvt_policy_ops *const *policy = kvt_policy_registry(); *policy; policy++)
+			for (unsigned i = 0; i < 6; i++) {
+				kvt_replay_settings settings = kvt_fake_settings();
+				settings.prefetcher = *prefetcher;
+				settings.policy = *policy;
+				settings.attention = i % 3 > 0;
+				settings.dense_prompt = i % 3 > 1;
+				settings.hbm = i < 3 ? 0 : 0.25;
+				check(&settings);
+			}
 }
 
 /* The best mass of a budget, the slow way. */
@@ -94,7 +94,7 @@ static void test_selections(void)
 		for (size_t p = 0; p < G_N_ELEMENTS(prefetchers); p++) {
 			g_autoptr(kvt_replay_source) source = kvt_fake_source_new(&specs[s]);
 			const kvt_prefetcher_ops *ops = kvt_prefetcher_find(prefetchers[p], NULL);
-			kvt_selector *selector = kvt_selector_new(source, ops, 0.1, false);
+			kvt_selector *selector = kvt_selector_new(source, ops, 0.1);
 			for (uint32_t step = 0; step < source->n_steps; step++)
 				for (uint32_t head = 0; head < source->n_heads; head++) {
 					const kvt_selection *selection = kvt_selector_select(
@@ -105,7 +105,7 @@ static void test_selections(void)
 					if (ops->sees_future)
 						g_assert_cmpuint(selection->kept_mass, ==,
 							selection->oracle_mass);
-					kvt_selector_observe(selector, step, 1, head);
+					kvt_selector_observe(selector, step, 1, head, true);
 				}
 			kvt_selector_free(selector);
 		}
@@ -199,7 +199,9 @@ static void test_unwritten_pages(void)
 static void check_accounts(const kvt_replay_settings *settings)
 {
 	g_auto(kvt_replay_result) result = { 0 };
-	must_replay(&kvt_fake_default, settings, &result);
+	kvt_fake_spec spec = kvt_fake_default;
+	spec.prompt = 3;
+	must_replay(&spec, settings, &result);
 	const kvt_residency_counts *counts = &result.counts;
 	uint64_t moved = counts->prefetched + counts->demanded;
 	g_assert_cmpuint(counts->accesses, ==, counts->hits + moved);
@@ -225,10 +227,15 @@ static void check_accounts(const kvt_replay_settings *settings)
 	g_assert_cmpuint(result.selection_most, <=, 25);
 	double share = MAX(settings->hbm, settings->budget);
 	g_assert_cmpuint(result.peak_pages, <=, (uint32_t)(share * 258));
-	g_assert_true(result.has_belady);
-	g_assert_cmpuint(result.belady_misses, <=, counts->accesses - counts->hits);
-	if (settings->attention == KVT_REPLAY_EXACT)
+	g_assert_cmpuint(result.dense_steps, ==, settings->dense_prompt ? 9 : 0);
+	g_assert_cmpint(result.has_belady, ==, !settings->dense_prompt);
+	if (!result.has_belady || settings->attention == KVT_REPLAY_EXACT)
 		g_assert_cmpuint(counts->compulsory, ==, 250 * heads);
+	if (!result.has_belady)
+		return;
+	g_assert_cmpuint(result.belady_misses, <=, counts->accesses - counts->hits);
+	g_assert_cmpfloat_with_epsilon(result.mass_lost,
+		settings->attention == KVT_REPLAY_BUDGETED ? 1 - result.mass_kept : 0, 1e-5);
 	if (settings->attention == KVT_REPLAY_BUDGETED && settings->policy->needs_future)
 		g_assert_cmpuint(result.belady_misses, ==, counts->accesses - counts->hits);
 }
@@ -265,6 +272,7 @@ static void test_order_of_prefetchers(void)
 static void test_more_hbm(void)
 {
 	uint64_t least[2] = { 0 };
+	static const char *const policies[] = { "lru", "belady" };
 	for (size_t e = 0; e < G_N_ELEMENTS(policies); e++) {
 		uint64_t hits = 0;
 		kvt_time total = KVT_TIME_NEVER;
@@ -309,6 +317,33 @@ static void test_none_is_a_window(void)
 	/* but for the first step, which finds HBM empty */
 	g_assert_cmpfloat_with_epsilon(result.mass_kept * kvt_fake_default.n_steps, mass / 4, 1.0);
 	g_assert_cmpfloat_with_epsilon(result.mass_kept, mass / rows, 0.01);
+}
+
+/* Prompts that attend to everything: where all steps are prompts it is exact attention, and where
+ * some are, last-step knows more and loses less. */
+static void test_dense_prompts(void)
+{
+	kvt_fake_spec spec = kvt_fake_default;
+	kvt_replay_settings settings = kvt_fake_settings();
+	g_auto(kvt_replay_result) exact = { 0 }, all = { 0 }, some = { 0 }, none = { 0 };
+	must_replay(&spec, &settings, &exact);
+	settings.attention = KVT_REPLAY_BUDGETED;
+	must_replay(&spec, &settings, &none);
+	settings.dense_prompt = true;
+	spec.prompt = 20;
+	must_replay(&spec, &settings, &all);
+	g_assert_cmpmem(&all.counts, sizeof(all.counts), &exact.counts, sizeof(exact.counts));
+	g_assert_cmpint(all.total, ==, exact.total);
+	g_assert_cmpfloat(all.mass_kept, ==, exact.mass_kept);
+	g_assert_cmpfloat(all.mass_lost, ==, 0);
+	spec.prompt = 2;
+	must_replay(&spec, &settings, &some);
+	g_assert_cmpuint(some.dense_steps, ==, 6);
+	g_assert_cmpfloat(some.mass_kept, >, none.mass_kept * 1.1);
+	g_assert_cmpfloat(some.mass_lost, <, none.mass_lost);
+	g_assert_cmpfloat(some.mass_lost, >, 0);
+	g_assert_cmpuint(some.counts.demanded, >, 0);
+	g_assert_cmpuint(some.counts.demanded, <, exact.counts.demanded / 5);
 }
 
 /* Local chunks: what lies before the chunk is gone, and nothing is fetched from there. */
@@ -371,6 +406,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/replay/order-of-prefetchers", test_order_of_prefetchers);
 	g_test_add_func("/replay/more-hbm", test_more_hbm);
 	g_test_add_func("/replay/none-is-a-window", test_none_is_a_window);
+	g_test_add_func("/replay/dense-prompts", test_dense_prompts);
 	g_test_add_func("/replay/chunks", test_chunks);
 	g_test_add_func("/replay/gaps", test_gaps);
 	g_test_add_func("/replay/short-rows", test_short_rows);
