@@ -16,6 +16,10 @@ const kvt_command *const kvt_commands[] = {
 
 const kvt_topic *const kvt_topics[] = {
 	&kvt_topic_config,
+	&kvt_topic_experiment,
+	&kvt_topic_tier,
+	&kvt_topic_policy,
+	&kvt_topic_prefetcher,
 	&kvt_topic_units,
 	NULL,
 };
@@ -50,7 +54,7 @@ char *kvt_command_overview(void)
 	g_string_append(text, "\nTopics of \"kvtier help\":\n");
 	for (size_t i = 0; kvt_topics[i] != NULL; i++)
 		g_string_append_printf(
-			text, "  %-10s %s\n", kvt_topics[i]->name, kvt_topics[i]->summary);
+			text, "  %-11s %s\n", kvt_topics[i]->name, kvt_topics[i]->summary);
 	g_string_append(text, "\n\"kvtier COMMAND --help\" says more about a command. Exit status: "
 			      "0 done, 1 the run\nfailed, 2 the input was wrong.\n");
 	return g_string_free(text, FALSE);

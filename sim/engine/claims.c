@@ -13,7 +13,7 @@ static const char *const metric_names[] = { "resume.ttft", "resume.tokens_per_s"
 	"cold.tokens_per_s", "speedup", "native_tokens", "extension", "longest_context",
 	"peak.prefill", "peak.decode", "peak.switch", "peak.users", NULL };
 
-static const kvt_option claim_options[] = {
+const kvt_option kvt_claim_options[] = {
 	{ "metric", KVT_OPTION_CHOICE, 0, offsetof(kvt_claim, metric), NULL, 0, 0, metric_names,
 		"what of the run is compared with the published figure" },
 	{ "fitted", KVT_OPTION_BOOL, 0, offsetof(kvt_claim, fitted), "no", 0, 0, NULL,
@@ -31,7 +31,7 @@ void kvt_claim_free(kvt_claim *claim)
 {
 	if (!claim)
 		return;
-	kvt_option_clear(claim_options, claim);
+	kvt_option_clear(kvt_claim_options, claim);
 	g_free(claim->id);
 	g_free(claim->unit);
 	g_free(claim->system);
@@ -101,7 +101,7 @@ static bool read_claims(
 		claim->id = g_strdup(names[i] + strlen("claim "));
 		claim->experiment = g_strdup(experiment);
 		kvt_section *section = kvt_config_section(config, names[i]);
-		if (!kvt_section_read(section, claim_options, claim, TRUE, error) ||
+		if (!kvt_section_read(section, kvt_claim_options, claim, TRUE, error) ||
 			!read_published(published, claim, error))
 			return false;
 	}

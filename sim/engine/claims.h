@@ -43,6 +43,9 @@ typedef struct kvt_claim {
 	char *experiment;            /* the file's name */
 } kvt_claim;
 
+/* The keys of a section [claim ID]; they fill a kvt_claim. */
+extern const kvt_option kvt_claim_options[];
+
 /* Everything a set of experiments found out. */
 typedef struct kvt_claim_run {
 	kvt_turn resume, cold;

@@ -10,7 +10,7 @@ typedef struct sweep_settings {
 	int64_t from, to, points;
 } sweep_settings;
 
-static const kvt_option sweep_options[] = {
+const kvt_option kvt_sweep_options[] = {
 	{ "from", KVT_OPTION_INTEGER, 0, offsetof(sweep_settings, from), "10K", 1, 1e12, NULL,
 		"shortest context, tokens" },
 	{ "to", KVT_OPTION_INTEGER, 0, offsetof(sweep_settings, to), "10M", 1, 1e12, NULL,
@@ -55,7 +55,7 @@ bool kvt_length_sweep_run(
 		return false;
 	sweep_settings sweep;
 	kvt_section *section = kvt_config_section_or_empty(config, "sweep");
-	if (!kvt_section_read(section, sweep_options, &sweep, TRUE, error))
+	if (!kvt_section_read(section, kvt_sweep_options, &sweep, TRUE, error))
 		return false;
 	if (sweep.to <= sweep.from)
 		return kvt_section_error(section, "to", error,

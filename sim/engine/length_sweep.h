@@ -12,6 +12,9 @@ typedef struct kvt_length_point {
 	kvt_turn cold, resume;
 } kvt_length_point;
 
+/* The keys of a section [sweep], for help. */
+extern const kvt_option kvt_sweep_options[];
+
 /* Whether the experiment file has a [sweep] section. */
 bool kvt_length_sweep_present(const char *path);
 

@@ -1,0 +1,176 @@
+/*
+ * registry_topics.c: the pages of `kvtier help` that are made from what is registered: tiers, the
+ * sections of experiments, eviction policies, prefetchers. What they say is in the registries.
+ */
+#include <string.h>
+
+#include "sim/base/error.h"
+#include "sim/cache/policy.h"
+#include "sim/cmd/command.h"
+#include "sim/engine/claims.h"
+#include "sim/engine/experiment.h"
+#include "sim/engine/length_sweep.h"
+#include "sim/prefetch/prefetcher.h"
+#include "sim/tier/tier.h"
+
+/* Something that is registered. */
+typedef struct help_entry {
+	const char *name, *summary;
+	const kvt_option *options; /* or NULL */
+	const char *more;          /* said below its summary; or NULL */
+} help_entry;
+
+static void add_entry(GArray *entries, const char *name, const char *summary,
+	const kvt_option *options, const char *more)
+{
+	help_entry entry = { name, summary, options, more };
+	g_array_append_val(entries, entry);
+}
+
+static const help_entry *find_entry(
+	const kvt_topic *topic, const GArray *entries, const char *name, GError **error)
+{
+	g_autofree const char **names = g_new0(const char *, entries->len + 1);
+	for (guint i = 0; i < entries->len; i++) {
+		const help_entry *entry = &g_array_index(entries, help_entry, i);
+		if (strcmp(entry->name, name) == 0)
+			return entry;
+		names[i] = entry->name;
+	}
+	const char *near = kvt_error_suggest(name, names);
+	g_autofree char *quoted = kvt_error_quote(name);
+	if (near != NULL)
+		kvt_error_usage(error, "there is no %s %s, did you mean \"%s\"?", topic->name,
+			quoted, near);
+	else
+		kvt_error_usage(error, "there is no %s %s, see \"kvtier help %s\"", topic->name,
+			quoted, topic->name);
+	return NULL;
+}
+
+/* The list, or with a name what there is to say of one; takes the entries over. */
+static char *entries_text(const kvt_topic *topic, GArray *entries, const char *before,
+	const char *after, int argc, char **argv, GError **error)
+{
+	g_autoptr(GArray) owned = entries;
+	if (argc > 1) {
+		g_autofree char *quoted = kvt_error_quote(argv[1]);
+		kvt_error_usage(error, "%s: expected nothing after \"kvtier help %s %s\"", quoted,
+			topic->name, argv[0]);
+		return NULL;
+	}
+	GString *text = g_string_new(NULL);
+	if (argc == 0) {
+		size_t width = 0;
+		for (guint i = 0; i < entries->len; i++)
+			width = MAX(width, strlen(g_array_index(entries, help_entry, i).name));
+		g_string_append(text, before);
+		for (guint i = 0; i < entries->len; i++) {
+			const help_entry *entry = &g_array_index(entries, help_entry, i);
+			g_string_append_printf(
+				text, "  %-*s  %s\n", (int)width, entry->name, entry->summary);
+		}
+		g_string_append(text, after);
+		return g_string_free(text, FALSE);
+	}
+	const help_entry *entry = find_entry(topic, entries, argv[0], error);
+	if (entry == NULL)
+		return g_string_free(text, TRUE);
+	g_string_append_printf(text, "%s: %s\n", entry->name, entry->summary);
+	if (entry->more != NULL)
+		g_string_append_printf(text, "%s\n", entry->more);
+	if (entry->options != NULL) {
+		g_autofree char *options = kvt_option_help(entry->options);
+		g_string_append_printf(text, "\n%s", options);
+	}
+	return g_string_free(text, FALSE);
+}
+
+static char *tier_text(int argc, char **argv, GError **error)
+{
+	GArray *entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	for (const kvt_tier_ops *const *ops = kvt_tier_registry(); *ops != NULL; ops++)
+		add_entry(entries, (*ops)->name, (*ops)->summary, (*ops)->options,
+			"Its keys, in the section of an experiment that has its name:");
+	return entries_text(&kvt_topic_tier, entries,
+		"Where KV pages can be: \"tier = NAME\" in the section [storage] of an "
+		"experiment.\n\n",
+		"\n\"kvtier help tier NAME\" lists the keys of its section, which is [NAME]. A "
+		"section\n[fault] makes the storage tiers fail: \"kvtier help experiment "
+		"fault\".\n",
+		argc, argv, error);
+}
+
+static char *experiment_text(int argc, char **argv, GError **error)
+{
+	GArray *entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	for (const kvt_experiment_section *s = kvt_experiment_sections(); s->name != NULL; s++)
+		add_entry(entries, s->name, s->summary, s->options, NULL);
+	for (const kvt_tier_ops *const *ops = kvt_tier_registry(); *ops != NULL; ops++)
+		add_entry(entries, (*ops)->name, (*ops)->summary, (*ops)->options, NULL);
+	add_entry(entries, "sweep", "lengths of context that are run one after the other",
+		kvt_sweep_options, NULL);
+	add_entry(entries, "claim", "[claim ID]: a published figure that the run is compared with",
+		kvt_claim_options, NULL);
+	add_entry(entries, "sources", "where settings are from", NULL,
+		"Keys are \"section.key\", or \"section\" for the keys of a section without a line "
+		"of\ntheir own. A value begins with measured:, published:, datasheet:, derived:, "
+		"fitted:\nor assumed:, and says where, how or to what.");
+	add_entry(entries, "uncertainty", "what low and high of a prediction come from", NULL,
+		"Keys are \"section.key\", values the two ends of what the setting may be. Each "
+		"is\nmoved alone, the others stay.");
+	return entries_text(&kvt_topic_experiment, entries,
+		"The sections of an experiment file, for \"kvtier run\" and \"kvtier tables\":\n\n",
+		"\n\"kvtier help experiment SECTION\" lists its keys, \"kvtier help config\" says "
+		"how they\nare written.\n",
+		argc, argv, error);
+}
+
+static char *policy_text(int argc, char **argv, GError **error)
+{
+	GArray *entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	for (const kvt_policy_ops *const *ops = kvt_policy_registry(); *ops != NULL; ops++)
+		add_entry(entries, (*ops)->name, (*ops)->summary, NULL, NULL);
+	return entries_text(&kvt_topic_policy, entries,
+		"Which page leaves a full tier: \"kvtier replay --policy NAME\".\n\n", "", argc,
+		argv, error);
+}
+
+static char *prefetcher_text(int argc, char **argv, GError **error)
+{
+	GArray *entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	for (const kvt_prefetcher_ops *const *ops = kvt_prefetcher_registry(); *ops != NULL; ops++)
+		add_entry(entries, (*ops)->name, (*ops)->summary, NULL, NULL);
+	return entries_text(&kvt_topic_prefetcher, entries,
+		"Which pages are brought to HBM before attention asks for them: \"kvtier replay\n"
+		"--prefetch NAME\".\n\n",
+		"", argc, argv, error);
+}
+
+const kvt_topic kvt_topic_tier = {
+	.name = "tier",
+	.summary = "Where KV pages can be, and the options of each tier",
+	.arguments = "[NAME]",
+	.text = tier_text,
+};
+
+const kvt_topic kvt_topic_experiment = {
+	.name = "experiment",
+	.summary = "The sections of an experiment file and their keys",
+	.arguments = "[SECTION]",
+	.text = experiment_text,
+};
+
+const kvt_topic kvt_topic_policy = {
+	.name = "policy",
+	.summary = "Which page leaves a full tier",
+	.arguments = "[NAME]",
+	.text = policy_text,
+};
+
+const kvt_topic kvt_topic_prefetcher = {
+	.name = "prefetcher",
+	.summary = "Which pages are brought in ahead of attention",
+	.arguments = "[NAME]",
+	.text = prefetcher_text,
+};
