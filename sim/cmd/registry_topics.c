@@ -48,11 +48,10 @@ static const help_entry *find_entry(
 	return NULL;
 }
 
-/* The list, or with a name what there is to say of one; takes the entries over. */
-static char *entries_text(const kvt_topic *topic, GArray *entries, const char *before,
+/* The list, or with a name what there is to say of one. */
+static char *entries_text(const kvt_topic *topic, const GArray *entries, const char *before,
 	const char *after, int argc, char **argv, GError **error)
 {
-	g_autoptr(GArray) owned = entries;
 	if (argc > 1) {
 		g_autofree char *quoted = kvt_error_quote(argv[1]);
 		kvt_error_usage(error, "%s: expected nothing after \"kvtier help %s %s\"", quoted,
@@ -88,7 +87,7 @@ static char *entries_text(const kvt_topic *topic, GArray *entries, const char *b
 
 static char *tier_text(int argc, char **argv, GError **error)
 {
-	GArray *entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
 	for (const kvt_tier_ops *const *ops = kvt_tier_registry(); *ops != NULL; ops++)
 		add_entry(entries, (*ops)->name, (*ops)->summary, (*ops)->options,
 			"Its keys, in the section of an experiment that has its name:");
@@ -103,7 +102,7 @@ static char *tier_text(int argc, char **argv, GError **error)
 
 static char *experiment_text(int argc, char **argv, GError **error)
 {
-	GArray *entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
 	for (const kvt_experiment_section *s = kvt_experiment_sections(); s->name != NULL; s++)
 		add_entry(entries, s->name, s->summary, s->options, NULL);
 	for (const kvt_tier_ops *const *ops = kvt_tier_registry(); *ops != NULL; ops++)
@@ -128,7 +127,7 @@ static char *experiment_text(int argc, char **argv, GError **error)
 
 static char *policy_text(int argc, char **argv, GError **error)
 {
-	GArray *entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
 	for (const kvt_policy_ops *const *ops = kvt_policy_registry(); *ops != NULL; ops++)
 		add_entry(entries, (*ops)->name, (*ops)->summary, NULL, NULL);
 	return entries_text(&kvt_topic_policy, entries,
@@ -138,7 +137,7 @@ static char *policy_text(int argc, char **argv, GError **error)
 
 static char *prefetcher_text(int argc, char **argv, GError **error)
 {
-	GArray *entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
 	for (const kvt_prefetcher_ops *const *ops = kvt_prefetcher_registry(); *ops != NULL; ops++)
 		add_entry(entries, (*ops)->name, (*ops)->summary, NULL, NULL);
 	return entries_text(&kvt_topic_prefetcher, entries,
