@@ -56,7 +56,13 @@ char *kvt_h5_reason(void);
 /* True when `parent` has a child of that name, whatever it is. */
 bool kvt_h5_has(hid_t parent, const char *name);
 
-/* Opens the child group `name` of `parent`; `place` is its path in messages. */
+/* Opens the child `name` of `parent`, which must be a H5I_GROUP or H5I_DATASET of this file: it is
+ * reached by hard link only, as a soft or external one could lead out of it. `place` is its path in
+ * messages. */
+bool kvt_h5_object_open(const kvt_h5_file *file, hid_t parent, const char *place, const char *name,
+	H5I_type_t type, hid_t *child, GError **error);
+
+/* The same for a group. */
 bool kvt_h5_group_open(const kvt_h5_file *file, hid_t parent, const char *place, const char *name,
 	hid_t *group, GError **error);
 
