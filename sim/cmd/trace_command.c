@@ -7,6 +7,7 @@
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
 #include "sim/cmd/trace_info.h"
+#include "sim/cmd/trace_open.h"
 #include "traces/attention_trace_check.h"
 #include "traces/attention_trace_cut.h"
 #include "traces/attention_trace_writer.h"
@@ -85,8 +86,7 @@ static int run_check(int argc, char **argv, GError **error)
 		return 0;
 	if (samples < 0)
 		return kvt_error_usage(error, "--samples: %d, expected 0 or more", samples);
-	g_autoptr(kvt_attention_trace) trace =
-		kvt_attention_trace_open(options.arguments[0], error);
+	g_autoptr(kvt_attention_trace) trace = kvt_command_open_trace(options.arguments[0], error);
 	g_autoptr(kvt_table) table = kvt_table_new(check_columns);
 	if (trace == NULL || !kvt_attention_trace_check_tokens(trace, error) ||
 		!check_layers(trace, samples, table, error))
@@ -209,7 +209,7 @@ static bool read_cut(cut_options *given, GError **error)
 
 static void cut_file(const cut_options *given, char **paths, GError **error)
 {
-	g_autoptr(kvt_attention_trace) trace = kvt_attention_trace_open(paths[0], error);
+	g_autoptr(kvt_attention_trace) trace = kvt_command_open_trace(paths[0], error);
 	if (trace == NULL)
 		return;
 	g_autoptr(kvt_progress) progress = kvt_progress_new("cutting steps", 0);

@@ -7,6 +7,7 @@
 #include "sim/base/progress.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
+#include "sim/cmd/trace_open.h"
 #include "traces/attention_mass.h"
 #include "traces/attention_trace_summary.h"
 
@@ -262,8 +263,7 @@ static void print_tables(const kvt_command_options *options, const kvt_attention
 static void print_info(
 	const kvt_command_options *options, bool exact, int every, bool rate, GError **error)
 {
-	g_autoptr(kvt_attention_trace) trace =
-		kvt_attention_trace_open(options->arguments[0], error);
+	g_autoptr(kvt_attention_trace) trace = kvt_command_open_trace(options->arguments[0], error);
 	if (trace == NULL)
 		return;
 	g_autoptr(kvt_table) layers = kvt_table_new(layer_columns);

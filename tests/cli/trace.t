@@ -145,4 +145,19 @@ for action in info check "cut --steps 0:1"; do
 	done
 done
 
+# The library under the reader crashes or hangs on some damaged files; the command does not.
+heap=$(grep -abo GCOL "$window" | head -n 1 | cut -d: -f 1)
+for at in 16 24 32 40; do
+	for byte in 000 377; do
+		cp "$window" "$scratch/heap.h5"
+		chmod u+w "$scratch/heap.h5"
+		# shellcheck disable=SC2059
+		printf "$(printf '\\%s' $byte $byte $byte $byte $byte $byte $byte $byte)" |
+			dd of="$scratch/heap.h5" bs=1 seek=$((heap + at)) conv=notrunc 2>/dev/null
+		run "$KVTIER" trace check "$scratch/heap.h5"
+		[ "$status" -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] || [ "$status" -eq 0 ]
+		report $? "heap damaged at $at with $byte" "$status: $(cat "$scratch/stderr")"
+	done
+done
+
 finish

@@ -658,6 +658,51 @@ static void test_links(void)
 	H5Sclose(space);
 }
 
+/* Puts 24 blocks in two deflated chunks in place of those of layer 3. */
+static hid_t open_with_chunks(hid_t *dataset)
+{
+	hsize_t dims = 24, chunk = 12;
+	hid_t list = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(1, &dims, NULL);
+	H5Pset_chunk(list, 1, &chunk);
+	H5Pset_deflate(list, 1);
+	hid_t file = open_victim();
+	drop(file, "layers/3/access/block");
+	*dataset = H5Dcreate2(file, "layers/3/access/block", H5T_STD_U32LE, space, H5P_DEFAULT,
+		list, H5P_DEFAULT);
+	H5Sclose(space);
+	H5Pclose(list);
+	return file;
+}
+
+static void test_chunks(void)
+{
+	const hsize_t first = 0, second = 12;
+	/* The bytes of a chunk as they are, marked as not deflated: all of them, and too few. */
+	const uint32_t blocks[12] = { 1, 2, 3 };
+	hid_t dataset, file = open_with_chunks(&dataset);
+	H5Dwrite_chunk(dataset, H5P_DEFAULT, 1, &first, sizeof blocks, blocks);
+	H5Dclose(dataset);
+	close_and_expect(file, "layers/3/access/block: the chunk at [0, 0, 0] is missing or "
+			       "damaged, expected all of its data");
+	file = open_with_chunks(&dataset);
+	H5Dwrite_chunk(dataset, H5P_DEFAULT, 1, &first, 5, blocks);
+	H5Dwrite_chunk(dataset, H5P_DEFAULT, 1, &second, 5, blocks);
+	H5Dclose(dataset);
+	close_and_expect(file, "layers/3/access/block: the chunk at [0, 0, 0] is missing or "
+			       "damaged, expected all of its data");
+	/* One chunk of two, sound. */
+	file = open_with_chunks(&dataset);
+	hsize_t n = 12;
+	hid_t space = H5Dget_space(dataset), memory = H5Screate_simple(1, &n, NULL);
+	H5Sselect_hyperslab(space, H5S_SELECT_SET, &first, NULL, &n, NULL);
+	H5Dwrite(dataset, H5T_NATIVE_UINT32, memory, space, H5P_DEFAULT, blocks);
+	H5Sclose(memory);
+	H5Sclose(space);
+	H5Dclose(dataset);
+	close_and_expect(file, "layers/3/access/block: the chunk at [12, 0, 0] is missing or "
+			       "damaged, expected all of its data");
+}
+
 /* Bytes flipped inside the stored data: deflate or the row rules find most of it. */
 static void test_flipped_bytes(void)
 {
@@ -741,6 +786,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/attention-hostile/huge", test_huge);
 	g_test_add_func("/attention-hostile/filters", test_filters);
 	g_test_add_func("/attention-hostile/links", test_links);
+	g_test_add_func("/attention-hostile/chunks", test_chunks);
 	g_test_add_func("/attention-hostile/flipped-bytes", test_flipped_bytes);
 	g_test_add_func("/attention-hostile/not-finite", test_not_finite);
 	int status = g_test_run();
