@@ -8,6 +8,7 @@
 #include "sim/base/progress.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
+#include "sim/cmd/trace_open.h"
 #include "sim/engine/replay_report.h"
 #include "sim/engine/replay_setup.h"
 #include "sim/engine/replay_trace.h"
@@ -214,7 +215,7 @@ static kvt_config *load_config(replay_job *job, GError **error)
 
 static gboolean set_up(replay_job *job, GError **error)
 {
-	job->trace = kvt_attention_trace_open(job->path, error);
+	job->trace = kvt_command_open_trace(job->path, error);
 	if (!job->trace)
 		return FALSE;
 	job->source = kvt_replay_trace_new(job->trace, &job->trace_spec, error);

@@ -155,7 +155,8 @@ for at in 16 24 32 40; do
 		printf "$(printf '\\%s' $byte $byte $byte $byte $byte $byte $byte $byte)" |
 			dd of="$scratch/heap.h5" bs=1 seek=$((heap + at)) conv=notrunc 2>/dev/null
 		run "$KVTIER" trace check "$scratch/heap.h5"
-		[ "$status" -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] || [ "$status" -eq 0 ]
+		lines=$(wc -l <"$scratch/stderr")
+		[ "$status $lines" = "2 1" ] || [ "$status" -eq 0 ]
 		report $? "heap damaged at $at with $byte" "$status: $(cat "$scratch/stderr")"
 	done
 done
