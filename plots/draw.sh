@@ -35,9 +35,12 @@ replay_masses() {
 	echo "trace,chooser,budget,mass"
 	for trace in code-32k-layer7 code-128k-retrieval; do
 		for way in "oracle budgeted" "last-step exact" "last-step budgeted" "none budgeted"; do
+			# The prompt's steps attend to all pages, or the last step never learns of any.
+			dense=
+			[ "$way" != "last-step budgeted" ] || dense=--dense-prompt
 			for budget in 1 2 5 10; do
 				"$KVTIER" replay "$plots/../traces/samples/$trace.h5" --layer 7 --budget "$budget%" \
-					--prefetch "${way% *}" --attention "${way#* }" --format csv |
+					--prefetch "${way% *}" --attention "${way#* }" $dense --format csv |
 					awk -F , -v row="$trace,$way,$budget" '$1 == "mass_kept" { print row "," $2 }'
 			done
 		done

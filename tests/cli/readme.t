@@ -1,0 +1,93 @@
+#!/bin/sh
+# readme.t: what README.md says is so: commands, targets, files, pictures and the table of figures.
+# shellcheck disable=SC2013,SC2016  # words without spaces; back-quotes of Markdown
+. tests/cli/lib.sh
+
+# Lines of `kvtier help` under a heading: the first words.
+listed() {
+	"$KVTIER" help | sed -n "/^$1/,/^\$/s/^  \([a-z]*\) .*/\1/p"
+}
+for command in $(listed Commands:); do
+	grep -qF "| \`kvtier $command\` |" README.md
+	report $? "README lists kvtier $command"
+done
+for command in $(sed -n 's/^| `kvtier \([a-z]*\)` |.*/\1/p' README.md); do
+	listed Commands: | grep -qx "$command"
+	report $? "kvtier $command, which README lists, is there"
+done
+
+# "kvtier help x" in README or in any help text says something.
+{
+	cat README.md
+	for command in $(listed Commands:); do "$KVTIER" "$command" --help; done
+	for topic in $(listed Topics); do "$KVTIER" help "$topic"; done
+} | grep -o 'kvtier help [a-z][a-z -]*' | sed 's/ *$//' | sort -u >"$scratch/helps"
+[ -s "$scratch/helps" ]
+report $? "help is pointed to"
+while read -r _ _ words; do
+	set -f
+	# shellcheck disable=SC2086
+	set -- $words
+	set +f
+	run "$KVTIER" help "$1"
+	exits 0 "kvtier help $1"
+done <"$scratch/helps"
+
+for target in $(grep -o 'make [a-z][a-z-]*' README.md | cut -d ' ' -f 2 | sort -u); do
+	grep -qE "^$target:.*## " Makefile
+	report $? "make $target is a target with help"
+done
+for target in all tables check unit bench deps install uninstall clean help; do
+	"${MAKE:-make}" --no-print-directory help 2>/dev/null | grep -q "^  $target "
+	report $? "make help lists $target"
+done
+
+# Links, and paths in code, of files in the tree.
+for path in $(grep -oE '\]\([^)#:]+\)' README.md | tr -d '()]') \
+	$(grep -oE '`?(experiments|models|sim|traces)/[A-Za-z0-9_./-]+' README.md | tr -d '`' | grep -vE 'NAME|my-model'); do
+	[ -e "$path" ]
+	report $? "$path is there"
+done
+for picture in $(sed -n '/^| picture/,/^$/s/^| `\([a-z-]*\)` .*/\1/p' README.md); do
+	[ -s "plots/$picture.gp" ]
+	report $? "the picture $picture is drawn"
+done
+for script in plots/*.gp; do
+	name=$(basename "$script" .gp)
+	[ "$name" = style ] || grep -q "^| \`$name\` |" README.md
+	report $? "README lists the picture $name"
+done
+
+# The examples run, but for those on files that the reader has.
+sed -n 's/^    build\/kvtier //p' README.md | grep -vE 'config\.json|\.csv' >"$scratch/examples"
+while read -r example; do
+	# shellcheck disable=SC2086
+	run "$KVTIER" $example
+	exits 0 "kvtier $example"
+done <"$scratch/examples"
+[ "$(wc -l <"$scratch/examples")" -ge 5 ]
+report $? "there are examples"
+
+# The table of figures: every one of today's, and no more than 5% from what is simulated now.
+sed -n '/kvtier tables -->/,/-- end/p' README.md >"$scratch/table"
+"$KVTIER" tables --no-spread --format csv | awk -F , -v table="$scratch/table" '
+	BEGIN {
+		while ((getline line < table) > 0) {
+			n = split(line, cell, " ")
+			unit = cell[3] == "K" ? 5 : 4
+			if (n > 7)
+				was[cell[1]] = cell[unit]
+		}
+	}
+	NR > 1 {
+		found++
+		if (!($1 in was))
+			print $1 " is missing"
+		else if ($4 > was[$1] * 1.05 || $4 < was[$1] * 0.95)
+			print $1 " is simulated as " $4 ", README says " was[$1]
+	}
+	END { if (found < 20) print "only " found " figures" }' >"$scratch/stale"
+[ ! -s "$scratch/stale" ]
+report $? "README's table of figures is what kvtier tables prints" "$(cat "$scratch/stale")"
+
+finish
