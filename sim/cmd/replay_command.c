@@ -162,7 +162,7 @@ static gboolean set_key(kvt_config *config, const char *key, const char *value, 
 static gboolean check_sets(const replay_job *job, GError **error)
 {
 	static const char *const used[] = { "experiment.seed", "gpu.", "host.", "fabric.",
-		"storage.", "model.", "decode.", NULL };
+		"storage.", "model.", "decode.", "fault.", NULL };
 	for (char **set = job->options->sets; *set; set++) {
 		gboolean read = FALSE;
 		for (unsigned i = 0; used[i]; i++)
@@ -177,7 +177,7 @@ static gboolean check_sets(const replay_job *job, GError **error)
 		g_autofree char *quoted = kvt_error_quote(*set);
 		return kvt_error_usage(error,
 			"--set %s: a replay reads no such section, expected one of gpu, host, "
-			"fabric, storage, model, decode or a tier's",
+			"fabric, storage, fault, model, decode or a tier's",
 			quoted);
 	}
 	return TRUE;
@@ -232,11 +232,6 @@ static gboolean set_up(replay_job *job, GError **error)
 		.pages = job->source->n_pages };
 	if (!kvt_replay_setup_init(&job->setup, config, &shape, job->timeline, error))
 		return FALSE;
-	kvt_tier *storage = job->setup.system->engine.storage;
-	if (storage->ops->flags & KVT_TIER_DEVICE_MEMORY)
-		return kvt_error_usage(error,
-			"tier %s: pages are replayed between it and storage, expected another tier",
-			storage->ops->name);
 	kvt_replay_setup_apply(&job->setup, &job->settings);
 	return kvt_replay_setup_check(&job->setup, &job->settings, error);
 }
@@ -253,9 +248,10 @@ static gboolean replay(replay_job *job, GError **error)
 	job->settings.progress = show_progress;
 	job->settings.progress_arg = progress;
 	kvt_engine *engine = &job->setup.system->engine;
-	kvt_replay_world world = {
-		.loop = engine->loop, .storage = engine->storage, .timeline = job->timeline
-	};
+	kvt_replay_world world = { .loop = engine->loop,
+		.storage = engine->storage,
+		.storage_name = job->setup.storage_name,
+		.timeline = job->timeline };
 	gint64 began = g_get_monotonic_time();
 	gboolean done = kvt_replay_run(job->source, &job->settings, &world, &job->result, error);
 	job->seconds = (double)(g_get_monotonic_time() - began) * 1e-6;
@@ -305,11 +301,6 @@ static json_t *provenance(const replay_job *job)
 	return array;
 }
 
-static const char *storage_name(const replay_job *job)
-{
-	return job->setup.system->engine.storage->ops->name;
-}
-
 static json_t *to_json(const replay_job *job)
 {
 	const kvt_replay_settings *settings = &job->settings;
@@ -329,12 +320,12 @@ static json_t *to_json(const replay_job *job)
 	json_object_set_new(result, "policy", kvt_json_text(settings->policy->name));
 	json_object_set_new(result, "budget", kvt_json_real(settings->budget));
 	json_object_set_new(result, "hbm", kvt_json_real(settings->hbm));
-	json_object_set_new(result, "tier", kvt_json_text(storage_name(job)));
+	json_object_set_new(result, "tier", kvt_json_text(job->setup.storage_name));
 	json_object_set_new(result, "model",
 		experiment->llm ? kvt_json_text(experiment->llm->name) : json_null());
 	json_object_set_new(result, "gpu", kvt_json_text(experiment->gpu->name));
 	json_object_set_new(result, "seed", json_integer(experiment->seed));
-	json_t *figures = kvt_replay_to_json(settings, &job->result, storage_name(job));
+	json_t *figures = kvt_replay_to_json(settings, &job->result, job->setup.storage_name);
 	json_object_update(result, figures);
 	json_decref(figures);
 	json_object_set_new(result, "rows", rows(job));
@@ -452,8 +443,12 @@ const kvt_command kvt_command_replay = {
 		"storage tier.\nWith exact attention all pages are attended to, missing ones on "
 		"demand; with\nbudgeted attention only the selected ones, and the rest of the mass "
 		"is lost. A budget\nis at least 5 pages: the first and the last 4 always belong to "
-		"it.\n\n  kvtier replay traces/samples/code-32k-layer7.h5 --budget 5% --prefetch "
-		"oracle\n  kvtier replay trace.h5 --attention budgeted --hbm 6% --policy belady "
-		"\\\n      --model llama-3-70b --gpu h100-sxm --set remote-nvme.drives=4",
+		"it.\n\nPages have the recorded model's bytes, and time is that of its attention "
+		"and "
+		"transfers.\nWith --model the recorded layers stand for equal shares of another "
+		"model's global\nlayers, whose bytes and other work they get.\n\n"
+		"  kvtier replay traces/samples/code-32k-layer7.h5 --budget 5% --prefetch oracle\n"
+		"  kvtier replay trace.h5 --attention budgeted --hbm 6% --policy belady \\\n"
+		"      --model llama-3-70b --gpu h100-sxm --set remote-nvme.drives=4",
 	.run = run,
 };

@@ -5,8 +5,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sim/base/error.h"
+#include "sim/base/units.h"
 #include "sim/engine/replay_run.h"
 #include "sim/prefetch/top_pages.h"
 
@@ -32,6 +34,26 @@ static gboolean check(
 		return kvt_error_usage(error, "a page needs bytes and HBM a rate above 0");
 	g_assert(source->n_steps > 0 && source->n_layers > 0 && source->n_heads > 0);
 	return TRUE;
+}
+
+/* Refuses what this machine cannot hold, since a trace is small and may yet claim any number of
+ * pages: about 64 bytes a page, layer and KV head, and 8 an access where the future is kept. */
+static gboolean check_memory(
+	const kvt_replay_source *source, const kvt_replay_settings *settings, GError **error)
+{
+	double rows = (double)source->n_layers * source->n_heads;
+	double need = rows * (64.0 * source->n_pages + 1024);
+	if (settings->attention == KVT_REPLAY_BUDGETED && settings->policy->needs_future)
+		need += 8.0 * rows * source->n_steps * settings->budget * source->n_pages;
+	double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 2;
+	if (need <= have)
+		return TRUE;
+	g_autofree char *takes = kvt_unit_format(need, KVT_UNIT_BYTES);
+	g_autofree char *left = kvt_unit_format(have, KVT_UNIT_BYTES);
+	return kvt_error_failed(error,
+		"%u pages of %.0f layers and KV heads take %s of memory to replay, expected at "
+		"most %s, half of this machine's",
+		source->n_pages, rows, takes, left);
 }
 
 /* What Belady looks ahead in: a dry run of the selections, without residents to fill them up. */
@@ -111,13 +133,16 @@ static gboolean make_heads(kvt_replay *run, GError **error)
 static void transfer_failed(void *arg, kvt_transfer *transfer, int status)
 {
 	kvt_replay *run = arg;
-	const char *name = run->world->storage->ops->name;
+	const char *name = kvt_replay_storage_name(run);
 	GError *error = NULL;
 	if (status == -ENOSPC)
 		kvt_error_failed(&error,
 			"tier %s is full: a page that decode completed does not fit, expected a "
 			"larger capacity",
 			name);
+	else if (status == -EAGAIN)
+		kvt_error_failed(
+			&error, "tier %s: it takes no I/O any more, with none under way", name);
 	else
 		kvt_error_failed(&error, "tier %s: %s of %" G_GUINT64_FORMAT " pages failed: %s",
 			name, transfer->kind == KVT_TRANSFER_WRITE ? "write" : "read",
@@ -210,14 +235,14 @@ static void run_steps(kvt_replay *run)
 		kvt_error_failed(&run->error,
 			"tier %s: nothing moves any more at step %u, expected a path with "
 			"bandwidth",
-			world->storage->ops->name, run->step);
+			kvt_replay_storage_name(run), run->step);
 }
 
 gboolean kvt_replay_run(kvt_replay_source *source, const kvt_replay_settings *settings,
 	const kvt_replay_world *world, kvt_replay_result *result, GError **error)
 {
 	*result = (kvt_replay_result){ .steps = source->n_steps, .selection_least = UINT32_MAX };
-	if (!check(source, settings, error))
+	if (!check(source, settings, error) || !check_memory(source, settings, error))
 		return FALSE;
 	result->layers = source->n_layers * MAX(settings->copies, 1);
 	result->step_times = g_new0(kvt_time, source->n_steps);

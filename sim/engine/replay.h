@@ -88,7 +88,8 @@ typedef struct kvt_replay_settings {
 typedef struct kvt_replay_world {
 	kvt_loop *loop;
 	kvt_tier *storage;
-	kvt_timeline *timeline; /* may be NULL */
+	const char *storage_name; /* in messages; NULL: what its kind is called */
+	kvt_timeline *timeline;   /* may be NULL */
 } kvt_replay_world;
 
 /* Why a layer's attention waited. */

@@ -11,6 +11,12 @@ static kvt_time now(const kvt_replay *run)
 	return kvt_loop_now(run->world->loop);
 }
 
+const char *kvt_replay_storage_name(const kvt_replay *run)
+{
+	const kvt_replay_world *world = run->world;
+	return world->storage_name ? world->storage_name : world->storage->ops->name;
+}
+
 bool kvt_replay_attends_to_all(const kvt_replay_settings *settings, const kvt_replay_present *step)
 {
 	return settings->attention == KVT_REPLAY_EXACT || (settings->dense_prompt && step->prompt);
@@ -49,7 +55,7 @@ static gboolean preload(
 				return kvt_error_failed(error,
 					"tier %s: the context's pages do not fit, expected a "
 					"larger capacity",
-					tier->ops->name);
+					kvt_replay_storage_name(run));
 		}
 	}
 	return TRUE;

@@ -60,6 +60,9 @@ struct kvt_replay {
 /* Pages of one layer and KV head that HBM may hold at the step of a selection. */
 uint32_t kvt_replay_capacity(const kvt_replay_settings *settings, const kvt_selection *selection);
 
+/* What the storage tier is called. */
+const char *kvt_replay_storage_name(const kvt_replay *run);
+
 /* Whether the step attends to everything, not only its selection. */
 bool kvt_replay_attends_to_all(const kvt_replay_settings *settings, const kvt_replay_present *step);
 

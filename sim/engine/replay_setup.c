@@ -50,12 +50,39 @@ static void use_model(kvt_replay_setup *setup)
 	setup->step_time = kvt_work_cost_time(cost, &head) + experiment->step_overhead;
 }
 
+/* Names the storage; refuses one that is no storage. */
+static gboolean name_storage(kvt_replay_setup *setup, GError **error)
+{
+	const kvt_experiment *experiment = setup->experiment;
+	double second = experiment->second_share;
+	const char *names[] = { second < 1 ? experiment->tier_name : NULL,
+		second > 0 ? experiment->second_tier_name : NULL };
+	for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+		const kvt_tier_ops *kind = names[i] ? kvt_tier_find(names[i], error) : NULL;
+		if (names[i] && !kind)
+			return FALSE;
+		if (kind && kind->flags & KVT_TIER_DEVICE_MEMORY)
+			return kvt_error_usage(error,
+				"tier %s: pages are replayed between it and storage, expected "
+				"another tier",
+				names[i]);
+	}
+	setup->storage_name = g_strdup(names[0] ? names[0] : names[1]);
+	if (names[0] && names[1]) {
+		g_free(setup->storage_name);
+		setup->storage_name = g_strconcat(names[0], "+", names[1], NULL);
+	}
+	return TRUE;
+}
+
 gboolean kvt_replay_setup_init(kvt_replay_setup *setup, kvt_config *config,
 	const kvt_replay_shape *shape, kvt_timeline *timeline, GError **error)
 {
 	*setup = (kvt_replay_setup){ .shape = *shape, .copies = 1 };
 	setup->experiment = kvt_experiment_new_hardware(config, error);
 	if (!setup->experiment)
+		return FALSE;
+	if (!name_storage(setup, error))
 		return FALSE;
 	setup->system = kvt_system_new(setup->experiment, timeline, error);
 	if (!setup->system)
@@ -68,6 +95,7 @@ gboolean kvt_replay_setup_init(kvt_replay_setup *setup, kvt_config *config,
 
 void kvt_replay_setup_clear(kvt_replay_setup *setup)
 {
+	g_clear_pointer(&setup->storage_name, g_free);
 	g_clear_pointer(&setup->system, kvt_system_free);
 	g_clear_pointer(&setup->experiment, kvt_experiment_free);
 }

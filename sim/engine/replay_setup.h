@@ -25,6 +25,7 @@ typedef struct kvt_replay_setup {
 	uint64_t page_bytes;
 	unsigned copies;
 	kvt_time layer_time, step_time;
+	char *storage_name; /* the storage tier's, or "ONE+OTHER" */
 } kvt_replay_setup;
 
 /*

@@ -22,7 +22,7 @@ typedef struct trace_source {
 	int masses;
 	trace_layer *layers;
 	uint32_t *numbers;
-	uint32_t *pages; /* of a recomputed row, [n_pages] */
+	uint32_t *pages; /* of a recomputed row, [n_pages]; made when it is first needed */
 	kvt_replay_trace_stats stats;
 } trace_source;
 
@@ -53,6 +53,8 @@ static bool recompute(trace_source *source, uint32_t step, uint32_t layer, uint3
 	row->n = exist->end - exist->first;
 	row->mass = kvt_attention_mass_stream_get(
 		recorded->stream, source->first_step + step, head, error);
+	if (!source->pages)
+		source->pages = g_new(uint32_t, source->base.n_pages);
 	for (uint32_t i = 0; i < row->n; i++)
 		source->pages[i] = exist->first + i;
 	row->pages = source->pages;
@@ -148,7 +150,6 @@ kvt_replay_source *kvt_replay_trace_new(
 		(uint32_t)(steps[end - 1].position / source->header->block_tokens) + 1;
 	source->base.present = present;
 	source->base.row = row;
-	source->pages = g_new(uint32_t, source->base.n_pages);
 	if (!open_layers(source, spec->layer, error)) {
 		kvt_replay_trace_free(&source->base);
 		return NULL;

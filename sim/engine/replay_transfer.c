@@ -3,7 +3,10 @@
 
 #include <errno.h>
 
-enum { ATTEMPTS_MAX = 8 };
+enum { ATTEMPTS_MAX = 8, PAUSES_MAX = 10000 };
+
+/* Until a tier that refuses an I/O while none is under way is asked again. */
+static const kvt_time PAUSE = KVT_MICROSECOND;
 
 typedef struct waiting_list {
 	kvt_transfer *first, *last;
@@ -12,7 +15,9 @@ typedef struct waiting_list {
 struct kvt_transfers {
 	kvt_transfers_spec spec;
 	waiting_list refused[KVT_TRANSFER_KINDS]; /* released, but not taken by the tier */
-	unsigned prefetching;                     /* taken */
+	unsigned prefetching, under_way;          /* taken */
+	unsigned pauses;                          /* since the tier took anything */
+	kvt_event timer;                          /* offers what waits */
 	uint64_t retries;
 	bool failed;
 	kvt_track tracks[KVT_TRANSFER_KINDS];
@@ -67,9 +72,37 @@ static bool offer(kvt_transfers *transfers, kvt_transfer *transfer)
 		return true;
 	}
 	kvt_tier_commit(spec->tier);
+	transfers->under_way++;
+	transfers->pauses = 0;
 	transfers->prefetching += transfer->kind == KVT_TRANSFER_PREFETCH;
-	transfer->accepted = kvt_loop_now(spec->loop);
+	if (transfer->attempts == 0)
+		transfer->accepted = kvt_loop_now(spec->loop);
 	return true;
+}
+
+static void offer_later(void *arg);
+
+static kvt_transfer *first_waiting(const kvt_transfers *transfers)
+{
+	for (unsigned kind = 0; kind < KVT_TRANSFER_KINDS; kind++)
+		if (transfers->refused[kind].first)
+			return transfers->refused[kind].first;
+	return NULL;
+}
+
+/* A completion lets what waits be offered again; where none is to come, time does, but not for
+ * ever. */
+static void set_timer(kvt_transfers *transfers)
+{
+	kvt_transfer *waiting = first_waiting(transfers);
+	if (!waiting || transfers->under_way > 0 || transfers->timer != 0 || transfers->failed)
+		return;
+	if (++transfers->pauses > PAUSES_MAX) {
+		transfers->failed = true;
+		transfers->spec.failed(transfers->spec.failed_arg, waiting, -EAGAIN);
+		return;
+	}
+	transfers->timer = kvt_loop_after(transfers->spec.loop, PAUSE, offer_later, transfers);
 }
 
 /* What waits goes first, by kind, then in the order it came. */
@@ -85,6 +118,14 @@ static void offer_waiting(kvt_transfers *transfers)
 				waiting->last = NULL;
 		}
 	}
+	set_timer(transfers);
+}
+
+static void offer_later(void *arg)
+{
+	kvt_transfers *transfers = arg;
+	transfers->timer = 0;
+	offer_waiting(transfers);
 }
 
 static void submit(kvt_transfer *transfer)
@@ -95,8 +136,10 @@ static void submit(kvt_transfer *transfer)
 	transfer->io.extents = transfer->list.extents;
 	transfer->io.n_extents = transfer->list.n;
 	waiting_list *waiting = &transfers->refused[transfer->kind];
-	if (waiting->first || !offer(transfers, transfer))
+	if (waiting->first || !offer(transfers, transfer)) {
 		append(waiting, transfer);
+		set_timer(transfers);
+	}
 }
 
 /* A prefetch or demand fetch of data that is not there, or a write to a tier that is full, will not
@@ -112,6 +155,7 @@ static void io_done(kvt_io *io)
 	kvt_transfer *transfer = (kvt_transfer *)(void *)io;
 	kvt_transfers *transfers = transfer->owner;
 	const kvt_transfers_spec *spec = &transfers->spec;
+	transfers->under_way--;
 	transfers->prefetching -= transfer->kind == KVT_TRANSFER_PREFETCH;
 	if (transfers->failed)
 		return;

@@ -73,7 +73,7 @@ for knob in '--budget 8%' '--hbm 20%' '--policy belady' '--prefetch none' '--att
 	'--gpu h200' '--model llama-3-70b' '--masses recorded' '--set remote-nvme.drives=2' \
 	'--set fabric.efficiency=50%' '--set gpu.count=2' '--set remote-nvme.compression=2' \
 	'--set host.name=pcie5-ddr5' '--set storage.second_share=40%' '--window 4KiB' '--depth 1' \
-	'--dense-prompt'; do
+	'--dense-prompt' '--set fault.read_error_rate=20%'; do
 	case $knob in
 	--window*) extra='--attention exact' ;;
 	--depth*) extra='--model qwen2.5-7b-instruct-1m --set remote-nvme.drives=1' ;;
@@ -143,7 +143,7 @@ bad "$trace: layer 7 has no queries or keys to recompute masses from, expected r
 bad '--dense-prompt: exact attention is dense everywhere, expected it with --attention budgeted' \
 	--dense-prompt
 bad 'tier hbm: pages are replayed between it and storage, expected another tier' --tier hbm
-bad '--set "prefill.chunk_tokens=1": a replay reads no such section, expected one of gpu, host, fabric, storage, model, decode or a tier'"'"'s' \
+bad '--set "prefill.chunk_tokens=1": a replay reads no such section, expected one of gpu, host, fabric, storage, fault, model, decode or a tier'"'"'s' \
 	--set prefill.chunk_tokens=1
 bad '100% of the pages take 10.9 GB of HBM, and 5.46 GB of it is left beside the weights of llama-3-70b, expected a smaller share or more [gpu] count' \
 	--budget 100% --model llama-3-70b --set gpu.memory_share=80%

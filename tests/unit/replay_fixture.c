@@ -100,7 +100,7 @@ typedef struct odd_tier {
 	kvt_tier *inner;
 	kvt_loop *loop;
 	kvt_odd_spec spec;
-	unsigned in_flight, reads, writes;
+	unsigned in_flight, reads, writes, submits;
 } odd_tier;
 
 /* An I/O on its way through: a copy goes to the inner tier. */
@@ -133,6 +133,8 @@ static int odd_submit(kvt_tier *base, kvt_io *io)
 	odd_tier *tier = (odd_tier *)base;
 	const kvt_odd_spec *spec = &tier->spec;
 	if (spec->refuse_above > 0 && tier->in_flight >= spec->refuse_above)
+		return -EAGAIN;
+	if (spec->refuse_every > 0 && ++tier->submits % spec->refuse_every == 0)
 		return -EAGAIN;
 	odd_io *copy = g_new0(odd_io, 1);
 	*copy = (odd_io){ .io = *io, .tier = tier, .outer = io };

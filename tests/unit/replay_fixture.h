@@ -28,6 +28,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_replay_source, kvt_fake_source_free)
 /* A tier in front of another one. Counts are of kvt_ios. */
 typedef struct kvt_odd_spec {
 	unsigned refuse_above;    /* says -EAGAIN with so many in flight; 0: never */
+	unsigned refuse_every;    /* every n-th submit says -EAGAIN; 1: all of them */
 	unsigned fail_read_every; /* every n-th read fails with -EIO; 0: none */
 	unsigned fail_write_every;
 	int write_status;     /* what every write ends with, when not 0 */

@@ -169,6 +169,12 @@ static void test_queues(void)
 	g_auto(kvt_replay_result) refused = { 0 }, turns = { 0 }, free_run = { 0 };
 	must_replay(&kvt_fake_default, &settings, &world, &refused);
 	g_assert_cmpint(refused.stall[KVT_STALL_QUEUE], >, 0);
+	/* refused with nothing under way, so that no completion will help */
+	kvt_odd_spec moody = { .refuse_every = 2 };
+	world.odd = &moody;
+	g_auto(kvt_replay_result) again = { 0 };
+	must_replay(&kvt_fake_default, &settings, &world, &again);
+	g_assert_cmpuint(again.moved_bytes, ==, refused.moved_bytes);
 	settings.prefetch_depth = 1;
 	must_replay(&kvt_fake_default, &settings, &kvt_fake_world_default, &turns);
 	settings.prefetch_depth = 100;
@@ -225,6 +231,8 @@ static void test_broken_tiers(void)
 	must_fail(&kvt_fake_default, &settings, &world, "tier odd: read of ");
 	odd = (kvt_odd_spec){ .fail_write_every = 1 };
 	must_fail(&kvt_fake_default, &settings, &world, "tier odd: write of 2 pages failed: ");
+	odd = (kvt_odd_spec){ .refuse_every = 1 };
+	must_fail(&kvt_fake_default, &settings, &world, "tier odd: it takes no I/O any more");
 	odd = (kvt_odd_spec){ .write_status = -ENOSPC };
 	must_fail(&kvt_fake_default, &settings, &world, "tier odd is full: ");
 	world = kvt_fake_world_default;
@@ -251,6 +259,20 @@ static void test_bad_settings(void)
 	settings.budget = 0.1;
 	settings.hbm = 0.05;
 	must_fail(&kvt_fake_default, &settings, &kvt_fake_world_default, "hbm 0.05");
+}
+
+/* A trace can claim more pages than there is memory for. */
+static void test_huge(void)
+{
+	g_autoptr(kvt_replay_source) source = kvt_fake_source_new(&kvt_fake_default);
+	source->n_pages = UINT32_MAX - 1;
+	source->n_heads = 4096;
+	kvt_replay_settings settings = kvt_fake_settings();
+	g_auto(kvt_replay_result) result = { 0 };
+	g_autoptr(GError) error = NULL;
+	g_assert_false(kvt_fake_replay_source(
+		source, &settings, &kvt_fake_world_default, &result, &error));
+	g_assert_nonnull(strstr(error->message, "of memory to replay"));
 }
 
 /* Every setting moves something. */
@@ -344,6 +366,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/replay-time/retries", test_retries);
 	g_test_add_func("/replay-time/broken-tiers", test_broken_tiers);
 	g_test_add_func("/replay-time/bad-settings", test_bad_settings);
+	g_test_add_func("/replay-time/huge", test_huge);
 	g_test_add_func("/replay-time/knobs", test_knobs);
 	g_test_add_func("/replay-time/same-again", test_same_again);
 	g_test_add_func("/replay-time/step-times", test_step_times);
