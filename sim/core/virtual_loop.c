@@ -10,14 +10,13 @@
 
 typedef struct virtual_loop {
 	kvt_loop base;
-	kvt_time now;
 	bool running, stopped;
-	kvt_event_queue *queue;
+	kvt_event_queue queue;
 } virtual_loop;
 
 static kvt_time virtual_now(kvt_loop *base)
 {
-	return ((virtual_loop *)base)->now;
+	return ((virtual_loop *)base)->queue.now;
 }
 
 static kvt_event virtual_at(kvt_loop *base, kvt_time when, kvt_callback callback, void *arg)
@@ -25,12 +24,12 @@ static kvt_event virtual_at(kvt_loop *base, kvt_time when, kvt_callback callback
 	virtual_loop *loop = (virtual_loop *)base;
 	if (when == KVT_TIME_NEVER)
 		return 0;
-	return kvt_event_queue_push(loop->queue, MAX(when, loop->now), callback, arg);
+	return kvt_event_queue_push(&loop->queue, MAX(when, loop->queue.now), callback, arg);
 }
 
 static bool virtual_cancel(kvt_loop *base, kvt_event event)
 {
-	return kvt_event_queue_cancel(((virtual_loop *)base)->queue, event);
+	return kvt_event_queue_cancel(&((virtual_loop *)base)->queue, event);
 }
 
 static uint64_t virtual_run(kvt_loop *base)
@@ -42,7 +41,7 @@ static uint64_t virtual_run(kvt_loop *base)
 	uint64_t n_run = 0;
 	kvt_callback callback;
 	void *arg;
-	while (!loop->stopped && kvt_event_queue_pop(loop->queue, &loop->now, &callback, &arg)) {
+	while (!loop->stopped && kvt_event_queue_pop(&loop->queue, &callback, &arg)) {
 		callback(arg);
 		n_run++;
 	}
@@ -59,7 +58,7 @@ static void virtual_free(kvt_loop *base)
 {
 	virtual_loop *loop = (virtual_loop *)base;
 	g_assert(!loop->running);
-	kvt_event_queue_free(loop->queue);
+	kvt_event_queue_clear(&loop->queue);
 	g_free(loop);
 }
 
@@ -76,6 +75,6 @@ kvt_loop *kvt_virtual_loop_new(void)
 {
 	virtual_loop *loop = g_new0(virtual_loop, 1);
 	loop->base.ops = &virtual_ops;
-	loop->queue = kvt_event_queue_new();
+	kvt_event_queue_init(&loop->queue);
 	return &loop->base;
 }
