@@ -174,7 +174,7 @@ static const kvt_experiment_section sections[] = {
 	{ "fabric", "NICs and storage targets", fabric_options, 0 },
 	{ "context", "the conversation", context_options, 0 },
 	{ "storage", "where its KV is kept", storage_options, 0 },
-	{ "fault", "how the storage tiers fail, where this section is there", kvt_fault_options,
+	{ "fault", "how the storage tiers fail; with all rates 0% they do not", kvt_fault_options,
 		FIELD(faults) },
 	{ "prefill", "how a cold context is computed", prefill_options, 0 },
 	{ "resume", "how Turn 2 brings KV back", resume_options, 0 },

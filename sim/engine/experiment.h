@@ -66,7 +66,7 @@ typedef struct kvt_experiment {
 
 	char *tier_name, *second_tier_name; /* [storage] */
 	double second_share;
-	kvt_fault_settings faults; /* [fault]: of the storage tiers, where the section is there */
+	kvt_fault_settings faults; /* [fault]: of the storage tiers */
 
 	int64_t chunk_tokens, prefill_samples; /* [prefill] */
 	int overlap;                           /* kvt_overlap */

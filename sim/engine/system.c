@@ -90,7 +90,7 @@ static kvt_tier *open_store(
 	env.instance = i;
 	kvt_section *section = kvt_config_section_or_empty(e->config, name);
 	kvt_tier *tier = kvt_tier_open(name, &env, section, error);
-	if (tier && kvt_config_section(e->config, "fault"))
+	if (tier && kvt_fault_settings_any(&e->faults))
 		tier = kvt_fault_tier_new(&env, tier, &e->faults);
 	return tier;
 }

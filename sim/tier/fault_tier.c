@@ -28,6 +28,14 @@ const kvt_option kvt_fault_options[] = {
 	{ 0 },
 };
 
+bool kvt_fault_settings_any(const kvt_fault_settings *settings)
+{
+	return settings->busy_rate > 0 || settings->delay_rate > 0 ||
+	       settings->read_error_rate > 0 || settings->short_rate > 0 ||
+	       settings->corrupt_rate > 0 || settings->write_error_rate > 0 ||
+	       settings->full_rate > 0;
+}
+
 typedef enum fault_kind {
 	FAULT_BUSY,
 	FAULT_DELAY,
@@ -53,7 +61,7 @@ typedef struct fault_io {
 
 struct fault_tier {
 	kvt_tier base;
-	kvt_tier_ops ops; /* its own copy: the flags are the inner tier's */
+	kvt_tier_ops ops; /* its own copy: name and flags are the inner tier's */
 	kvt_loop *loop;
 	kvt_tier *inner;
 	kvt_fault_settings settings;
@@ -344,6 +352,7 @@ kvt_tier *kvt_fault_tier_new(
 {
 	fault_tier *tier = g_new0(fault_tier, 1);
 	tier->ops = fault_ops;
+	tier->ops.name = inner->ops->name;
 	tier->ops.flags = inner->ops->flags;
 	if (!inner->ops->preload)
 		tier->ops.preload = NULL;

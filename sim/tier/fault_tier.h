@@ -24,6 +24,9 @@ typedef struct kvt_fault_settings {
 /* Fills a kvt_fault_settings: the keys of an experiment's section [fault]. */
 extern const kvt_option kvt_fault_options[];
 
+/* Whether any rate is above 0. */
+bool kvt_fault_settings_any(const kvt_fault_settings *settings);
+
 /* What has struck so far. */
 typedef struct kvt_fault_counts {
 	uint64_t busy, delayed, read_errors, short_ios, write_errors, full;
@@ -31,7 +34,8 @@ typedef struct kvt_fault_counts {
 	uint64_t bad_reads; /* reads that met a bad page */
 } kvt_fault_counts;
 
-/* Wraps `inner`, which becomes the wrapper's own: closing the wrapper closes it. */
+/* Wraps `inner`, which becomes the wrapper's own: closing the wrapper closes it. The wrapper has
+ * the inner tier's name and flags. */
 kvt_tier *kvt_fault_tier_new(
 	const kvt_tier_env *env, kvt_tier *inner, const kvt_fault_settings *settings);
 

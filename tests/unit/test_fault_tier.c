@@ -437,6 +437,17 @@ static void test_options(void)
 				  settings.corrupt_rate + settings.write_error_rate,
 		==, 0);
 	g_assert_cmpint(settings.delay, ==, 3 * KVT_MILLISECOND);
+	g_assert_true(kvt_fault_settings_any(&settings));
+	/* each rate alone is enough, and a delay is none */
+	for (const kvt_option *option = kvt_fault_options; option->name; option++) {
+		kvt_fault_settings one = { 0 };
+		bool rate = option->type == KVT_OPTION_QUANTITY;
+		if (rate)
+			*(double *)((char *)&one + option->offset) = 1e-3;
+		else
+			one.delay = KVT_SECOND;
+		g_assert_true(kvt_fault_settings_any(&one) == rate);
+	}
 	g_autoptr(kvt_config) bad = kvt_config_parse("f.ini", "[fault]\ndelay = 2h\n", NULL);
 	g_assert_false(kvt_section_read(
 		kvt_config_section(bad, "fault"), kvt_fault_options, &settings, TRUE, &error));
