@@ -162,7 +162,7 @@ static gboolean set_key(kvt_config *config, const char *key, const char *value, 
 static gboolean check_sets(const replay_job *job, GError **error)
 {
 	static const char *const used[] = { "experiment.seed", "gpu.", "host.", "fabric.",
-		"storage.", "model.", "decode.", "fault.", NULL };
+		"storage.", "fault.", "model.", "decode.", NULL };
 	for (char **set = job->options->sets; *set; set++) {
 		gboolean read = FALSE;
 		for (unsigned i = 0; used[i]; i++)

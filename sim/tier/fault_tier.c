@@ -16,7 +16,7 @@
 	}
 
 const kvt_option kvt_fault_options[] = {
-	RATE(busy_rate, "share of submissions that the tier refuses for the moment"),
+	RATE(busy_rate, "share of submissions, while others are in flight, that the tier refuses"),
 	RATE(delay_rate, "share of I/Os that are held back by `delay`"),
 	{ "delay", KVT_OPTION_TIME, 0, SETTING(delay), "10ms", 0, 3600, NULL,
 		"how long an I/O is held back" },
@@ -67,6 +67,7 @@ struct fault_tier {
 	kvt_fault_settings settings;
 	kvt_rng rng[FAULT_KINDS], detail;
 	kvt_resubmit queue;
+	unsigned in_flight;
 	kvt_page_map *bad_pages;
 	kvt_tier_stats stats;
 	kvt_fault_counts counts;
@@ -199,6 +200,7 @@ static void finish(fault_io *state, int status)
 	io->bytes = status == 0 ? state->inner.bytes : 0;
 	io->completed = kvt_loop_now(tier->loop);
 	give_io(state);
+	tier->in_flight--;
 	kvt_tier_stats_count(&tier->stats, io);
 	io->done(io);
 }
@@ -256,7 +258,7 @@ static int fault_submit(kvt_tier *base, kvt_io *io)
 	int error = kvt_io_check(io, &bytes);
 	if (error != 0)
 		return error;
-	if (strikes(tier, FAULT_BUSY, tier->settings.busy_rate)) {
+	if (strikes(tier, FAULT_BUSY, tier->settings.busy_rate) && tier->in_flight > 0) {
 		tier->counts.busy++;
 		return -EAGAIN;
 	}
@@ -282,6 +284,7 @@ static int fault_submit(kvt_tier *base, kvt_io *io)
 			return error;
 		}
 	}
+	tier->in_flight++;
 	io->submitted = now;
 	return 0;
 }

@@ -10,7 +10,7 @@
 
 /* Rates are shares (0..1) of the I/Os that a fault of that kind strikes. */
 typedef struct kvt_fault_settings {
-	double busy_rate;        /* submit says -EAGAIN */
+	double busy_rate;        /* submit says -EAGAIN, of those while others are in flight */
 	double delay_rate;       /* the I/O is held for `delay` before it begins */
 	double read_error_rate;  /* a read ends with -EIO, all of it moved for nothing */
 	double short_rate;       /* a read or write stops half-way; it ends with -EIO */

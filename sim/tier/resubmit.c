@@ -3,8 +3,6 @@
 
 #include <errno.h>
 
-static const kvt_time PAUSE = KVT_MICROSECOND;
-
 void kvt_resubmit_init(kvt_resubmit *queue, kvt_loop *loop, kvt_tier *tier)
 {
 	*queue = (kvt_resubmit){ .loop = loop, .tier = tier };
@@ -12,8 +10,8 @@ void kvt_resubmit_init(kvt_resubmit *queue, kvt_loop *loop, kvt_tier *tier)
 
 void kvt_resubmit_clear(kvt_resubmit *queue)
 {
-	if (queue->timer != 0)
-		kvt_loop_cancel(queue->loop, queue->timer);
+	if (queue->report != 0)
+		kvt_loop_cancel(queue->loop, queue->report);
 	*queue = (kvt_resubmit){ .loop = queue->loop, .tier = queue->tier };
 }
 
@@ -24,7 +22,19 @@ static int submit(kvt_resubmit *queue, kvt_io *io)
 	return error;
 }
 
-static void on_timer(void *arg);
+static void report_invalid(void *arg)
+{
+	kvt_resubmit *queue = arg;
+	queue->report = 0;
+	while (queue->invalid) {
+		kvt_io *io = queue->invalid;
+		queue->invalid = io->next;
+		queue->under_way++;
+		io->bytes = 0;
+		io->submitted = io->completed = kvt_loop_now(queue->loop);
+		io->done(io);
+	}
+}
 
 /* Offers what waits, in order, until the tier is full. */
 static void offer_waiting(kvt_resubmit *queue)
@@ -45,27 +55,9 @@ static void offer_waiting(kvt_resubmit *queue)
 	}
 	if (any)
 		kvt_tier_commit(queue->tier);
-	if (queue->timer != 0)
-		return;
-	if (queue->invalid)
-		queue->timer = kvt_loop_after(queue->loop, 0, on_timer, queue);
-	else if (queue->first && queue->under_way == 0)
-		queue->timer = kvt_loop_after(queue->loop, PAUSE, on_timer, queue);
-}
-
-static void on_timer(void *arg)
-{
-	kvt_resubmit *queue = arg;
-	queue->timer = 0;
-	while (queue->invalid) {
-		kvt_io *io = queue->invalid;
-		queue->invalid = io->next;
-		queue->under_way++;
-		io->bytes = 0;
-		io->submitted = io->completed = kvt_loop_now(queue->loop);
-		io->done(io);
-	}
-	offer_waiting(queue);
+	if (queue->invalid && queue->report == 0)
+		queue->report = kvt_loop_after(queue->loop, 0, report_invalid, queue);
+	g_assert(!queue->first || queue->under_way > 0);
 }
 
 int kvt_resubmit_try(kvt_resubmit *queue, kvt_io *io)

@@ -1,8 +1,8 @@
 /*
  * resubmit.h: for tiers that are made of other tiers: gets an I/O that the outer tier has accepted
  * into an inner one that may say -EAGAIN. What the inner tier refuses waits in order, and is
- * offered again whenever an I/O of this queue completes there, or after a microsecond when none is
- * under way.
+ * offered again whenever an I/O of this queue completes there. The inner tier is the queue's alone,
+ * so there is one to come.
  */
 #ifndef KVT_RESUBMIT_H
 #define KVT_RESUBMIT_H
@@ -15,7 +15,7 @@ typedef struct kvt_resubmit {
 	kvt_io *first, *last; /* refused for the moment, linked by kvt_io.next */
 	kvt_io *invalid;      /* refused for good, the same: to be completed with the error */
 	unsigned under_way;
-	kvt_event timer;
+	kvt_event report; /* of what is invalid */
 } kvt_resubmit;
 
 void kvt_resubmit_init(kvt_resubmit *queue, kvt_loop *loop, kvt_tier *tier);

@@ -124,8 +124,9 @@ struct kvt_tier_ops {
 	/* `settings` was filled by `options` and stays the caller's. An error is of the form
 	 * "key: reason, expected what"; kvt_tier_open says which tier and section. */
 	kvt_tier *(*open)(const kvt_tier_env *env, const void *settings, GError **error);
-	/* 0, -EAGAIN (too many I/Os in flight: retry after a completion), or -EINVAL for what
-	 * kvt_io_check refuses and for a write of another page size than the layer's. */
+	/* 0, -EAGAIN (too many I/Os in flight, and at least one: retry after a completion), or
+	 * -EINVAL for what kvt_io_check refuses and for a write of another page size than the
+	 * layer's. */
 	int (*submit)(kvt_tier *tier, kvt_io *io);
 	/* Pushes what was submitted to the device; modelled tiers need none. May be NULL. */
 	void (*commit)(kvt_tier *tier);
