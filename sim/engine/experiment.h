@@ -53,7 +53,7 @@ typedef struct kvt_experiment {
 	uint64_t activation_bytes; /* a rank, kept free for activations and the runtime */
 
 	char *host_name; /* [host] */
-	double checksum_rate;
+	double checksum_rate, io_rate;
 	bool gpu_direct;
 
 	char *nic_name; /* [fabric] */

@@ -50,6 +50,7 @@ static kvt_topology_spec topology_spec(const kvt_experiment *e)
 		.target_nic_rate = nic_rate(e->nic, e->target, efficiency) *
 				   (double)(e->targets * e->target_nics),
 		.target_dram_rate = kvt_host_dram_bandwidth(e->target) * (double)e->targets,
+		.client_io_rate = e->io_rate,
 		.checksum_rate = e->checksum_rate,
 		.gpu_direct = e->gpu_direct,
 		.client_slot = drive_slot(e->host),

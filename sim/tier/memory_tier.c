@@ -102,6 +102,7 @@ static kvt_tier *remote_dram_open(const kvt_tier_env *env, const void *settings,
 		kvt_direction_spec *direction = &spec.direction[i];
 		direction->latency.median += fabric;
 		direction->latency.p99 += fabric_p99;
+		kvt_path_add_client_ios(&direction->command_path, topology);
 		kvt_path_add_target_dram(&direction->path, topology, 1);
 		kvt_path_add_fabric(&direction->path, topology, i);
 		kvt_path_add_gpu(&direction->path, topology, i, TRUE);

@@ -126,6 +126,7 @@ static void add_way(const array *a, kvt_modelled_spec *spec)
 	const kvt_topology *topology = a->env->topology;
 	for (unsigned i = 0; i < KVT_DIRECTIONS; i++) {
 		kvt_path *path = &spec->direction[i].path;
+		kvt_path_add_client_ios(&spec->direction[i].command_path, topology);
 		if (a->remote) {
 			/* between drive and NIC a target keeps data in DRAM: in and out again */
 			kvt_path_add_target_dram(path, topology, 2);

@@ -33,6 +33,7 @@ void kvt_topology_init(kvt_topology *topology, kvt_network *network, const kvt_t
 	topology->target_nic[KVT_FROM_GPU] =
 		add_link(network, "target-nic-in", spec->target_nic_rate * share);
 	topology->target_dram = add_link(network, "target-dram", spec->target_dram_rate);
+	topology->client_ios = add_link(network, "client-ios", spec->client_io_rate);
 	topology->checksum = add_link(network, "checksum", spec->checksum_rate);
 }
 
@@ -99,6 +100,17 @@ void kvt_path_add_target_dram(kvt_path *path, const kvt_topology *topology, doub
 	if (topology->spec.target_dram_rate > 0)
 		kvt_path_add(
 			path, topology->target_dram, topology->spec.target_dram_rate, crossings);
+}
+
+void kvt_path_add_client_ios(kvt_path *path, const kvt_topology *topology)
+{
+	kvt_hop hop = {
+		.link = topology->client_ios,
+		.rate = topology->spec.client_io_rate,
+		.per_io = 1,
+	};
+	if (hop.rate > 0)
+		kvt_path_add_hop(path, &hop);
 }
 
 static double hop_units(const kvt_hop *hop, const kvt_path_load *load)

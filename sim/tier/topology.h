@@ -67,6 +67,8 @@ typedef struct kvt_topology_spec {
 	double nic_message_rate; /* RDMA messages/s of the client's NICs; 0: no limit */
 	double target_nic_rate;  /* storage targets' NICs together, line rate, one direction */
 	double target_dram_rate; /* storage targets' DRAM together */
+	double client_io_rate;   /* I/Os/s to drives and targets that the client's software submits
+				    and completes; 0: no limit */
 	double checksum_rate;    /* checksums of pages that come and go, all workers; 0: none */
 	gboolean gpu_direct;     /* drives and NICs reach the GPU without crossing client DRAM */
 	kvt_drive_slot client_slot, target_slot;
@@ -76,7 +78,7 @@ typedef struct kvt_topology {
 	kvt_topology_spec spec;
 	kvt_network *network;
 	/* valid where the rate is not 0 */
-	kvt_link hbm, dram, target_dram, checksum;
+	kvt_link hbm, dram, target_dram, checksum, client_ios;
 	kvt_link gpu[KVT_DIRECTIONS], nic[KVT_DIRECTIONS], target_nic[KVT_DIRECTIONS];
 } kvt_topology;
 
@@ -103,6 +105,9 @@ void kvt_path_add_fabric(kvt_path *path, const kvt_topology *topology, kvt_direc
 
 /* Appends the targets' DRAM, `crossings` times a byte, where its rate is known. */
 void kvt_path_add_target_dram(kvt_path *path, const kvt_topology *topology, double crossings);
+
+/* Appends the client's I/O software, where its rate is known. */
+void kvt_path_add_client_ios(kvt_path *path, const kvt_topology *topology);
 
 /* Sets the links of a flow and what each byte of the load takes of them. */
 void kvt_path_set_flow(const kvt_path *path, const kvt_path_load *load, kvt_flow_spec *flow);

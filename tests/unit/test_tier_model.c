@@ -165,6 +165,17 @@ static void test_every_link_limits(void)
 		check_close(took, 20e9 / cases[i].rate, 0.01);
 		bench_free(&b);
 	}
+	/* the client's software, where pages are small */
+	kvt_topology_spec slow = base;
+	slow.client_io_rate = 1e6;
+	const char *kinds[] = { "nvme", "remote-nvme", "remote-dram" };
+	for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+		bench small = bench_new(&slow, kinds[i], "coalesce = no");
+		/* a share of a page for each of four ranks */
+		double took = seconds_of(&small, KVT_IO_READ, run_of(1, 100000, 4096));
+		check_close(took, 0.4, 0.01);
+		bench_free(&small);
+	}
 	/* drives and NICs that reach the GPU by themselves leave client DRAM alone */
 	kvt_topology_spec direct = base;
 	direct.dram_rate = 10e9;

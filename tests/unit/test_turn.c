@@ -124,6 +124,7 @@ static void test_every_knob_moves(void)
 		{ { "host.name=pcie4-ddr4", "gpu.count=8", "fabric.nics=8", "fabric.targets=8",
 			  "remote-nvme.drives=64", "resume.depth=16" },
 			"host.gpu_direct=no", KVT_RUN_RESUME },
+		{ { NULL }, "host.io_rate=100K/s", KVT_RUN_RESUME },
 		{ { NULL }, "fabric.nic=connectx-8-800g", KVT_RUN_RESUME },
 		{ { NULL }, "fabric.nics=2", KVT_RUN_RESUME },
 		{ { "fabric.nics=8" }, "fabric.targets=1", KVT_RUN_RESUME },

@@ -17,6 +17,7 @@ kvt_topology_spec tier_machine_spec(void)
 		.target_nic_rate = 100e9,
 		.target_dram_rate = 600e9,
 		.checksum_rate = 200e9,
+		.client_io_rate = 20e6,
 	};
 }
 
