@@ -181,8 +181,8 @@ static void measure(const distribution *d, const int64_t *increments, uint64_t p
 		kvt_loop_at(loop.loop, next_increment(&loop), hold_on_loop, &loop);
 		reference_heap_push(&heap.heap, next_increment(&heap), hold_on_heap, &heap);
 	}
-	run_loop(&loop, MIN(n_events, 4 * population));
-	run_heap(&heap, MIN(n_events, 4 * population));
+	run_loop(&loop, MAX(4 * population, n_events / 2));
+	run_heap(&heap, MAX(4 * population, n_events / 2));
 	double a[MAX_REPETITIONS], b[MAX_REPETITIONS], c[MAX_REPETITIONS], ratio[MAX_REPETITIONS];
 	for (unsigned r = 0; r < repetitions; r++) {
 		a[r] = run_loop(&loop, n_events);
@@ -196,6 +196,113 @@ static void measure(const distribution *d, const int64_t *increments, uint64_t p
 	fflush(stdout);
 	hold_clear(&loop);
 	hold_clear(&heap);
+}
+
+/* Times of events that are all scheduled before any runs: rising, falling, scattered, and powers.
+ */
+static int64_t fill_time(int pattern, uint64_t i, uint64_t n)
+{
+	const uint64_t scattered = (i * 0x9e3779b97f4a7c15u) >> 16;
+	switch (pattern) {
+	case 0:
+		return (int64_t)(i * 1000);
+	case 1:
+		return (int64_t)((n - i) * 1000);
+	case 2:
+		return (int64_t)scattered;
+	default:
+		return (int64_t)(1ull << (scattered % 60)) + (int64_t)(i % 100);
+	}
+}
+
+typedef struct fill {
+	hold hold;
+	int pattern;
+	uint64_t n;
+} fill;
+
+static void do_nothing(void *arg)
+{
+}
+
+static void fill_loop(void *arg)
+{
+	fill *f = arg;
+	int64_t now = kvt_loop_now(f->hold.loop);
+	for (uint64_t i = 0; i < f->n; i++)
+		kvt_loop_at(f->hold.loop, now + fill_time(f->pattern, i, f->n), do_nothing, NULL);
+}
+
+static void fill_heap(void *arg)
+{
+	fill *f = arg;
+	for (uint64_t i = 0; i < f->n; i++)
+		reference_heap_push(
+			&f->hold.heap, fill_time(f->pattern, i, f->n), do_nothing, NULL);
+}
+
+/* A population that grows from none in one callback and is run down again. */
+static void measure_fill(uint64_t n, unsigned repetitions)
+{
+	static const char *const names[] = { "rising", "falling", "scattered", "powers of 2" };
+	for (int pattern = 0; pattern < (int)G_N_ELEMENTS(names); pattern++) {
+		double a[MAX_REPETITIONS], b[MAX_REPETITIONS], ratio[MAX_REPETITIONS];
+		for (unsigned r = 0; r < repetitions; r++) {
+			fill f = { .pattern = pattern, .n = n };
+			hold_init(&f.hold, NULL);
+			int64_t start = cpu_time();
+			kvt_loop_at(f.hold.loop, 0, fill_loop, &f);
+			kvt_loop_run(f.hold.loop);
+			a[r] = events_per_second(n, start);
+			start = cpu_time();
+			reference_heap_push(&f.hold.heap, 0, fill_heap, &f);
+			reference_heap_run(&f.hold.heap);
+			b[r] = events_per_second(n, start);
+			ratio[r] = a[r] / b[r];
+			hold_clear(&f.hold);
+		}
+		printf("%-12s %10" G_GUINT64_FORMAT " %8.1f %8.1f %8s %8.2f\n", names[pattern], n,
+			1e-6 * median(a, repetitions), 1e-6 * median(b, repetitions), "-",
+			median(ratio, repetitions));
+		fflush(stdout);
+	}
+}
+
+/* Each event cancels its timeout, which is far off, and sets another. */
+typedef struct guarded {
+	hold *hold;
+	kvt_event timeout;
+} guarded;
+
+static void hold_guarded(void *arg)
+{
+	guarded *g = arg;
+	hold *h = g->hold;
+	kvt_loop_cancel(h->loop, g->timeout);
+	g->timeout = kvt_loop_after(h->loop, 1000000000000, do_nothing, NULL);
+	if (--h->left == 0)
+		kvt_loop_stop(h->loop);
+	kvt_loop_at(h->loop, kvt_loop_now(h->loop) + next_increment(h), hold_guarded, g);
+}
+
+static void measure_timeouts(
+	const int64_t *increments, uint64_t population, uint64_t n_events, unsigned repetitions)
+{
+	hold h;
+	hold_init(&h, increments);
+	guarded *events = g_new0(guarded, population);
+	for (uint64_t i = 0; i < population; i++) {
+		events[i].hold = &h;
+		kvt_loop_at(h.loop, next_increment(&h), hold_guarded, &events[i]);
+	}
+	run_loop(&h, MAX(4 * population, n_events / 2));
+	double a[MAX_REPETITIONS];
+	for (unsigned r = 0; r < repetitions; r++)
+		a[r] = run_loop(&h, n_events);
+	printf("%-12s %10" G_GUINT64_FORMAT " %8.1f %8s %8s %8s\n", "timeouts", population,
+		1e-6 * median(a, repetitions), "-", "-", "-");
+	hold_clear(&h);
+	g_free(events);
 }
 
 /* An event of the check knows its number, which goes into the digest with its time. */
@@ -275,8 +382,8 @@ int main(int argc, char **argv)
 	       "%u\n"
 	       "distribution population     loop     heap no queue loop/heap\n",
 		repetitions);
+	int64_t *increments = g_new(int64_t, N_INCREMENTS);
 	for (gsize k = 0; k < G_N_ELEMENTS(distributions); k++) {
-		int64_t *increments = g_new(int64_t, N_INCREMENTS);
 		kvt_rng rng = kvt_rng_init(1, kvt_rng_stream_id("bench.event_queue", k));
 		for (int i = 0; i < N_INCREMENTS; i++)
 			increments[i] = distributions[k].draw(&rng);
@@ -291,7 +398,11 @@ int main(int argc, char **argv)
 					     : 3000000,
 				repetitions);
 		}
-		g_free(increments);
+		if (k == 0)
+			measure_timeouts(increments, 1000, quick ? 200000 : 2000000, repetitions);
 	}
+	printf("all scheduled in one callback, then run down\n");
+	measure_fill(quick ? 30000 : 300000, repetitions);
+	g_free(increments);
 	return same ? 0 : 1;
 }
