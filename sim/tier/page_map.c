@@ -193,3 +193,9 @@ uint64_t kvt_page_map_remove(kvt_page_map *map, uint32_t tenant, const kvt_exten
 	drop_if_empty(map, set);
 	return bytes;
 }
+
+unsigned kvt_page_map_n_runs(const kvt_page_map *map, uint32_t tenant, const kvt_extent *extent)
+{
+	page_set *set = find_set(map, tenant, extent);
+	return set ? set->runs->len : 0;
+}

@@ -35,4 +35,7 @@ uint64_t kvt_page_map_remove(kvt_page_map *map, uint32_t tenant, const kvt_exten
 /* Pages of the run that are there; none when they have another size than the extent says. */
 uint64_t kvt_page_map_count(const kvt_page_map *map, uint32_t tenant, const kvt_extent *extent);
 
+/* Runs that hold the pages of the extent's layer: what they cost in memory. */
+unsigned kvt_page_map_n_runs(const kvt_page_map *map, uint32_t tenant, const kvt_extent *extent);
+
 #endif

@@ -13,6 +13,15 @@ static kvt_extent run_of(unsigned set, uint64_t first, uint64_t n)
 	return (kvt_extent){ set % 2, set / 2, first, n, PAGE };
 }
 
+/* Runs of neighbours in a table. */
+static unsigned count_runs(const bool *there)
+{
+	unsigned runs = 0;
+	for (unsigned i = 0; i < PAGES; i++)
+		runs += there[i] && (i == 0 || !there[i - 1]);
+	return runs;
+}
+
 static unsigned count_there(const bool *there, uint64_t first, uint64_t n)
 {
 	unsigned count = 0;
@@ -37,6 +46,8 @@ static void test_random(void)
 			unsigned count = count_there(there[set], first, n);
 			g_assert_cmpuint(kvt_page_map_count(map, 5, &run), ==, count);
 			g_assert_cmpuint(kvt_page_map_count(map, 6, &run), ==, 0);
+			g_assert_cmpuint(
+				kvt_page_map_n_runs(map, 5, &run), ==, count_runs(there[set]));
 			uint64_t what = kvt_rng_below(&rng, 3);
 			if (what == 0) {
 				g_assert_cmpuint(

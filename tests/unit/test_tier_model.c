@@ -386,6 +386,30 @@ static void test_copy_curve(void)
 	bench_free(&b);
 }
 
+/* What comes from drives is copied in as long pieces as it was read, or not at all where the drives
+ * reach the GPU by themselves. */
+static void test_staged_copies(void)
+{
+	kvt_topology_spec spec = { .ranks = 1, .gpu_link_rate = 10e9, .gpu_copy_cost = 10e-6 };
+	const char *kinds[] = { "nvme", "remote-nvme", "remote-dram" };
+	spec.nic_rate = spec.target_dram_rate = 1e15;
+	for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+		bench b = bench_new(&spec, kinds[i], "");
+		check_close(seconds_of(&b, KVT_IO_READ, run_of(1, 10000, MB)), 1, 0.01);
+		bench_free(&b);
+		b = bench_new(&spec, kinds[i], "coalesce = no");
+		double copies = 10000 * (10e-6 + 65536 / 10e9);
+		check_close(seconds_of(&b, KVT_IO_READ, run_of(1, 10000, 65536)), copies, 0.01);
+		bench_free(&b);
+		kvt_topology_spec direct = spec;
+		direct.gpu_direct = TRUE;
+		b = bench_new(&direct, kinds[i], "coalesce = no");
+		double bytes = 10000 * 65536 / 10e9;
+		check_close(seconds_of(&b, KVT_IO_READ, run_of(1, 10000, 65536)), bytes, 0.01);
+		bench_free(&b);
+	}
+}
+
 /* Ranks work in parallel: each has a copy engine, and copies its share. */
 static void test_ranks(void)
 {
@@ -510,6 +534,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/tier-model/one-command", test_one_command);
 	g_test_add_func("/tier-model/compression", test_compression);
 	g_test_add_func("/tier-model/copy-curve", test_copy_curve);
+	g_test_add_func("/tier-model/staged-copies", test_staged_copies);
 	g_test_add_func("/tier-model/ranks", test_ranks);
 	g_test_add_func("/tier-model/tail", test_tail);
 	g_test_add_func("/tier-model/instances", test_instances);
