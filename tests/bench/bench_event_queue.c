@@ -196,6 +196,7 @@ static void measure(const distribution *d, const int64_t *increments, uint64_t p
 	fflush(stdout);
 	hold_clear(&loop);
 	hold_clear(&heap);
+	hold_clear(&nothing);
 }
 
 /* Times of events that are all scheduled before any runs: rising, falling, scattered, and powers.
