@@ -8,12 +8,15 @@ function time_text(seconds) {
 		return sprintf("%.1f min", seconds / 60)
 	return seconds >= 1 ? sprintf("%.1f s", seconds) : sprintf("%.0f ms", seconds * 1000)
 }
-function row(prefix, what,    ttft, at) {
+# Stages of the compute stream follow one another; what is left of the time the GPUs wait.
+function row(prefix, what,    ttft, at, attention, gemm, merge) {
 	ttft = value[prefix "ttft_s"]
 	at = prefix "stages."
-	printf "%s,%s,%.6f,%.6f,%.6f,%.6f\n", names[FILENAME] what, time_text(ttft), value[at "attention_s"] / ttft, \
-		(value[at "qkv_s"] + value[at "output_s"] + value[at "mlp_s"] + value[at "head_s"]) / ttft, \
-		value[at "merge_s"] / ttft, value[at "waiting_s"] / ttft
+	attention = value[at "attention_s"] / ttft
+	gemm = (value[at "qkv_s"] + value[at "output_s"] + value[at "mlp_s"] + value[at "head_s"]) / ttft
+	merge = value[at "merge_s"] / ttft
+	printf "%s,%s,%.6f,%.6f,%.6f,%.6f\n", names[FILENAME] what, time_text(ttft), attention, gemm, merge,
+		1 - attention - gemm - merge
 }
 FNR == 1 { names[FILENAME] = name }
 { value[$1] = $2 }

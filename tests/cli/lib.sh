@@ -71,6 +71,16 @@ mentions() {
 	report $? "$3: $1 mentions $2" "got: $(cat "$scratch/$1")"
 }
 
+# json PERL NAME: the last run's stdout is JSON, and the Perl expression, over it as $j, is true. What
+# the expression puts into @why is shown when it is not.
+json() {
+	detail=$(perl -MJSON::PP -e 'our ($j, @why); $j = do { local $/; decode_json(<STDIN>) };
+		my $good = eval $ARGV[0]; print $@, join("\n", @why); exit !$good' "$1" \
+		<"$scratch/stdout" 2>&1)
+	report $? "$2" "not so: $1
+$detail"
+}
+
 # refuses STATUS MESSAGE COMMAND...: it fails with the one line on stderr and nothing on stdout.
 refuses() {
 	expected_status=$1
