@@ -28,6 +28,8 @@ void kvt_page_cache_set_capacity(kvt_page_cache *cache, uint32_t capacity)
 {
 	g_assert(capacity > 0 && capacity >= cache->stats.resident);
 	g_assert(capacity <= cache->capacity_max);
+	if (cache->policy->ops->resize && capacity != cache->capacity)
+		cache->policy->ops->resize(cache->policy, capacity);
 	cache->capacity = capacity;
 }
 
@@ -46,6 +48,8 @@ bool kvt_page_cache_enter(kvt_page_cache *cache, uint32_t page, uint32_t *evicte
 	*evicted = KVT_NO_PAGE;
 	if (!kvt_page_cache_has_room(cache))
 		return false;
+	if (cache->policy->ops->announce)
+		cache->policy->ops->announce(cache->policy, page);
 	if (cache->stats.resident >= cache->capacity) {
 		*evicted = cache->policy->ops->victim(cache->policy, cache->pinned);
 		g_assert(*evicted < cache->universe);

@@ -63,6 +63,14 @@ static inline void kvt_page_cache_touch(kvt_page_cache *cache, uint32_t page)
 	cache->policy->ops->touch(cache->policy, page);
 }
 
+/* The access that a page entered for, where other pages entered or were touched in between. */
+static inline void kvt_page_cache_first_use(kvt_page_cache *cache, uint32_t page)
+{
+	cache->stats.touches++;
+	if (cache->policy->ops->first_use)
+		cache->policy->ops->first_use(cache->policy, page);
+}
+
 /* Tells a policy that needs the future when the resident page is used next (UINT64_MAX: never);
  * to be called after each enter and touch. Nothing for the others. */
 static inline void kvt_page_cache_next_use(kvt_page_cache *cache, uint32_t page, uint64_t access)

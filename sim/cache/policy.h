@@ -25,9 +25,12 @@ typedef struct kvt_policy_ops {
 	 * pages, all below `universe`, are resident at a time. */
 	kvt_policy *(*create)(uint32_t universe, uint32_t capacity);
 	void (*free)(kvt_policy *policy);
-	void (*admit)(kvt_policy *policy, uint32_t page);  /* the page enters; it was absent */
-	void (*touch)(kvt_policy *policy, uint32_t page);  /* an access to a resident page */
-	void (*remove)(kvt_policy *policy, uint32_t page); /* it left for another reason */
+	/* The page, which was absent, enters for an access that `touch` is not called for. */
+	void (*admit)(kvt_policy *policy, uint32_t page);
+	void (*touch)(kvt_policy *policy, uint32_t page); /* another access to a resident page */
+	/* It leaves: right after `victim` has named it because it is evicted, else for another
+	 * reason, such as that nothing will ever use it. */
+	void (*remove)(kvt_policy *policy, uint32_t page);
 	/* The resident page that should leave next; it stays resident until `remove`. Pages for
 	 * which pinned[page] is set (they are being read) are passed over; UINT32_MAX when all
 	 * are. */
@@ -35,6 +38,18 @@ typedef struct kvt_policy_ops {
 	/* Only with needs_future: the number of the access at which the page is used next
 	 * (UINT64_MAX: never); called after admit or touch. */
 	void (*next_use)(kvt_policy *policy, uint32_t page, uint64_t access);
+	/* The others may be NULL. The access that a page was admitted for, where it takes place
+	 * some time after that: its recency is renewed, and it is not counted a second time. */
+	void (*first_use)(kvt_policy *policy, uint32_t page);
+	/* The absent page that `admit` will be called for next, said before
+	 * `victim` makes room for it. */
+	void (*announce)(kvt_policy *policy, uint32_t page);
+	/* Pages that may be resident from now on; until then as many as it was created for. */
+	void (*resize)(kvt_policy *policy, uint32_t capacity);
+	/* Attention at a step gave a page, resident or not, a share of its mass, in units of
+	 * 1 / KVT_MASS_ONE (top_pages.h); said for pages that were attended, when attention is
+	 * over. Steps rise. */
+	void (*mass)(kvt_policy *policy, uint32_t page, uint32_t step, uint32_t mass);
 } kvt_policy_ops;
 
 /* A policy begins with its operations; an implementation embeds this first. */

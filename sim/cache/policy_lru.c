@@ -84,4 +84,5 @@ const kvt_policy_ops kvt_policy_lru = {
 	.touch = lru_touch,
 	.remove = lru_remove,
 	.victim = lru_victim,
+	.first_use = lru_touch,
 };

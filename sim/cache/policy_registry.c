@@ -8,6 +8,11 @@
 /* One line a policy, in the order help shows them. */
 #define POLICIES(X)                                                                                \
 	X(lru)                                                                                     \
+	X(fifo)                                                                                    \
+	X(clock)                                                                                   \
+	X(lfu)                                                                                     \
+	X(arc)                                                                                     \
+	X(s3fifo)                                                                                  \
 	X(belady)
 
 #define DECLARE(name) extern const kvt_policy_ops kvt_policy_##name;

@@ -37,12 +37,12 @@ static gboolean check(
 }
 
 /* Refuses what this machine cannot hold, since a trace is small and may yet claim any number of
- * pages: about 64 bytes a page, layer and KV head, and 8 an access where the future is kept. */
+ * pages: about 96 bytes a page, layer and KV head, and 8 an access where the future is kept. */
 static gboolean check_memory(
 	const kvt_replay_source *source, const kvt_replay_settings *settings, GError **error)
 {
 	double rows = (double)source->n_layers * source->n_heads;
-	double need = rows * (64.0 * source->n_pages + 1024);
+	double need = rows * (96.0 * source->n_pages + 1024);
 	if (settings->attention == KVT_REPLAY_BUDGETED && settings->policy->needs_future)
 		need += 8.0 * rows * source->n_steps * settings->budget * source->n_pages;
 	double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 2;

@@ -7,6 +7,7 @@ struct kvt_residency {
 	kvt_residency_spec spec;
 	kvt_page_cache *cache;
 	uint8_t *moved;   /* prefetched for the step that is prepared */
+	uint8_t *entered; /* for it, prefetched or made there, and not read yet */
 	uint8_t *touched; /* accessed before; so were all pages below touched_end */
 	uint32_t touched_end;
 	uint32_t first, end; /* present at the last step that was prepared */
@@ -20,6 +21,7 @@ kvt_residency *kvt_residency_new(const kvt_residency_spec *spec)
 	residency->spec = *spec;
 	residency->cache = kvt_page_cache_new(spec->policy, spec->n_pages, spec->capacity_max);
 	residency->moved = g_new0(uint8_t, spec->n_pages);
+	residency->entered = g_new0(uint8_t, spec->n_pages);
 	residency->touched = g_new0(uint8_t, spec->n_pages);
 	return residency;
 }
@@ -30,6 +32,7 @@ void kvt_residency_free(kvt_residency *residency)
 		return;
 	kvt_page_cache_free(residency->cache);
 	g_free(residency->moved);
+	g_free(residency->entered);
 	g_free(residency->touched);
 	g_free(residency);
 }
@@ -116,6 +119,7 @@ uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 			continue;
 		bool entered = enter(residency, page, &left_end);
 		g_assert(entered);
+		residency->entered[page] = 1;
 		kvt_page_cache_pin(cache, page);
 		/* used now, which is before anything that is not */
 		kvt_page_cache_next_use(cache, page, (uint64_t)step << 32 | page);
@@ -149,7 +153,11 @@ static void count_first(kvt_residency *residency, uint32_t page, kvt_residency_c
 
 static void touch(kvt_residency *residency, uint32_t page, uint32_t step)
 {
-	kvt_page_cache_touch(residency->cache, page);
+	if (residency->entered[page])
+		kvt_page_cache_first_use(residency->cache, page);
+	else
+		kvt_page_cache_touch(residency->cache, page);
+	residency->entered[page] = 0;
 	tell_next_use(residency, page, step);
 }
 
