@@ -14,9 +14,12 @@
 
 enum { DIMS = 5, NEIGHBOURS = 40, FIT_ROWS = 1500, TOKENS_KEPT = 48, BATCHES_KEPT = 32 };
 
-/* Correlation lengths of the leftover in log2 of batch, heads, KV heads, tokens, and between one
- * query head a KV head and more. */
-static const double LENGTHS[2][DIMS] = { { 4, 4, 5, 3, 2 }, { 4, 6, 6, 4, 2 } };
+/*
+ * Correlation lengths of the leftover in log2 of units, heads, KV heads, tokens, and between one
+ * query head a KV head and more. Units are what thread blocks are dealt out by: the query heads of
+ * all sequences for prefill, the sequences for decode. Chosen by rows left out on several GPUs.
+ */
+static const double LENGTHS[2][DIMS] = { { 5, 16, 8, 8, 2 }, { 2.5, 24, 4, 10, 1.25 } };
 static const double NUGGET = 2e-3;
 /* Rows below this are mostly launch and noise: they count less. */
 static const double FULL_WEIGHT_SECONDS = 1e-4;
@@ -49,17 +52,14 @@ static bool is_attention(const kvt_kernel_row *row)
 	return row->kind == KVT_KERNEL_DECODE || row->kind == KVT_KERNEL_PREFILL;
 }
 
-static void place(const kvt_attention_work *w, double *at)
+static void place(const kvt_attention_grid *grid, const kvt_attention_work *w, double *at)
 {
-	at[0] = log2(w->batch);
+	bool decode = grid->phase == KVT_ATTENTION_DECODE;
+	at[0] = log2(decode ? w->batch : w->batch * w->heads);
 	at[1] = log2(w->heads);
 	at[2] = log2(w->kv_heads);
 	at[3] = log2(w->tokens);
 	at[4] = w->heads > w->kv_heads;
-}
-
-static void scale(const kvt_attention_grid *grid, double *at)
-{
 	for (int d = 0; d < DIMS; d++)
 		at[d] /= LENGTHS[grid->phase][d];
 }
@@ -109,8 +109,7 @@ static void add_sample(fit *f, const kvt_kernel_row *row)
 		.kv_bytes = f->grid->kv_bytes };
 	s->log_seconds = log(row->seconds);
 	s->weight = fmin(1, fmax(0.02, row->seconds / FULL_WEIGHT_SECONDS));
-	place(&s->work, s->place);
-	scale(f->grid, s->place);
+	place(f->grid, &s->work, s->place);
 	g_array_append_val(f->grid->batches, r->batch);
 	g_array_append_val(f->grid->tokens, tokens);
 	kvt_attention_pair pair = { r->heads, r->kv_heads };
@@ -289,8 +288,7 @@ static void fill_times(fit *f)
 			for (unsigned t = 0; t < grid->tokens->len; t++) {
 				kvt_attention_work work = cell_work(grid, p, b, t);
 				double at[DIMS];
-				place(&work, at);
-				scale(grid, at);
+				place(grid, &work, at);
 				double base =
 					kvt_attention_base_seconds(&grid->base, f->gpu, &work);
 				grid->times[kvt_grid_cell(grid, p, b, t)] =

@@ -98,9 +98,7 @@ const kvt_attention_gpu *kvt_attention_model_gpu(const kvt_attention_model *mode
 
 double kvt_attention_row_size(const kvt_kernel_row *row)
 {
-	const kvt_kernel_attention *a = &row->attention;
-	return row->kind == KVT_KERNEL_DECODE ? (double)a->batch * (double)(a->isl + a->step)
-					      : (double)a->isl;
+	return (double)kvt_kernel_row_kv_tokens(row);
 }
 
 double kvt_attention_rate(kvt_attention_phase phase, const kvt_attention_time *time)

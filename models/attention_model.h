@@ -94,8 +94,9 @@ const char *kvt_attention_model_name(const kvt_attention_model *model);
 const kvt_attention_gpu *kvt_attention_model_gpu(const kvt_attention_model *model);
 
 /*
- * The size by which "a quarter of the largest" is told, from the work that a row sets: for decode
- * the KV tokens read by all sequences, batch x (isl + step); for prefill the prompt's tokens, isl.
+ * The size by which "a quarter of the largest" is told: the tokens that a sequence's last query
+ * attends to, isl + step, for prefill and decode alike. A longer context is what one extrapolates
+ * to; batches and heads are measured up to what memory holds at each length.
  */
 double kvt_attention_row_size(const kvt_kernel_row *row);
 
