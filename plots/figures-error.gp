@@ -24,6 +24,6 @@ percent(x) = sprintf("%+.1f%%", 100 * column("error"))
 
 plot \
 	figures using (ratio("low")):0:(ratio("high") - ratio("low")):(0):ytic(1) with vectors nohead lw 4 lc rgb "#9BC4DE", \
-	figures using (free("false")):0 with points pt 7 ps 1.6 lc rgb blue, \
-	figures using (free("true")):0 with points pt 5 ps 1.7 lc rgb orange, \
+	figures using (free("false")):0 with points pt 7 ps 1.6*mark lc rgb blue, \
+	figures using (free("true")):0 with points pt 5 ps 1.7*mark lc rgb orange, \
 	figures using (12):0:(percent(0)) with labels right font ",15" textcolor rgb ink

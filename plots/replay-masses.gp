@@ -27,10 +27,10 @@ set title "32K tokens: a continuation, two retrievals" font ",17" offset 0,-0.3
 set ylabel "Share of the attention mass" offset 1
 trace = "code-32k-layer7"
 plot \
-	masses using "budget":(mass(trace, "oracle budgeted")) with linespoints lw 3 pt 7 ps 1.8 lc rgb blue, \
-	masses using "budget":(mass(trace, "last-step exact")) with linespoints lw 3 pt 5 ps 1.6 lc rgb green, \
-	masses using "budget":(mass(trace, "last-step budgeted")) with linespoints lw 3 pt 9 ps 1.9 lc rgb vermilion, \
-	masses using "budget":(mass(trace, "none budgeted")) with linespoints lw 3 pt 11 ps 1.9 dt (6,4) lc rgb ink
+	masses using "budget":(mass(trace, "oracle budgeted")) with linespoints lw 3 pt 7 ps 1.8*mark lc rgb blue, \
+	masses using "budget":(mass(trace, "last-step exact")) with linespoints lw 3 pt 5 ps 1.6*mark lc rgb green, \
+	masses using "budget":(mass(trace, "last-step budgeted")) with linespoints lw 3 pt 9 ps 1.9*mark lc rgb vermilion, \
+	masses using "budget":(mass(trace, "none budgeted")) with linespoints lw 3 pt 11 ps 1.9*mark dt (6,4) lc rgb ink
 do for [i = 1:5] { unset label i }
 
 set lmargin at screen 0.56
@@ -39,8 +39,8 @@ set title "128K tokens: one retrieval" font ",17" offset 0,-0.3
 unset ylabel
 trace = "code-128k-retrieval"
 plot \
-	masses using "budget":(mass(trace, "oracle budgeted")) with linespoints lw 3 pt 7 ps 1.8 lc rgb blue, \
-	masses using "budget":(mass(trace, "last-step exact")) with linespoints lw 3 pt 5 ps 1.6 lc rgb green, \
-	masses using "budget":(mass(trace, "last-step budgeted")) with linespoints lw 3 pt 9 ps 1.9 lc rgb vermilion, \
-	masses using "budget":(mass(trace, "none budgeted")) with linespoints lw 3 pt 11 ps 1.9 dt (6,4) lc rgb ink
+	masses using "budget":(mass(trace, "oracle budgeted")) with linespoints lw 3 pt 7 ps 1.8*mark lc rgb blue, \
+	masses using "budget":(mass(trace, "last-step exact")) with linespoints lw 3 pt 5 ps 1.6*mark lc rgb green, \
+	masses using "budget":(mass(trace, "last-step budgeted")) with linespoints lw 3 pt 9 ps 1.9*mark lc rgb vermilion, \
+	masses using "budget":(mass(trace, "none budgeted")) with linespoints lw 3 pt 11 ps 1.9*mark dt (6,4) lc rgb ink
 unset multiplot

@@ -29,7 +29,7 @@ set tmargin at screen 0.89
 set bmargin at screen 0.61
 set xrange [0:ttft * 1.01]
 set arrow 1 from ttft,graph 0 to ttft,graph 1 nohead lw 2 dt (6,4) lc rgb ink
-set label 2 sprintf("first token at %.0f ms ", ttft) at ttft,graph 0.93 right textcolor rgb ink
+set label 2 sprintf("first token at %.0f ms ", ttft) at ttft,graph 0.93 right offset -0.8,0 textcolor rgb ink
 plot for [k = 0:4] timeline using (when("start_ms", k)):(y(0)):(when("start_ms", k)):(when("end_ms", k)):(y(0) - 0.36):(y(0) + 0.36) \
 	with boxxyerror fs solid border rgb (k == 4 ? "white" : colour(k)) fc rgb colour(k)
 unset label 1

@@ -17,11 +17,11 @@ figures = data."/figures.csv"
 plot \
 	data."/scout-lengths.csv" using "tokens":"speedup" with lines ls 1 lc rgb scout, \
 	data."/qwen-lengths.csv" using "tokens":"speedup" with lines ls 1 lc rgb qwen, \
-	for [model in "scout- qwen- r1-"] figures using (at(model, "-speedup")):"simulated":"low":"high" with yerrorbars pt 2 ps 1.6 lw 2.2 lc rgb grey title (model eq "scout-" ? "simulated, low to high" : ""), \
-	figures using (at("scout-", "-speedup")):"published" with points pt 7 ps 2.2 lw 3 lc rgb scout, \
-	figures using (at("qwen-", "-speedup")):"published" with points pt 9 ps 2.4 lw 3 lc rgb qwen, \
-	figures using (at("r1-", "-speedup")):"published" with points pt 5 ps 1.9 lw 3 lc rgb r1, \
+	for [model in "scout- qwen- r1-"] figures using (at(model, "-speedup")):"simulated":"low":"high" with yerrorbars pt 2 ps 1.6*mark lw 2.2 lc rgb grey title (model eq "scout-" ? "simulated, low to high" : ""), \
+	figures using (at("scout-", "-speedup")):"published" with points pt 7 ps 2.2*mark lw 3 lc rgb scout, \
+	figures using (at("qwen-", "-speedup")):"published" with points pt 9 ps 2.4*mark lw 3 lc rgb qwen, \
+	figures using (at("r1-", "-speedup")):"published" with points pt 5 ps 1.9*mark lw 3 lc rgb r1, \
 	data."/scout-lengths.csv" every ::6::6 using "tokens":"speedup":("Scout") with labels right offset -1,1 textcolor rgb scout, \
 	data."/qwen-lengths.csv" every ::12::12 using "tokens":"speedup":("Qwen") with labels left offset 0,-1.2 textcolor rgb qwen, \
 	figures using (at("r1-", "-speedup")):"published":("R1-70B") with labels left offset 1.5,0 textcolor rgb r1, \
-	NaN with points pt 7 ps 2.0 lw 3 lc rgb ink title "published"
+	NaN with points pt 7 ps 2.0*mark lw 3 lc rgb ink title "published"

@@ -5,9 +5,11 @@
 
 if (!exists("width")) width = 1200
 if (!exists("height")) height = 760
-# gnuplot draws an SVG in the same units, so that both come out alike.
+# In an SVG type is in pixels, not points, and points are drawn twice as large: `mark` and fontscale
+# make both alike.
+mark = format eq "svg" ? 0.55 : 1.0
 if (format eq "svg") {
-	set terminal svg size width,height enhanced font "DejaVu Sans,17" background rgb "white"
+	set terminal svg size width,height enhanced fontscale 1.28 font "DejaVu Sans,17" background rgb "white"
 } else {
 	set terminal pngcairo size width,height enhanced font "DejaVu Sans,17" linewidth 1.0
 }
