@@ -1,11 +1,13 @@
-/* trace_command.c: `kvtier trace info|cut|check`: what a recorded attention trace holds, a smaller
- * one cut from it, and whether it is sound. The work is done in traces/. */
+/* trace_command.c: `kvtier trace info|cut|grow|check`: what a recorded attention trace holds, a
+ * smaller one cut from it, a longer one grown from it, and whether it is sound. The work is done in
+ * traces/. */
 #include <string.h>
 
 #include "sim/base/error.h"
 #include "sim/base/progress.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
+#include "sim/cmd/trace_grow.h"
 #include "sim/cmd/trace_info.h"
 #include "sim/cmd/trace_open.h"
 #include "traces/attention_trace_check.h"
@@ -255,6 +257,7 @@ static int run_trace(int argc, char **argv, GError **error)
 	} actions[] = {
 		{ "info", kvt_trace_info_run },
 		{ "cut", run_cut },
+		{ "grow", kvt_trace_grow_run },
 		{ "check", run_check },
 	};
 	const char *names[G_N_ELEMENTS(actions) + 1] = { NULL };
@@ -273,10 +276,11 @@ static int run_trace(int argc, char **argv, GError **error)
 
 const kvt_command kvt_command_trace = {
 	.name = "trace",
-	.summary = "Show, cut and check recorded attention traces",
-	.arguments = "info|cut|check FILE",
+	.summary = "Show, cut, grow and check recorded attention traces",
+	.arguments = "info|cut|grow|check FILE",
 	.help = "  trace info FILE      what it holds\n"
 		"  trace cut FILE OUT   a smaller one: fewer steps, layers, tensors or pages\n"
+		"  trace grow FILE      a synthetic one of a longer context\n"
 		"  trace check FILE     whether all of it is sound\n\n"
 		"\"kvtier trace info --help\" and so on say more. The format is described in\n"
 		"traces/FORMAT.md.",

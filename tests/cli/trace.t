@@ -1,5 +1,5 @@
 #!/bin/sh
-# trace.t: kvtier trace info, cut and check on the samples and on bad files.
+# trace.t: kvtier trace info, cut, grow and check on the samples and on bad files.
 . tests/cli/lib.sh
 
 samples=traces/samples
@@ -27,7 +27,7 @@ near() {
 run "$KVTIER" trace --help
 exits 0 "trace --help"
 mentions stdout "trace cut FILE OUT" "trace --help"
-for action in info cut check; do
+for action in info cut grow check; do
 	run "$KVTIER" trace $action --help
 	exits 0 "trace $action --help"
 	mentions stdout "kvtier trace $action [" "trace $action --help"
@@ -88,10 +88,39 @@ report $? "a cut that leaves all is the same bytes each time"
 [ -z "$(find "$scratch" -name '*.h5?*')" ]
 report $? "no temporary file is left" "$(ls "$scratch")"
 
+# A longer context, and what it is compared with.
+run "$KVTIER" trace grow "$rows" --tokens 200K --steps 20 -o "$scratch/grown.h5" --check "$rows" \
+	--format json
+exits 0 "grow"
+prints stderr "" "grow"
+has schema kvtier.trace-grow/1 "grow"
+has layer 7 "grow"
+run "$KVTIER" trace check "$scratch/grown.h5"
+exits 0 "check of a grown trace"
+run "$KVTIER" trace info "$scratch/grown.h5" --format json
+has context_tokens 200000 "info of a grown trace"
+has steps 20 "info of a grown trace"
+
 # Wrong use.
+refuses 2 "kvtier: --tokens: is missing, expected a length such as --tokens 10M" \
+	"$KVTIER" trace grow "$rows" -o "$scratch/none.h5"
+refuses 2 "kvtier: --output: is missing, expected a file to write" \
+	"$KVTIER" trace grow "$rows" --tokens 10M
+refuses 2 "kvtier: --tokens: 1000M, expected 1 to 268435456" \
+	"$KVTIER" trace grow "$rows" --tokens 1000M -o "$scratch/none.h5"
+refuses 2 "kvtier: $rows: grown to 1000 tokens of context, expected at least 32784: one page more than it has" \
+	"$KVTIER" trace grow "$rows" --tokens 1000 -o "$scratch/none.h5"
+refuses 2 "kvtier: $rows: layers: layer 3 is not recorded, expected one of 7" \
+	"$KVTIER" trace grow "$rows" --tokens 1M --layer 3 -o "$scratch/none.h5"
+refuses 2 "kvtier: $scratch/grown.h5: is synthetic itself, expected a recorded trace" \
+	"$KVTIER" trace grow "$scratch/grown.h5" --tokens 1M -o "$scratch/none.h5"
+refuses 2 "kvtier: --temperature: \"x\", expected RATE:TOKENS such as 0.1:2048, or none" \
+	"$KVTIER" trace grow "$rows" --tokens 1M --temperature x -o "$scratch/none.h5"
+[ ! -e "$scratch/none.h5" ]
+report $? "a refused growth writes nothing"
 help='see "kvtier trace'
-refuses 2 "kvtier: trace: expected info|cut|check FILE, $help --help\"" "$KVTIER" trace
-refuses 2 "kvtier: trace: \"chek\" is not known, did you mean \"check\"? (one of info, cut, check)" \
+refuses 2 "kvtier: trace: expected info|cut|grow|check FILE, $help --help\"" "$KVTIER" trace
+refuses 2 "kvtier: trace: \"chek\" is not known, did you mean \"check\"? (one of info, cut, grow, check)" \
 	"$KVTIER" trace chek "$rows"
 refuses 2 "kvtier: trace info: expected FILE, $help info --help\"" "$KVTIER" trace info
 refuses 2 "kvtier: \"x\" is one argument too many, $help check --help\"" \
