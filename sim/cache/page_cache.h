@@ -79,6 +79,14 @@ static inline void kvt_page_cache_next_use(kvt_page_cache *cache, uint32_t page,
 		cache->policy->ops->next_use(cache->policy, page, access);
 }
 
+/* What attention gave a page, resident or not; see kvt_policy_ops. */
+static inline void kvt_page_cache_mass(
+	kvt_page_cache *cache, uint32_t page, uint32_t step, uint32_t mass)
+{
+	if (cache->policy->ops->mass)
+		cache->policy->ops->mass(cache->policy, page, cache->resident[page], step, mass);
+}
+
 /* Whether a page could enter now. */
 static inline bool kvt_page_cache_has_room(const kvt_page_cache *cache)
 {

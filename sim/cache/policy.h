@@ -49,7 +49,8 @@ typedef struct kvt_policy_ops {
 	/* Attention at a step gave a page, resident or not, a share of its mass, in units of
 	 * 1 / KVT_MASS_ONE (top_pages.h); said for pages that were attended, when attention is
 	 * over. Steps rise. */
-	void (*mass)(kvt_policy *policy, uint32_t page, uint32_t step, uint32_t mass);
+	void (*mass)(
+		kvt_policy *policy, uint32_t page, gboolean resident, uint32_t step, uint32_t mass);
 } kvt_policy_ops;
 
 /* A policy begins with its operations; an implementation embeds this first. */

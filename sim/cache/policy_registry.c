@@ -13,6 +13,7 @@
 	X(lfu)                                                                                     \
 	X(arc)                                                                                     \
 	X(s3fifo)                                                                                  \
+	X(attention)                                                                               \
 	X(belady)
 
 #define DECLARE(name) extern const kvt_policy_ops kvt_policy_##name;

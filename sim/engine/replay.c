@@ -161,6 +161,7 @@ static void fill_result(kvt_replay *run)
 	result->mass_oracle = (double)run->oracle_mass / KVT_MASS_ONE / rows;
 	result->mass_listed = (double)run->listed_mass / KVT_MASS_ONE / rows;
 	result->mass_lost = (double)run->lost_mass / KVT_MASS_ONE / rows;
+	result->mass_resident = (double)run->resident_mass / KVT_MASS_ONE / rows;
 	result->selection = (double)run->selected / rows;
 	result->ttft = result->step_times[0];
 	uint64_t peak = 0;
@@ -168,6 +169,7 @@ static void fill_result(kvt_replay *run)
 		uint32_t pages = kvt_residency_peak(run->heads[i]);
 		result->peak_pages = MAX(result->peak_pages, pages);
 		peak += pages;
+		result->counts.unused += kvt_residency_unused(run->heads[i]);
 		if (run->logs[i])
 			result->belady_misses += kvt_access_log_belady_misses(run->logs[i]);
 	}
@@ -179,6 +181,8 @@ static void fill_result(kvt_replay *run)
 	uint64_t moved = (counts->prefetched + counts->demanded) * copies;
 	g_assert(counts->hits + counts->prefetched + counts->demanded == counts->accesses);
 	g_assert(counts->hits <= counts->accesses - counts->compulsory);
+	g_assert(counts->prefetched == counts->used + counts->wasted + counts->unused);
+	g_assert(counts->polluted <= counts->prefetched + counts->demanded);
 	g_assert(result->moved_bytes == moved * run->settings->page_bytes);
 }
 
@@ -284,6 +288,37 @@ kvt_time kvt_replay_step_time(const kvt_replay_result *result, double q)
 	qsort(times, n, sizeof(*times), compare_times);
 	double rank = ceil(q * n) - 1;
 	return times[(uint32_t)CLAMP(rank, 0, n - 1)];
+}
+
+static double ratio(uint64_t part, uint64_t whole)
+{
+	return whole > 0 ? (double)part / (double)whole : NAN;
+}
+
+double kvt_replay_timely(const kvt_replay_result *result)
+{
+	return ratio(result->needed_here - result->needed_during, result->needed);
+}
+
+double kvt_replay_coverage(const kvt_replay_result *result)
+{
+	return ratio(result->counts.needed_selected, result->counts.needed);
+}
+
+double kvt_replay_waste(const kvt_replay_result *result)
+{
+	return ratio(result->counts.wasted, result->counts.prefetched);
+}
+
+double kvt_replay_pollution(const kvt_replay_result *result)
+{
+	const kvt_residency_counts *counts = &result->counts;
+	return ratio(counts->polluted, counts->prefetched + counts->demanded);
+}
+
+double kvt_replay_hit_rate(const kvt_replay_result *result)
+{
+	return ratio(result->counts.hits, result->counts.accesses);
 }
 
 void kvt_replay_result_clear(kvt_replay_result *result)

@@ -41,6 +41,14 @@
  * since an earlier step, or made there), as prefetched (moved ahead for this step), or as demanded.
  * The first access to a stored page is never a hit: hits <= accesses - compulsory, asserted. Bytes
  * read from storage = (prefetched + demanded) x page bytes, asserted too.
+ *
+ * What prefetching is worth is counted on the pages that a step needs: those of the best choice
+ * within its budget, the first page and the last 4 included, whatever was attended.
+ *   timely:    the share of needed pages that were in HBM when the layer's attention began.
+ *   coverage:  the share of needed pages that the selection held.
+ *   waste:     the share of prefetched pages that left without having been needed at any step. Each
+ *              is used, wasted, or still there unused at the end: their sum is asserted.
+ *   pollution: the share of misses on pages that had left HBM to make room for a prefetched one.
  */
 #ifndef KVT_REPLAY_H
 #define KVT_REPLAY_H
@@ -110,6 +118,7 @@ typedef struct kvt_replay_result {
 	double mass_kept;     /* of the selections */
 	double mass_oracle;   /* of the best selections within the same budgets */
 	double mass_listed;   /* that the trace's rows account for */
+	double mass_resident; /* of pages in HBM, or on their way there, as attention begins */
 	double mass_lost;     /* 1 - kept, of steps that attend to their selection; of others 0 */
 	uint32_t dense_steps; /* of BUDGETED attention, that attended to everything */
 	double selection;     /* pages selected */
@@ -122,6 +131,9 @@ typedef struct kvt_replay_result {
 	uint64_t belady_misses;
 	uint64_t late_pages; /* prefetched ones of transfers that attention found under way; all
 				layers */
+	/* of all layers: needed pages; those in HBM or on their way as attention began; of these,
+	 * those that were still on their way */
+	uint64_t needed, needed_here, needed_during;
 	uint32_t peak_pages; /* in HBM at once, one layer and KV head */
 	/* of all layers, in bytes */
 	uint64_t attended_bytes, moved_bytes, written_bytes, peak_hbm_bytes;
@@ -140,6 +152,13 @@ kvt_time kvt_replay_step_time(const kvt_replay_result *result, double q);
 
 void kvt_replay_result_clear(kvt_replay_result *result);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(kvt_replay_result, kvt_replay_result_clear)
+
+/* As above, in [0, 1]; of nothing, NaN. */
+double kvt_replay_timely(const kvt_replay_result *result);
+double kvt_replay_coverage(const kvt_replay_result *result);
+double kvt_replay_waste(const kvt_replay_result *result);
+double kvt_replay_pollution(const kvt_replay_result *result);
+double kvt_replay_hit_rate(const kvt_replay_result *result);
 
 /* Replays the source and fills *result. False with an error when settings do not fit together, the
  * source cannot be read, or the storage tier fails or is too small. */

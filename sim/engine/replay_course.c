@@ -110,15 +110,19 @@ static void attend(kvt_replay *run, uint32_t recorded)
 	uint32_t n_heads = run->source->n_heads;
 	kvt_recorded_layer *layer = &run->recorded[recorded];
 	kvt_replay_result *result = run->result;
-	uint64_t before = result->counts.accesses;
+	const kvt_residency_counts before = result->counts;
 	kvt_extent_list_clear(&layer->demand);
 	layer->demand_left = 0;
 	for (uint32_t head = 0; head < n_heads; head++) {
 		const kvt_selection *selection = layer->selections[head];
 		kvt_extent like = { .context = head, .page_bytes = run->settings->page_bytes };
 		bool all = kvt_replay_attends_to_all(run->settings, &selection->present);
-		uint32_t left = kvt_residency_attend(run->heads[recorded * n_heads + head],
-			run->step, selection, all, &like, &layer->demand, &result->counts);
+		kvt_residency *residency = run->heads[recorded * n_heads + head];
+		kvt_residency_need(residency, selection, &result->counts);
+		run->resident_mass += kvt_selector_mass_on(
+			run->selector, recorded, head, kvt_residency_resident(residency));
+		uint32_t left = kvt_residency_attend(residency, run->step, selection, all, &like,
+			&layer->demand, &result->counts);
 		layer->demand_left = MAX(layer->demand_left, left);
 		layer->closed = selection->present.closed;
 		layer->all = all;
@@ -139,7 +143,10 @@ static void attend(kvt_replay *run, uint32_t recorded)
 			result->belady_misses += present - held;
 		}
 	}
-	layer->attended = result->counts.accesses - before;
+	layer->attended = result->counts.accesses - before.accesses;
+	layer->needed = result->counts.needed - before.needed;
+	layer->needed_here = result->counts.needed_here - before.needed_here;
+	layer->needed_moved = result->counts.needed_moved - before.needed_moved;
 }
 
 /* Whether a page that left, all below left_end, may still be on its way to storage. */
@@ -274,9 +281,12 @@ static void end_attention(void *arg)
 		start_write(layer);
 	bool more = run->step + 1 < run->source->n_steps;
 	if (layer->first_copy) {
-		for (uint32_t head = 0; head < run->source->n_heads; head++)
-			kvt_selector_observe(run->selector, run->step, recorded, head,
-				run->recorded[recorded].all);
+		for (uint32_t head = 0; head < run->source->n_heads; head++) {
+			kvt_page_masses row = kvt_selector_observe(run->selector, run->step,
+				recorded, head, run->recorded[recorded].all);
+			kvt_residency_learn(run->heads[recorded * run->source->n_heads + head],
+				run->step, &row);
+		}
 		if (more && !prepare(run, run->step + 1, recorded))
 			return;
 	}
@@ -332,7 +342,10 @@ static void begin_attention(void *arg)
 	if (layer->prefetch.active) {
 		layer->awaited++;
 		run->result->late_pages += layer->prefetch.list.pages;
+		run->result->needed_during += recorded->needed_moved;
 	}
+	run->result->needed += recorded->needed;
+	run->result->needed_here += recorded->needed_here;
 	if (!layer->prefetch.active && must_wait(layer, layer->prefetch_left)) {
 		/* for the page that the step's token has begun */
 		layer->awaited++;

@@ -59,6 +59,26 @@ static json_t *accesses(const kvt_residency_counts *counts)
 	return object;
 }
 
+static json_t *needed(const kvt_replay_result *result)
+{
+	json_t *object = json_object();
+	set_integer(object, "total", result->needed);
+	set_integer(object, "before", result->needed_here - result->needed_during);
+	set_integer(object, "during", result->needed_during);
+	set_integer(object, "after", result->needed - result->needed_here);
+	return object;
+}
+
+static json_t *prefetched(const kvt_residency_counts *counts)
+{
+	json_t *object = json_object();
+	set_integer(object, "total", counts->prefetched);
+	set_integer(object, "used", counts->used);
+	set_integer(object, "wasted", counts->wasted);
+	set_integer(object, "unused", counts->unused);
+	return object;
+}
+
 static json_t *compulsory(const kvt_replay_result *result)
 {
 	const kvt_residency_counts *counts = &result->counts;
@@ -110,6 +130,7 @@ static void add_mass(json_t *object, const kvt_replay_result *result)
 	set_real(object, "mass_kept", result->mass_kept);
 	set_real(object, "mass_oracle", result->mass_oracle);
 	set_real(object, "mass_lost", result->mass_lost);
+	set_real(object, "mass_resident", result->mass_resident);
 	/* of which nobody knows on which pages it lies; all figures above may be higher by it */
 	set_real(object, "mass_unlisted", MAX(1 - result->mass_listed, 0));
 	json_t *selection = json_object();
@@ -151,6 +172,12 @@ json_t *kvt_replay_to_json(
 			kvt_json_real(ratio(moved, counts->accesses))));
 	/* in HBM when attention asked, moved there for it or not */
 	set_real(object, "ready_rate", ratio(counts->hits + counts->prefetched, counts->accesses));
+	set_real(object, "timely", kvt_replay_timely(result));
+	set_real(object, "coverage", kvt_replay_coverage(result));
+	set_real(object, "waste", kvt_replay_waste(result));
+	set_real(object, "pollution", kvt_replay_pollution(result));
+	json_object_set_new(object, "needed_pages", needed(result));
+	json_object_set_new(object, "prefetched_pages", prefetched(counts));
 	set_integer(object, "block_accesses", counts->accesses);
 	json_object_set_new(object, "accesses", accesses(counts));
 	json_object_set_new(object, "compulsory", compulsory(result));
@@ -252,7 +279,15 @@ kvt_table *kvt_replay_to_table(
 		"moved ahead for the step");
 	add_row(table, "  on demand", share(ratio(counts->demanded, counts->accesses)),
 		"fetched when attention asked");
+	add_row(table, "needed pages timely", share(kvt_replay_timely(result)),
+		"of the best choice: in HBM when attention began");
+	add_row(table, "  coverage", share(kvt_replay_coverage(result)),
+		"of the best choice: selected");
+	add_row(table, "prefetches wasted", share(kvt_replay_waste(result)),
+		"pages that left and were never of the best choice");
 	add_row(table, "misses", count(moved), "accesses to pages that had to be moved");
+	add_row(table, "  pollution", share(kvt_replay_pollution(result)),
+		"pages that had left for a prefetched one");
 	if (result->has_belady)
 		add_row(table, "  Belady", count(result->belady_misses),
 			budgeted ? "the fewest of any policy on these accesses"

@@ -3,16 +3,20 @@
 
 #include <string.h>
 
+#include "sim/prefetch/top_pages.h"
+
 struct kvt_residency {
 	kvt_residency_spec spec;
 	kvt_page_cache *cache;
 	uint8_t *moved;   /* prefetched for the step that is prepared */
 	uint8_t *entered; /* for it, prefetched or made there, and not read yet */
+	uint8_t *fresh;   /* prefetched and not needed yet */
+	uint8_t *ousted;  /* left for a prefetched page, and not moved since */
 	uint8_t *touched; /* accessed before; so were all pages below touched_end */
 	uint32_t touched_end;
-	uint32_t first, end; /* present at the last step that was prepared */
-	uint32_t born;       /* at the step that is prepared; KVT_NO_PAGE: none */
-	uint64_t evicted;    /* since they were last counted */
+	uint32_t first, end;                /* present at the last step that was prepared */
+	uint32_t born;                      /* at the step that is prepared; KVT_NO_PAGE: none */
+	uint64_t evicted, wasted, polluted; /* since they were last counted */
 };
 
 kvt_residency *kvt_residency_new(const kvt_residency_spec *spec)
@@ -22,6 +26,8 @@ kvt_residency *kvt_residency_new(const kvt_residency_spec *spec)
 	residency->cache = kvt_page_cache_new(spec->policy, spec->n_pages, spec->capacity_max);
 	residency->moved = g_new0(uint8_t, spec->n_pages);
 	residency->entered = g_new0(uint8_t, spec->n_pages);
+	residency->fresh = g_new0(uint8_t, spec->n_pages);
+	residency->ousted = g_new0(uint8_t, spec->n_pages);
 	residency->touched = g_new0(uint8_t, spec->n_pages);
 	return residency;
 }
@@ -33,6 +39,8 @@ void kvt_residency_free(kvt_residency *residency)
 	kvt_page_cache_free(residency->cache);
 	g_free(residency->moved);
 	g_free(residency->entered);
+	g_free(residency->fresh);
+	g_free(residency->ousted);
 	g_free(residency->touched);
 	g_free(residency);
 }
@@ -62,14 +70,28 @@ static void tell_next_use(kvt_residency *residency, uint32_t page, uint32_t step
 	kvt_page_cache_next_use(residency->cache, page, next);
 }
 
+static void count_left(kvt_residency *residency, uint32_t page, bool for_prefetch)
+{
+	residency->wasted += residency->fresh[page];
+	residency->fresh[page] = 0;
+	residency->ousted[page] = for_prefetch;
+}
+
+static void count_moved(kvt_residency *residency, uint32_t page)
+{
+	residency->polluted += residency->ousted[page];
+	residency->ousted[page] = 0;
+}
+
 /* Lets a page in; false when it found no place. */
-static bool enter(kvt_residency *residency, uint32_t page, uint32_t *left_end)
+static bool enter(kvt_residency *residency, uint32_t page, bool prefetch, uint32_t *left_end)
 {
 	uint32_t evicted;
 	if (!kvt_page_cache_enter(residency->cache, page, &evicted))
 		return false;
 	if (evicted != KVT_NO_PAGE) {
 		residency->evicted++;
+		count_left(residency, evicted, prefetch);
 		*left_end = MAX(*left_end, evicted + 1);
 	}
 	return true;
@@ -103,6 +125,7 @@ uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 	for (uint32_t page = residency->first; page < MIN(present->first, residency->end); page++)
 		if (kvt_page_cache_has(cache, page)) {
 			kvt_page_cache_remove(cache, page);
+			count_left(residency, page, false);
 			left_end = MAX(left_end, page + 1);
 		}
 	kvt_page_cache_set_capacity(cache, MAX(capacity, cache->stats.resident));
@@ -117,7 +140,7 @@ uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 		uint32_t page = selection->pages[i];
 		if (kvt_page_cache_has(cache, page))
 			continue;
-		bool entered = enter(residency, page, &left_end);
+		bool entered = enter(residency, page, page != residency->born, &left_end);
 		g_assert(entered);
 		residency->entered[page] = 1;
 		kvt_page_cache_pin(cache, page);
@@ -125,7 +148,8 @@ uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 		kvt_page_cache_next_use(cache, page, (uint64_t)step << 32 | page);
 		if (page == residency->born)
 			continue;
-		residency->moved[page] = 1;
+		residency->moved[page] = residency->fresh[page] = 1;
+		count_moved(residency, page);
 		add_pages(fetch, like, page, 1);
 	}
 	return left_end;
@@ -168,7 +192,10 @@ static uint32_t demand(kvt_residency *residency, uint32_t step, uint32_t first, 
 {
 	uint32_t left_end = 0;
 	uint32_t page = first;
-	while (page < end && enter(residency, page, &left_end)) {
+	const uint8_t *ousted = residency->ousted + first;
+	while ((ousted = memchr(ousted, 1, (size_t)(residency->ousted + end - ousted))))
+		count_moved(residency, (uint32_t)(ousted - residency->ousted));
+	while (page < end && enter(residency, page, false, &left_end)) {
 		tell_next_use(residency, page, step);
 		page++;
 	}
@@ -254,6 +281,40 @@ uint32_t kvt_residency_attend(kvt_residency *residency, uint32_t step,
 	else
 		attend_selection(residency, step, selection, counts);
 	counts->evicted += residency->evicted;
-	residency->evicted = 0;
+	counts->wasted += residency->wasted;
+	counts->polluted += residency->polluted;
+	residency->evicted = residency->wasted = residency->polluted = 0;
 	return left_end;
+}
+
+void kvt_residency_need(
+	kvt_residency *residency, const kvt_selection *selection, kvt_residency_counts *counts)
+{
+	const kvt_page_cache *cache = residency->cache;
+	for (uint32_t i = 0; i < selection->n_needed; i++) {
+		uint32_t page = selection->needed[i];
+		counts->needed++;
+		counts->needed_selected += cache->pinned[page];
+		counts->needed_here += cache->resident[page];
+		counts->needed_moved += residency->moved[page];
+		counts->used += residency->fresh[page];
+		residency->fresh[page] = 0;
+	}
+}
+
+void kvt_residency_learn(kvt_residency *residency, uint32_t step, const kvt_page_masses *row)
+{
+	if (!residency->spec.policy->mass)
+		return;
+	for (uint32_t i = 0; i < row->n; i++)
+		kvt_page_cache_mass(
+			residency->cache, row->pages[i], step, kvt_mass_quantise(row->mass[i]));
+}
+
+uint32_t kvt_residency_unused(const kvt_residency *residency)
+{
+	uint32_t unused = 0;
+	for (uint32_t page = 0; page < residency->spec.n_pages; page++)
+		unused += residency->fresh[page];
+	return unused;
 }

@@ -10,6 +10,7 @@
 #include "sim/cache/extent_list.h"
 #include "sim/cache/page_cache.h"
 #include "sim/engine/replay_selection.h"
+#include "sim/prefetch/prefetcher.h"
 
 /* Accesses, in pages. Each is counted once: hits + prefetched + demanded = accesses. */
 typedef struct kvt_residency_counts {
@@ -21,6 +22,16 @@ typedef struct kvt_residency_counts {
 	uint64_t born;       /* of the hits, how many decode made at this step */
 	uint64_t compulsory; /* first accesses ever to pages that were stored: never hits */
 	uint64_t evicted;
+	/* needed pages: those of the best choice within the budget; each step's */
+	uint64_t needed;
+	uint64_t needed_selected; /* of them, that the selection holds */
+	uint64_t needed_here;     /* that are in HBM, or on their way, when attention begins */
+	uint64_t needed_moved;    /* of those, that were moved ahead for this very step */
+	/* prefetched = used + wasted + unused */
+	uint64_t used;     /* prefetched pages that were needed before they left */
+	uint64_t wasted;   /* that left and had not been needed */
+	uint64_t unused;   /* that are in HBM at the end and have not been needed */
+	uint64_t polluted; /* moves of a page that had left for a prefetched one */
 } kvt_residency_counts;
 
 typedef struct kvt_residency_spec {
@@ -66,5 +77,15 @@ uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 uint32_t kvt_residency_attend(kvt_residency *residency, uint32_t step,
 	const kvt_selection *selection, bool all, const kvt_extent *like, kvt_extent_list *fetch,
 	kvt_residency_counts *counts);
+
+/* The prepared step's needed pages, before it is attended. */
+void kvt_residency_need(
+	kvt_residency *residency, const kvt_selection *selection, kvt_residency_counts *counts);
+
+/* What attention gave the pages that it attended to: the policy learns it. */
+void kvt_residency_learn(kvt_residency *residency, uint32_t step, const kvt_page_masses *row);
+
+/* Pages in HBM that were prefetched and have not been needed. */
+uint32_t kvt_residency_unused(const kvt_residency *residency);
 
 #endif

@@ -16,8 +16,9 @@ typedef struct kvt_recorded_layer {
 	kvt_extent_list prefetch, demand;    /* of the step that is prepared; that is attended */
 	uint32_t prefetch_left, demand_left; /* above all pages that left for them */
 	uint64_t attended;                   /* pages, at the step */
-	bool all;                            /* the step attends to everything */
-	bool closed;                         /* the step's token filled the last page up */
+	uint64_t needed, needed_here, needed_moved; /* the same; as in kvt_residency_counts */
+	bool all;                                   /* the step attends to everything */
+	bool closed;                                /* the step's token filled the last page up */
 	uint32_t closed_page;
 } kvt_recorded_layer;
 
@@ -51,7 +52,7 @@ struct kvt_replay {
 	uint32_t step, layer; /* at work */
 	kvt_time step_began;
 	kvt_timed_layer *attending; /* and waiting for what it reads */
-	uint64_t kept_mass, oracle_mass, listed_mass, lost_mass, selected;
+	uint64_t kept_mass, oracle_mass, resident_mass, listed_mass, lost_mass, selected;
 	uint32_t *next_all; /* [n_steps], see kvt_residency_spec */
 	kvt_track track;
 	GError *error;

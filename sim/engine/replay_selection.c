@@ -26,7 +26,7 @@ struct kvt_selector {
 	float *dense_share;
 	uint64_t *listed, *selected; /* bits, all zero between uses */
 	uint32_t *plan;              /* [n_pages + 1] */
-	uint64_t *ranking;           /* [n_pages + 1] */
+	uint64_t *ranking;           /* [2 x n_pages + 1] */
 	uint32_t *attended;
 	float *attended_share;
 };
@@ -49,12 +49,13 @@ kvt_selector *kvt_selector_new(
 		head->share = g_new(float, n);
 		head->dense = g_new0(uint32_t, n);
 		head->selection.pages = g_new(uint32_t, n);
+		head->selection.needed = g_new(uint32_t, n);
 	}
 	selector->dense_share = g_new0(float, n);
 	selector->listed = g_new0(uint64_t, (size_t)n / 64 + 1);
 	selector->selected = g_new0(uint64_t, (size_t)n / 64 + 1);
 	selector->plan = g_new(uint32_t, (size_t)n + 1);
-	selector->ranking = g_new(uint64_t, (size_t)n + 1);
+	selector->ranking = g_new(uint64_t, 2 * (size_t)n + 1);
 	selector->attended = g_new(uint32_t, n);
 	selector->attended_share = g_new(float, n);
 	return selector;
@@ -74,6 +75,7 @@ void kvt_selector_free(kvt_selector *selector)
 		g_free(head->share);
 		g_free(head->dense);
 		g_free(head->selection.pages);
+		g_free(head->selection.needed);
 	}
 	g_free(selector->heads);
 	g_free(selector->dense_share);
@@ -163,20 +165,27 @@ static void add_kept(kvt_selector *selector, kvt_selection *selection)
 }
 
 /* What the best choice keeps: the pages always kept, then the largest of the others. */
-static uint64_t oracle_mass(kvt_selector *selector, const head_state *head)
+static void find_needed(kvt_selector *selector, head_state *head)
 {
-	const kvt_selection *selection = &head->selection;
+	kvt_selection *selection = &head->selection;
 	const kvt_replay_present *present = &selection->present;
-	uint64_t kept = head->dense[present->first];
+	uint32_t *needed = selection->needed, n_needed = 0;
 	uint32_t last = MIN((uint32_t)KVT_REPLAY_KEPT_LAST, present->end - present->first - 1);
+	needed[n_needed++] = present->first;
 	for (uint32_t page = present->end - last; page < present->end; page++)
-		kept += head->dense[page];
-	uint32_t *others = selector->plan, n = 0;
+		needed[n_needed++] = page;
+	uint32_t *others = selector->attended, *mass = selector->plan, n = 0;
 	for (uint32_t i = 0; i < head->n; i++) {
-		others[n] = head->mass[i];
+		others[n] = head->pages[i];
+		mass[n] = head->mass[i];
 		n += !kvt_replay_is_kept(present, head->pages[i]);
 	}
-	return kept + kvt_top_mass(others, n, selection->budget - 1 - last, selector->ranking);
+	n_needed += kvt_top_pages(others, mass, n, selection->budget - n_needed, needed + n_needed,
+		selector->ranking);
+	selection->n_needed = n_needed;
+	selection->oracle_mass = 0;
+	for (uint32_t i = 0; i < n_needed; i++)
+		selection->oracle_mass += head->dense[needed[i]];
 }
 
 static void add_plan(
@@ -210,7 +219,7 @@ const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, 
 	selection->n = 0;
 	if (!load_row(selector, step, layer, head_index, head, error))
 		return NULL;
-	selection->oracle_mass = oracle_mass(selector, head);
+	find_needed(selector, head);
 
 	kvt_prefetcher *prefetcher = selector->prefetchers[layer];
 	kvt_page_masses future = { .n = head->n, .pages = head->pages, .mass = head->share };
@@ -231,7 +240,7 @@ const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, 
 	return selection;
 }
 
-void kvt_selector_observe(
+kvt_page_masses kvt_selector_observe(
 	kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head_index, bool all)
 {
 	const head_state *head = &selector->heads[layer * selector->source->n_heads + head_index];
@@ -251,4 +260,15 @@ void kvt_selector_observe(
 	}
 	kvt_prefetcher *prefetcher = selector->prefetchers[layer];
 	prefetcher->ops->observe(prefetcher, step, head_index, &row);
+	return row;
+}
+
+uint64_t kvt_selector_mass_on(
+	const kvt_selector *selector, uint32_t layer, uint32_t head_index, const uint8_t *resident)
+{
+	const head_state *head = &selector->heads[layer * selector->source->n_heads + head_index];
+	uint64_t mass = 0;
+	for (uint32_t i = 0; i < head->n; i++)
+		mass += resident[head->pages[i]] ? head->mass[i] : 0;
+	return mass;
 }

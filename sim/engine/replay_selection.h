@@ -17,6 +17,8 @@ typedef struct kvt_selection {
 	uint32_t n;           /* pages selected, <= budget */
 	uint32_t *pages;      /* rising */
 	bool filled;          /* nothing was planned: residents were taken, the newest first */
+	uint32_t n_needed;    /* pages of the best choice within the budget */
+	uint32_t *needed;     /* those, in any order */
 	uint64_t kept_mass;   /* of the selected pages */
 	uint64_t oracle_mass; /* of the best choice within the budget */
 	uint64_t listed_mass; /* of all pages that the source lists: the others' is not known */
@@ -52,8 +54,12 @@ const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, 
 	uint32_t head, const uint8_t *resident, GError **error);
 
 /* Attention over everything present (`all`) or the step's selection is over: the prefetcher learns
- * its masses. */
-void kvt_selector_observe(
+ * its masses. Returns them; they hold until the next call. */
+kvt_page_masses kvt_selector_observe(
 	kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head, bool all);
+
+/* The mass that the row of the last selection has on the pages marked in resident [n_pages]. */
+uint64_t kvt_selector_mass_on(
+	const kvt_selector *selector, uint32_t layer, uint32_t head, const uint8_t *resident);
 
 #endif

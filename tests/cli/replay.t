@@ -131,7 +131,7 @@ bad '--budget: "101%" is more than the whole, expected a share between 0 and 1, 
 	--budget 101%
 bad '--hbm: 2% is less than the budget, expected at least as much, since what is selected has to fit' \
 	--budget 5% --hbm 2%
-bad '--policy: "lur" is not known, did you mean "lru"? (one of lru, fifo, clock, lfu, arc, s3fifo, belady)' --policy lur
+bad '--policy: "lur" is not known, did you mean "lru"? (one of lru, fifo, clock, lfu, arc, s3fifo, attention, belady)' --policy lur
 bad '--prefetch: "last_step" is not known, did you mean "last-step"? (one of none, last-step, oracle)' \
 	--prefetch last_step
 bad "$trace: layers: layer 3 is not recorded, expected one of 7" --layer 3

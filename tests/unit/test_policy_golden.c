@@ -77,6 +77,41 @@ static void test_against_lists(void)
 	g_assert_cmpuint(compared, ==, 6);
 }
 
+/* What attention gave pages, added up in floating point, decides who leaves; the order of sums that
+ * lie close together is not compared. */
+static void test_attention(void)
+{
+	const kvt_policy_ops *ops = kvt_policy_find("attention", NULL);
+	kvt_rng rng = kvt_rng_init(12, 1);
+	unsigned checked = 0;
+	g_autoptr(kvt_page_cache) cache = kvt_page_cache_new(ops, PAGES, 12);
+	double worth[PAGES] = { 0 };
+	for (uint32_t step = 0; step < 3000; step++) {
+		for (uint32_t page = 0; page < PAGES; page++)
+			worth[page] *= exp2(-1.0 / 8);
+		for (unsigned i = 0; i < 4; i++) {
+			uint32_t page = (uint32_t)kvt_rng_below(&rng, PAGES), evicted;
+			uint32_t mass = (uint32_t)kvt_rng_below(&rng, KVT_MASS_ONE);
+			double least = INFINITY, second = INFINITY;
+			for (uint32_t p = 0; p < PAGES; p++)
+				if (kvt_page_cache_has(cache, p) && worth[p] < second) {
+					second = MAX(worth[p], least);
+					least = MIN(worth[p], least);
+				}
+			if (!kvt_page_cache_has(cache, page)) {
+				g_assert_true(kvt_page_cache_enter(cache, page, &evicted));
+				if (evicted != KVT_NO_PAGE && second > least * 1.001 + 1e-6) {
+					g_assert_cmpfloat(worth[evicted], ==, least);
+					checked++;
+				}
+			}
+			kvt_page_cache_mass(cache, page, step, mass);
+			worth[page] += (double)mass / KVT_MASS_ONE + 0.125;
+		}
+	}
+	g_assert_cmpuint(checked, >, 3000);
+}
+
 typedef struct access_sequence {
 	const char *name;
 	uint32_t pages;
@@ -260,6 +295,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/policy/against-lists", test_against_lists);
+	g_test_add_func("/policy/attention", test_attention);
 	g_test_add_func("/policy/golden-misses", test_golden_misses);
 	return g_test_run();
 }

@@ -208,6 +208,19 @@ static void check_accounts(const kvt_replay_settings *settings)
 	g_assert_cmpuint(counts->hits, <=, counts->accesses - counts->compulsory);
 	g_assert_cmpuint(counts->streamed, <=, counts->demanded);
 	g_assert_cmpuint(result.storage.read_bytes, ==, moved * settings->page_bytes);
+	g_assert_cmpuint(counts->prefetched, ==, counts->used + counts->wasted + counts->unused);
+	g_assert_cmpuint(counts->wasted, <=, counts->evicted);
+	g_assert_cmpuint(counts->polluted, <=, MIN(moved, counts->evicted));
+	g_assert_cmpuint(counts->needed_moved, <=, counts->needed_here);
+	g_assert_cmpuint(counts->needed_selected, <=, counts->needed_here);
+	g_assert_cmpuint(result.needed, ==, counts->needed);
+	g_assert_cmpuint(result.needed_here, ==, counts->needed_here);
+	g_assert_cmpuint(result.needed_during, <=, counts->needed_moved);
+	g_assert_cmpfloat(result.mass_resident, >=, result.mass_kept - 1e-9);
+	if (settings->prefetcher->sees_future) {
+		g_assert_cmpuint(counts->needed_selected, ==, counts->needed);
+		g_assert_cmpuint(counts->wasted + counts->unused, ==, 0);
+	}
 	g_assert_cmpuint(result.moved_bytes, ==, result.storage.read_bytes);
 	g_assert_cmpuint(result.attended_bytes, ==, counts->accesses * settings->page_bytes);
 	g_assert_cmpuint(result.storage.read_errors + result.storage.write_errors, ==, 0);
