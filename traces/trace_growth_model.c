@@ -11,15 +11,20 @@
 /* Pages on each side of the one that a retrieval is reading that belong to it. */
 enum { FOCUS_REACH = 3 };
 
+/* A turn retrieves when the page that it reads has at least this mass, in the mean. */
+#define RETRIEVAL_MASS 0.01
+
 /* Below half of the smallest half-precision number a mass would be written as none. */
 #define LEAST_MASS 0x1p-24
 
 /* A recorded row: entries begin .. end - 1, weights being masses after sharpening. */
 typedef struct growth_row {
 	uint64_t begin, end;
-	double tail;    /* weight of each page that the row leaves out */
-	double whole;   /* of all pages */
-	double pattern; /* of the pattern's pages without those of a retrieval */
+	double retrieved;      /* weight of listed pages that a retrieval reads */
+	double retrieved_mass; /* the same before sharpening */
+	double tail;           /* weight of each page that the row leaves out */
+	double whole;          /* of all pages */
+	double pattern;        /* of the pattern's pages without those of a retrieval */
 } growth_row;
 
 typedef struct growth_turn {
@@ -28,11 +33,19 @@ typedef struct growth_turn {
 	double mass;           /* mean, of that page */
 } growth_turn;
 
+/* Whose entries a cursor goes through. */
+typedef enum growth_part {
+	PART_COPY,      /* a copy's pages without those that a retrieval reads */
+	PART_HOME,      /* the recorded row as it is, or without what is in PART_RETRIEVED */
+	PART_RETRIEVED, /* the pages that the step's own retrieval reads */
+} growth_part;
+
 /* A copy of the pattern while rows are merged: its next entry. */
 typedef struct growth_cursor {
 	double weight, scale;
 	uint64_t entry, end, step;
 	uint32_t copy;
+	growth_part part;
 } growth_cursor;
 
 struct kvt_growth_model {
@@ -48,7 +61,7 @@ struct kvt_growth_model {
 	uint32_t *rotation;  /* [copies_most], pages */
 	uint32_t *start;     /* [copies_most], steps by which a copy is ahead in this turn */
 	uint64_t start_of;   /* cycle and turn that `start` holds, UINT64_MAX: none */
-	growth_cursor *heap; /* [copies_most], the largest weight first */
+	growth_cursor *heap; /* [copies_most + 1], the largest weight first */
 	uint64_t heap_length;
 	uint32_t out_block[KVT_ATTENTION_ROW_PAGES];
 	float out_mass[KVT_ATTENTION_ROW_PAGES];
@@ -64,6 +77,13 @@ static bool is_focus(const kvt_growth_model *model, uint64_t step, uint32_t page
 	const growth_turn *turn = &g_array_index(model->turns, growth_turn, model->turn_of[step]);
 	int64_t focus = (int64_t)((model->position[step] - turn->distance) / model->block_tokens);
 	return turn->distance > 0 && ABS((int64_t)page - focus) <= FOCUS_REACH;
+}
+
+static bool is_retrieved(const kvt_growth_model *model, uint64_t step, uint32_t page)
+{
+	const growth_turn *turn = &g_array_index(model->turns, growth_turn, model->turn_of[step]);
+	return turn->mass >= RETRIEVAL_MASS && is_pattern(model, page) &&
+	       is_focus(model, step, page);
 }
 
 static uint64_t focus_pages(const kvt_growth_model *model, uint64_t step)
@@ -142,6 +162,10 @@ static void weigh_row(kvt_growth_model *model, uint64_t step, growth_row *row)
 		least = entry;
 		model->weight[i] = (float)pow(entry, model->plan.sharpening);
 		row->whole += (double)model->weight[i];
+		if (is_retrieved(model, step, model->block[i])) {
+			row->retrieved += (double)model->weight[i];
+			row->retrieved_mass += entry;
+		}
 		if (is_pattern(model, model->block[i]) && !is_focus(model, step, model->block[i])) {
 			row->pattern += (double)model->weight[i];
 			listed++;
@@ -208,7 +232,7 @@ kvt_growth_model *kvt_growth_model_fit(
 	model->rotation = g_new(uint32_t, model->copies_most);
 	model->start = g_new(uint32_t, model->copies_most);
 	model->start_of = UINT64_MAX;
-	model->heap = g_new(growth_cursor, model->copies_most);
+	model->heap = g_new(growth_cursor, model->copies_most + 1);
 	kvt_rng rng = kvt_rng_init(plan->seed, kvt_rng_stream_id("trace-growth.rotation", 0));
 	for (uint64_t copy = 0; copy < model->copies_most; copy++)
 		model->rotation[copy] = (uint32_t)kvt_rng_below(&rng, plan->pattern_pages);
@@ -272,30 +296,31 @@ typedef struct growth_merge {
 	const growth_row *own;
 } growth_merge;
 
-/* The grown page of a copy's recorded page; UINT32_MAX where the copy has none. */
-static uint32_t place(const kvt_growth_model *model, const growth_merge *merge, uint64_t copy,
-	uint64_t step, uint32_t page)
+/* The grown page of a cursor's recorded page; UINT32_MAX where it has none. */
+static uint32_t place(const kvt_growth_model *model, const growth_merge *merge,
+	const growth_cursor *cursor, uint32_t page)
 {
 	const kvt_growth_plan *plan = &model->plan;
-	if (!is_pattern(model, page)) {
-		if (copy != merge->home)
-			return UINT32_MAX;
+	bool copied = is_pattern(model, page);
+	if (cursor->part == PART_COPY && (!copied || is_focus(model, cursor->step, page)))
+		return UINT32_MAX;
+	if (cursor->part != PART_COPY &&
+		(cursor->part == PART_RETRIEVED) != is_retrieved(model, cursor->step, page))
+		return UINT32_MAX;
+	if (!copied)
 		return page == 0 ? 0
 				 : (uint32_t)(page + plan->added_pages +
 					      merge->cycle * plan->cycle_pages);
-	}
-	if (copy != merge->home && is_focus(model, step, page))
-		return UINT32_MAX;
-	uint64_t at = copy * plan->pattern_pages +
-		      (page - 1 + model->rotation[copy]) % plan->pattern_pages;
+	uint64_t at = cursor->copy * plan->pattern_pages +
+		      (page - 1 + model->rotation[cursor->copy]) % plan->pattern_pages;
 	return at < merge->limit ? (uint32_t)(at + 1) : UINT32_MAX;
 }
 
 /* Moves a cursor to its first entry from `entry` on that has a page; false at the row's end. */
 static bool advance(const kvt_growth_model *model, const growth_merge *merge, growth_cursor *cursor)
 {
-	while (cursor->entry < cursor->end && place(model, merge, cursor->copy, cursor->step,
-						      model->block[cursor->entry]) == UINT32_MAX)
+	while (cursor->entry < cursor->end &&
+		place(model, merge, cursor, model->block[cursor->entry]) == UINT32_MAX)
 		cursor->entry++;
 	if (cursor->entry == cursor->end)
 		return false;
@@ -305,7 +330,9 @@ static bool advance(const kvt_growth_model *model, const growth_merge *merge, gr
 
 static bool is_before(const growth_cursor *a, const growth_cursor *b)
 {
-	return a->weight > b->weight || (a->weight == b->weight && a->copy < b->copy);
+	if (a->weight != b->weight)
+		return a->weight > b->weight;
+	return a->copy != b->copy ? a->copy < b->copy : a->part < b->part;
 }
 
 static void sift_down(growth_cursor *heap, uint64_t length, uint64_t at)
@@ -328,12 +355,37 @@ static double partial_weight(const kvt_growth_model *model, const growth_merge *
 	uint64_t pages = merge->limit % model->plan.pattern_pages;
 	double weight = 0;
 	for (uint64_t i = row->begin; i < row->end; i++)
-		if (place(model, merge, cursor->copy, cursor->step, model->block[i]) !=
-			UINT32_MAX) {
+		if (place(model, merge, cursor, model->block[i]) != UINT32_MAX) {
 			weight += (double)model->weight[i];
 			pages -= MIN(pages, 1);
 		}
 	return (weight + row->tail * (double)pages) * cursor->scale;
+}
+
+/*
+ * Adds what the step's own retrieval reads, if it is one, and returns the new sum of weights: these
+ * pages keep their recorded mass, whatever the length, and the others share the rest. A match
+ * stands out by its content; the recordings show that it does not drown in a longer context.
+ */
+static double add_retrieved(
+	kvt_growth_model *model, const growth_merge *merge, uint64_t step, double sum)
+{
+	const growth_row *own = merge->own;
+	double others = sum - own->retrieved;
+	if (!(own->retrieved > 0) || !(others > 0) || own->retrieved_mass >= 1)
+		return sum;
+	double whole = others / (1 - own->retrieved_mass);
+	growth_cursor cursor = {
+		.part = PART_RETRIEVED,
+		.copy = (uint32_t)merge->home,
+		.step = step,
+		.entry = own->begin,
+		.end = own->end,
+		.scale = own->retrieved_mass * whole / own->retrieved,
+	};
+	if (advance(model, merge, &cursor))
+		model->heap[model->heap_length++] = cursor;
+	return whole;
 }
 
 /* Fills the heap with every copy; the sum of all weights of the step. */
@@ -346,7 +398,12 @@ static double gather(
 	double sum = merge->own->whole;
 	model->heap_length = 0;
 	for (uint64_t copy = 0; copy < copies; copy++) {
-		growth_cursor cursor = { .copy = (uint32_t)copy, .step = step, .scale = 1 };
+		growth_cursor cursor = {
+			.part = copy == merge->home ? PART_HOME : PART_COPY,
+			.copy = (uint32_t)copy,
+			.step = step,
+			.scale = 1,
+		};
 		if (copy != merge->home)
 			cursor.step = turn->first +
 				      (step - turn->first + model->start[copy]) % turn->count;
@@ -364,6 +421,7 @@ static double gather(
 		if (advance(model, merge, &cursor))
 			model->heap[model->heap_length++] = cursor;
 	}
+	sum = add_retrieved(model, merge, step, sum);
 	for (uint64_t i = model->heap_length / 2; i-- > 0;)
 		sift_down(model->heap, model->heap_length, i);
 	return sum;
@@ -387,8 +445,7 @@ kvt_attention_row kvt_growth_model_row(kvt_growth_model *model, uint64_t step, u
 		double mass = top->weight / sum;
 		if (mass < LEAST_MASS)
 			break;
-		model->out_block[row.count] =
-			place(model, &merge, top->copy, top->step, model->block[top->entry]);
+		model->out_block[row.count] = place(model, &merge, top, model->block[top->entry]);
 		model->out_mass[row.count++] = (float)mass;
 		covered += mass;
 		top->entry++;

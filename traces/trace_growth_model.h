@@ -12,7 +12,8 @@
  * of the recording, no two copies move together, and turns begin with a jump in each.
  *
  * How masses change with the length follows from softmax: at each step every other copy has the
- * weight of the home pattern (without retrieved pages), and all is divided by the larger sum. A
+ * weight of the home pattern (without retrieved pages), and all is divided by the larger sum. Pages
+ * that a retrieval reads keep their recorded mass, and the others share the rest. A
  * row's sharpening is a power on its masses: a model that scales its queries with the position
  * (attention temperature) raises every weight to the ratio of its factors at the two lengths.
  */
