@@ -9,6 +9,7 @@
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
 #include "sim/cmd/trace_open.h"
+#include "sim/engine/replay_compare.h"
 #include "sim/engine/replay_report.h"
 #include "sim/engine/replay_setup.h"
 #include "sim/engine/replay_trace.h"
@@ -19,7 +20,7 @@ typedef struct given_options {
 	char *tier, *model, *gpu, *system, *window, *timeline;
 	int layer, depth;
 	gint64 seed;
-	gboolean rates, dense_prompt;
+	gboolean rates, dense_prompt, compare;
 } given_options;
 
 static void given_clear(given_options *given)
@@ -348,6 +349,59 @@ static gboolean print(const replay_job *job, GError **error)
 	return printed;
 }
 
+/* One replay of a comparison; the job of the first one keeps what they have in common. */
+static gboolean compare_one(const replay_job *like, const kvt_prefetcher_ops *prefetcher,
+	double budget, kvt_table *table, json_t **common, GError **error)
+{
+	g_auto(replay_job) job = { .options = like->options,
+		.given = like->given,
+		.path = like->path,
+		.trace_spec = like->trace_spec,
+		.settings = like->settings };
+	job.settings.prefetcher = prefetcher;
+	job.settings.budget = budget;
+	job.settings.hbm = like->given->hbm ? MAX(like->settings.hbm, budget) : budget;
+	if (!set_up(&job, error) || !replay(&job, error))
+		return FALSE;
+	kvt_replay_compare_add(table, &job.settings, &job.result);
+	if (!*common) {
+		static const char *const keys[] = { "trace", "layers", "first_step", "steps",
+			"kv_heads", "attention", "policy", "tier", "model", "gpu", "seed",
+			"provenance" };
+		json_t *whole = to_json(&job);
+		*common = kvt_json_result("replay-compare", 1);
+		for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
+			json_object_set(*common, keys[i], json_object_get(whole, keys[i]));
+		json_decref(whole);
+	}
+	return TRUE;
+}
+
+/* Every prefetcher with every budget. */
+static gboolean compare(const replay_job *job, GError **error)
+{
+	if (job->given->timeline || job->given->rates || job->given->prefetch)
+		return kvt_error_usage(error,
+			"--compare: replays with every prefetcher in turn, expected it without "
+			"--prefetch, --timeline and --rates");
+	const double asked[] = { job->settings.budget, 0 };
+	const double *budgets = job->given->budget ? asked : kvt_replay_compare_budgets;
+	g_autoptr(kvt_table) table = kvt_replay_compare_new();
+	json_t *common = NULL;
+	gboolean done = TRUE;
+	for (const kvt_prefetcher_ops *const *ops = kvt_prefetcher_registry(); *ops && done; ops++)
+		for (const double *budget = budgets; *budget > 0 && done; budget++)
+			done = compare_one(job, *ops, *budget, table, &common, error);
+	if (done && job->options->format == KVT_FORMAT_JSON) {
+		json_object_set_new(common, "replays", kvt_table_to_json(table));
+		done = kvt_command_print_json(job->options, common, error);
+	} else if (done) {
+		done = kvt_command_print_table(job->options, table, error);
+	}
+	json_decref(common);
+	return done;
+}
+
 /* "what it is: NAME, NAME (the default)..."; the first that is named is the default. A new string.
  */
 static char *list_names(const char *what, const char *fallback, const char *(*name)(unsigned index))
@@ -369,6 +423,16 @@ static const char *policy_name(unsigned index)
 {
 	const kvt_policy_ops *ops = kvt_policy_registry()[index];
 	return ops ? ops->name : NULL;
+}
+
+static gboolean carry_out(replay_job *job, GError **error)
+{
+	if (!read_given(job, error))
+		return FALSE;
+	if (job->given->compare)
+		return compare(job, error);
+	return set_up(job, error) && replay(job, error) && print(job, error) &&
+	       (!job->timeline || kvt_timeline_write(job->timeline, job->given->timeline, error));
 }
 
 static int run(int argc, char **argv, GError **error)
@@ -412,6 +476,9 @@ static int run(int argc, char **argv, GError **error)
 		{ "seed", 0, 0, G_OPTION_ARG_INT64, &given.seed, "of random latencies (1)", "N" },
 		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &given.timeline,
 			"write what happened when, for ui.perfetto.dev", "FILE.json" },
+		{ "compare", 0, 0, G_OPTION_ARG_NONE, &given.compare,
+			"every prefetcher with budgets of 1%, 2%, 5% and 10%, or with --budget",
+			NULL },
 		{ "rates", 0, 0, G_OPTION_ARG_NONE, &given.rates,
 			"add how fast this machine replayed", NULL },
 		{ 0 },
@@ -428,9 +495,7 @@ static int run(int argc, char **argv, GError **error)
 		return 0;
 	g_auto(replay_job)
 		job = { .options = &options, .given = &given, .path = options.arguments[0] };
-	if (read_given(&job, error) && set_up(&job, error) && replay(&job, error) &&
-		print(&job, error) && job.timeline)
-		kvt_timeline_write(job.timeline, given.timeline, error);
+	carry_out(&job, error);
 	return 0;
 }
 

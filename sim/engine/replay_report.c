@@ -176,11 +176,11 @@ json_t *kvt_replay_to_json(
 	set_real(object, "coverage", kvt_replay_coverage(result));
 	set_real(object, "waste", kvt_replay_waste(result));
 	set_real(object, "pollution", kvt_replay_pollution(result));
-	json_object_set_new(object, "needed_pages", needed(result));
-	json_object_set_new(object, "prefetched_pages", prefetched(counts));
 	set_integer(object, "block_accesses", counts->accesses);
 	json_object_set_new(object, "accesses", accesses(counts));
 	json_object_set_new(object, "compulsory", compulsory(result));
+	json_object_set_new(object, "needed_pages", needed(result));
+	json_object_set_new(object, "prefetched_pages", prefetched(counts));
 	set_integer(object, "misses", moved);
 	json_object_set_new(object, "belady_misses",
 		result->has_belady ? json_integer((json_int_t)result->belady_misses) : json_null());

@@ -63,6 +63,20 @@ near mass_kept .5759 0.0005 "another seed"
 holds "$(value total_s) != $(sed -n 's/^ *"total_s": \([^,]*\),*$/\1/p' "$scratch/first")" \
 	"another seed, other latencies"
 
+# Side by side: every prefetcher with every budget, each as it is alone.
+replay $trace --compare --prefetch oracle
+exits 2 "--compare is about all prefetchers"
+replay $window --prefetch oracle --budget 5% --policy arc
+alone="$(value mass_kept) $(value timely) $(value coverage) $(value waste) $(value misses 2)"
+replay $window --compare --budget 5% --policy arc
+exits 0 "compare"
+beside=$(sed -n '/"prefetch": "oracle"/,/}/p' "$scratch/stdout" |
+	awk -F '[:,]' '/"(mass_kept|timely|coverage|waste|misses)"/ { printf "%s%s", sep, $2; sep = "" }')
+holds "\"$beside\" == \" $alone\"" "compared and alone: the same figures"
+run "$KVTIER" replay $window --compare --format csv
+prefetchers=$("$KVTIER" help prefetcher | grep -c '^  [a-z]')
+holds "$(wc -l <"$scratch/stdout") == 1 + 4 * $prefetchers" "compare: each with four budgets"
+
 # Every knob moves something.
 budgeted="--prefetch oracle --attention budgeted --hbm 4%"
 # shellcheck disable=SC2086
