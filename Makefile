@@ -25,7 +25,7 @@ WARN      = -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) -Wshadow -Wstrict-
 # Asked once, and only by a target that compiles: pkg-config may come with `make deps`.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $$(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $$(PKGS)))$(PKG_LIBS)
-ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -I. -D_GNU_SOURCE $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS)
+ALL_CFLAGS = -std=gnu11 $(OPT) -ffp-contract=off $(WARN) -I. -D_GNU_SOURCE $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS)
 LIBS       = $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lm -lpthread
 
 # Sources are found, not listed: a new file is part of the next build.

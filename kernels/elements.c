@@ -1,0 +1,43 @@
+/* elements.c: numbers of keys, as they lie in a cache, to floats. Portable bit code that compilers
+ * vectorise. */
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+static float from_bits(uint32_t bits)
+{
+	float value;
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+static void from_f16(const uint16_t *half, size_t n, float *out)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t sign = (uint32_t)(half[i] & 0x8000) << 16;
+		uint32_t magnitude = half[i] & 0x7fff;
+		/* a product by 2^112 moves the exponent, and makes subnormal numbers right */
+		float scaled = from_bits(magnitude << 13) * 0x1p112f;
+		uint32_t bits;
+		memcpy(&bits, &scaled, sizeof(bits));
+		if (magnitude >= 0x7c00)
+			bits = 0x7f800000 | magnitude << 13;
+		out[i] = from_bits(bits | sign);
+	}
+}
+
+static void from_bf16(const uint16_t *upper, size_t n, float *out)
+{
+	for (size_t i = 0; i < n; i++)
+		out[i] = from_bits((uint32_t)upper[i] << 16);
+}
+
+void kvt_elements_to_float(kvt_element element, const void *numbers, size_t n, float *out)
+{
+	if (element == KVT_ELEMENT_F32)
+		memcpy(out, numbers, n * sizeof(float));
+	else if (element == KVT_ELEMENT_F16)
+		from_f16(numbers, n, out);
+	else
+		from_bf16(numbers, n, out);
+}

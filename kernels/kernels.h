@@ -1,0 +1,193 @@
+/*
+ * kernels.h: arithmetic over KV pages with a C ABI: sketches of keys and their scores. It knows no
+ * cache, no tier and no GLib, allocates nothing, and returns 0 or a negative errno.
+ *
+ * Every kernel has a plain C reference (KVT_ISA_SCALAR) and variants that give the same bits: sums
+ * are taken in one fixed order, products are rounded once, and nothing depends on a math library.
+ * So a decision made from a score does not depend on the machine.
+ */
+#ifndef KVT_KERNELS_H
+#define KVT_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Instruction sets, best last. AVX512 stands for AVX-512 F, BW, DQ, VL and VNNI. */
+typedef enum kvt_isa {
+	KVT_ISA_SCALAR,
+	KVT_ISA_AVX2, /* with FMA and F16C */
+	KVT_ISA_AVX512,
+	KVT_ISA_COUNT,
+} kvt_isa;
+
+/* "scalar", "avx2", "avx512". */
+const char *kvt_isa_name(kvt_isa isa);
+
+/* Whether this machine runs it; the best that it runs. Constant for the life of a process. */
+int kvt_isa_supported(kvt_isa isa);
+kvt_isa kvt_isa_best(void);
+
+/* Numbers of keys as they lie in a cache. */
+typedef enum kvt_element {
+	KVT_ELEMENT_F16,  /* IEEE 754 half precision */
+	KVT_ELEMENT_BF16, /* the upper half of a float */
+	KVT_ELEMENT_F32,
+} kvt_element;
+
+/* out[i] = numbers[i], exactly. */
+void kvt_elements_to_float(kvt_element element, const void *numbers, size_t n, float *out);
+
+/*
+ * Page codes: keys at 2.3 bits a number (18.5 bytes a token at head_dim 64), from which the logits
+ * of a page's tokens are estimated with errors that are small and known.
+ *
+ * A page is 16 tokens. Its keys, less a centre that all pages share (softmax does not see it), are
+ * rotated over channels by a Hadamard matrix with fixed random signs, which makes the channels
+ * alike and close to Gaussian whatever the model (as in QuaRot, arXiv 2404.00456, and TurboQuant,
+ * arXiv 2504.19874), and transformed over the 16 tokens by a Walsh-Hadamard matrix, because
+ * neighbours are alike: most of the variance gathers in the rows of low sequency. Each of the 5
+ * classes of rows (row 0 is the mean; 1; 2-3; 4-7; 8-15) has one scale a page, and its numbers are
+ * quantised uniformly with the step that is best for a Gaussian: 4 bits in rows 0 and 1, 2 bits in
+ * the others. Nothing is learnt from data, so a page is coded when it is written, once.
+ *
+ * A page's code is two records:
+ * - mean, kvt_code_mean_bytes: head_dim / 2 bytes, byte i holding channel i in its low and channel
+ *   i + head_dim / 2 in its high half: the number is (code - 7.5) x step; then the steps of the 5
+ *   classes, a byte e each: 2^((e - 128) / 8), 0 for none; then 3 bytes of 0.
+ * - detail, kvt_code_detail_bytes: head_dim / 16 vectors of 64 bytes. Byte 4 r + i of vector v
+ *   holds, in bits 2k and 2k + 1, row r of channel 16 v + 4 k + i: (code - 1.5) x step. Row 1 has
+ *   its upper two bits in the place of row 0. On 64-byte boundaries scans are fastest.
+ *
+ * head_dim is a multiple of 16, at most KVT_CODE_HEAD_DIM_MAX.
+ */
+enum {
+	KVT_CODE_TOKENS = 16,
+	KVT_CODE_CLASSES = 5,
+	KVT_CODE_HEAD_DIM_MAX = 512,
+	KVT_CODE_HEADS_MAX = 128, /* query heads of a group */
+};
+
+static inline size_t kvt_code_mean_bytes(uint32_t head_dim)
+{
+	return head_dim / 2 + 8;
+}
+
+static inline size_t kvt_code_detail_bytes(uint32_t head_dim)
+{
+	return (size_t)head_dim * 4;
+}
+
+/* The step that a byte of a mean record stands for: 2^((e - 128) / 8), 0 for 0. */
+static inline float kvt_code_step(uint8_t e)
+{
+	/* 2^(i / 8), as bits */
+	static const uint32_t eighths[8] = { 0x3f800000, 0x3f8b95c2, 0x3f9837f0, 0x3fa5fed7,
+		0x3fb504f3, 0x3fc5672a, 0x3fd744fd, 0x3feac0c7 };
+	union {
+		uint32_t bits;
+		float value;
+	} step = { .bits = eighths[e & 7] + ((uint32_t)(e >> 3) << 23) - (UINT32_C(16) << 23) };
+	return e ? step.value : 0.0f;
+}
+
+/* Variance of a number of a page's keys about the page's mean, a channel, from the 5 steps: rows
+ * have the variance for which a step is best, and the transform spreads it over the 16 tokens. */
+static inline float kvt_code_variance(const uint8_t *steps)
+{
+	float s1 = kvt_code_step(steps[1]), s2 = kvt_code_step(steps[2]),
+	      s3 = kvt_code_step(steps[3]), s4 = kvt_code_step(steps[4]);
+	/* rows / (16 best^2): best is 0.3352 of 4 bits, 0.9957 of 2 */
+	float low = s1 * s1 * 0.55625f + s2 * s2 * 0.12608f;
+	return low + (s3 * s3 * 0.25216f + s4 * s4 * 0.50433f);
+}
+
+/*
+ * Codes one page: keys[16][head_dim], `stride` bytes from token to token. `centre` [head_dim] is
+ * what all pages of the KV head subtract; NULL: zeros. NaN and infinite numbers count as the
+ * centre's. Returns how many of those there were, or -EINVAL for a head_dim that is not allowed.
+ */
+int kvt_code_build(uint32_t head_dim, kvt_element element, const void *keys, size_t stride,
+	const float *centre, uint8_t *mean, uint8_t *detail);
+
+/* What the code says of the page: out[16][head_dim], the centre not added. */
+int kvt_code_decode(uint32_t head_dim, const uint8_t *mean, const uint8_t *detail, float *out);
+
+/* The queries of a group, made ready: rotated, 8 bits a number and a scale a head. */
+typedef struct kvt_code_query {
+	uint32_t head_dim, n_heads;
+	int32_t *sum;  /* [n_heads rounded up to 4], of the numbers: even */
+	float *factor; /* the same; octaves x 2^23 that an integer product stands for */
+	float *noise;  /* the same; octaves x 2^23 of exp's bias, a unit of page variance */
+	int8_t *q;     /* [n_heads rounded up to 4][head_dim] */
+} kvt_code_query;
+
+/* Bytes of memory that a prepared query takes. */
+size_t kvt_code_query_bytes(uint32_t head_dim, uint32_t n_heads);
+
+/* Lays `query` out over `memory` (64-byte aligned, held while it is in use). -EINVAL for sizes out
+ * of range. */
+int kvt_code_query_init(kvt_code_query *query, uint32_t head_dim, uint32_t n_heads, void *memory);
+
+/* Fills it from queries[n_heads][head_dim]; a logit is scale x (query . key). A query that holds
+ * NaN or infinity becomes 0: all pages score alike. */
+void kvt_code_query_set(kvt_code_query *query, const float *queries, float scale);
+
+/* The codes of a KV head: records of page p at means + p x kvt_code_mean_bytes and details + p x
+ * kvt_code_detail_bytes. */
+typedef struct kvt_codes {
+	uint32_t head_dim;
+	const uint8_t *means, *details;
+} kvt_codes;
+
+/* Which pages to score: ids[n], or first .. first + n - 1 where ids is NULL. */
+typedef struct kvt_page_list {
+	uint32_t n, first;
+	const uint32_t *ids;
+} kvt_page_list;
+
+/*
+ * Estimates for every page of the list and every query head the sum over its tokens of
+ * e^logit: sums[head x pitch + i] for the i-th page, in units that are the same for all pages of a
+ * head, between 2^-122 and 2^104 (logits that lie outside of what that can hold are cut off).
+ * Powers are taken as 2^k (1 + f), which is at most 6% high, and on average the same for all pages.
+ * Reads both records of each page. -EINVAL where head_dim differs, -ENOTSUP where the machine
+ * lacks the instruction set.
+ */
+int kvt_code_score(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
+	const kvt_page_list *pages, float *sums, size_t pitch);
+
+/*
+ * The same from the mean records alone, an eighth of the bytes: 16 e^(logit of the mean + v / 2), v
+ * being the variance of logits within the page as the steps tell it (the expectation of e^x of a
+ * Gaussian). For choosing which pages to look at more closely.
+ */
+int kvt_code_score_means(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
+	const kvt_page_list *pages, float *sums, size_t pitch);
+
+/*
+ * Joins the heads of a group: share[i] = mean over heads of sums[head][i] / total of the head, as a
+ * multiple of 2^-31 rounded to nearest. A head without any finite, positive sum counts as nothing.
+ */
+void kvt_group_shares(
+	const float *sums, size_t pitch, uint32_t n_heads, uint32_t n_pages, uint32_t *share);
+
+/* Variants, one an instruction set, of pages and 4 query heads from `head` on; sizes have been
+ * checked. For kvt_code_score and its tests. */
+#define KVT_CODE_VARIANTS(isa)                                                                     \
+	void kvt_code_score_##isa(const kvt_codes *codes, const kvt_code_query *query,             \
+		uint32_t head, const kvt_page_list *pages, float *sums[4]);                        \
+	void kvt_code_score_means_##isa(const kvt_codes *codes, const kvt_code_query *query,       \
+		uint32_t head, const kvt_page_list *pages, float *sums[4]);
+KVT_CODE_VARIANTS(scalar)
+KVT_CODE_VARIANTS(avx2)
+KVT_CODE_VARIANTS(avx512)
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

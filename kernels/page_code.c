@@ -1,0 +1,378 @@
+/*
+ * page_code.c: codes pages of keys, readies queries, and joins the scores of a group's heads. The
+ * scoring itself is in page_code_scalar.c, page_code_avx2.c and page_code_avx512.c.
+ */
+#include "kernels/kernels.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+enum { TOKENS = KVT_CODE_TOKENS, CLASSES = KVT_CODE_CLASSES, DIM_MAX = KVT_CODE_HEAD_DIM_MAX };
+
+/* Rows of a class, bits of a number, and the step that is best for a Gaussian of variance 1. */
+typedef struct row_class {
+	unsigned first, end, levels;
+	float step;
+} row_class;
+
+static const row_class classes[CLASSES] = {
+	{ 0, 1, 16, 0.3352f },
+	{ 1, 2, 16, 0.3352f },
+	{ 2, 4, 4, 0.9957f },
+	{ 4, 8, 4, 0.9957f },
+	{ 8, 16, 4, 0.9957f },
+};
+
+static int allowed(uint32_t head_dim)
+{
+	return head_dim > 0 && head_dim % 16 == 0 && head_dim <= KVT_CODE_HEAD_DIM_MAX;
+}
+
+/* +1 or -1, by the channel: the top bit of a multiplicative hash. */
+static float channel_sign(uint32_t channel)
+{
+	uint64_t hash = (channel + 1) * UINT64_C(0x9e3779b97f4a7c15);
+	hash = (hash ^ hash >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+	return hash >> 63 ? -1.0f : 1.0f;
+}
+
+/* In place, x[n] with n a power of two: sums and differences, not scaled. */
+static void hadamard(float *x, uint32_t n)
+{
+	for (uint32_t half = 1; half < n; half *= 2)
+		for (uint32_t base = 0; base < n; base += 2 * half)
+			for (uint32_t i = base; i < base + half; i++) {
+				float a = x[i], b = x[i + half];
+				x[i] = a + b;
+				x[i + half] = a - b;
+			}
+}
+
+/* Signs, then Hadamard matrices over blocks of channels, as large as head_dim allows; orthonormal
+ * but for rounding. */
+static void rotate(uint32_t head_dim, const float *signs, float *x)
+{
+	uint32_t block = head_dim & -head_dim;
+	float norm = 1.0f / sqrtf((float)block);
+	for (uint32_t i = 0; i < head_dim; i++)
+		x[i] *= signs[i];
+	for (uint32_t i = 0; i < head_dim; i += block)
+		hadamard(x + i, block);
+	for (uint32_t i = 0; i < head_dim; i++)
+		x[i] *= norm;
+}
+
+/* The inverse: the matrix is its own, and so are the signs. */
+static void rotate_back(uint32_t head_dim, const float *signs, float *x)
+{
+	uint32_t block = head_dim & -head_dim;
+	float norm = 1.0f / sqrtf((float)block);
+	for (uint32_t i = 0; i < head_dim; i += block)
+		hadamard(x + i, block);
+	for (uint32_t i = 0; i < head_dim; i++)
+		x[i] *= norm * signs[i];
+}
+
+static void fill_signs(uint32_t head_dim, float *signs)
+{
+	for (uint32_t i = 0; i < head_dim; i++)
+		signs[i] = channel_sign(i);
+}
+
+/* The token that takes the place `row` before the transform over tokens: its number's bits in
+ * reverse, which puts rows of low sequency first. */
+static unsigned token_of(unsigned row)
+{
+	return (row & 1) << 3 | (row & 2) << 1 | (row & 4) >> 1 | (row & 8) >> 3;
+}
+
+/* The 16 tokens of every channel, in place, orthonormal: its own inverse. */
+static void transform(uint32_t head_dim, float (*rows)[DIM_MAX])
+{
+	for (unsigned half = 1; half < TOKENS; half *= 2)
+		for (unsigned row = 0; row < TOKENS; row++)
+			for (uint32_t i = 0; i < head_dim && !(row & half); i++) {
+				float a = rows[row][i], b = rows[row + half][i];
+				rows[row][i] = a + b;
+				rows[row + half][i] = a - b;
+			}
+	for (unsigned row = 0; row < TOKENS; row++)
+		for (uint32_t i = 0; i < head_dim; i++)
+			rows[row][i] *= 0.25f;
+}
+
+/* The nearest step, in the logarithm. */
+static uint8_t encode_step(float step)
+{
+	/* 2^((i + 0.5) / 8) */
+	static const float middles[8] = { 0x1.0b5586p+0f, 0x1.2387a6p+0f, 0x1.3dea64p+0f,
+		0x1.5ab07ep+0f, 0x1.7a1148p+0f, 0x1.9c4918p+0f, 0x1.c199bep+0f, 0x1.ea4afap+0f };
+	if (!(step > 0))
+		return 0;
+	int exponent;
+	float mantissa = 2 * frexpf(step, &exponent);
+	int e = 8 * (exponent - 1) + 128;
+	for (unsigned i = 0; i < 8; i++)
+		e += mantissa >= middles[i];
+	return (uint8_t)(e < 1 ? 1 : e > 255 ? 255 : e);
+}
+
+/* Reads the keys, less the centre; returns how many were not finite. */
+static int read_keys(uint32_t head_dim, kvt_element element, const void *keys, size_t stride,
+	const float *centre, float (*rows)[DIM_MAX])
+{
+	int odd = 0;
+	for (unsigned row = 0; row < TOKENS; row++) {
+		float *x = rows[row];
+		const char *key = (const char *)keys + token_of(row) * stride;
+		kvt_elements_to_float(element, key, head_dim, x);
+		for (uint32_t i = 0; i < head_dim; i++) {
+			/* squares and sums of what is left stay finite */
+			int bad = !(fabsf(x[i]) <= 0x1p40f);
+			x[i] = bad ? 0 : centre ? x[i] - centre[i] : x[i];
+			odd += bad;
+		}
+	}
+	return odd;
+}
+
+static unsigned quantise(float x, float inverse, unsigned levels)
+{
+	float level = floorf(x * inverse) + (float)(levels / 2);
+	if (!(level > 0))
+		return 0;
+	return level < (float)levels ? (unsigned)level : levels - 1;
+}
+
+static void put_detail(uint8_t *detail, unsigned row, uint32_t channel, unsigned code)
+{
+	unsigned within = channel % 16;
+	detail[channel / 16 * 64 + 4 * row + within % 4] |= (uint8_t)(code << 2 * (within / 4));
+}
+
+static unsigned get_detail(const uint8_t *detail, unsigned row, uint32_t channel)
+{
+	unsigned within = channel % 16;
+	return detail[channel / 16 * 64 + 4 * row + within % 4] >> 2 * (within / 4) & 3;
+}
+
+/* Root of the mean square, in double: the order of the sum hardly matters, and is fixed. */
+static float class_rms(uint32_t head_dim, const row_class *class, float (*rows)[DIM_MAX])
+{
+	double sum = 0;
+	for (unsigned row = class->first; row < class->end; row++)
+		for (uint32_t i = 0; i < head_dim; i++)
+			sum += (double)rows[row][i] * rows[row][i];
+	return (float)sqrt(sum / (head_dim * (class->end - class->first)));
+}
+
+int kvt_code_build(uint32_t head_dim, kvt_element element, const void *keys, size_t stride,
+	const float *centre, uint8_t *mean, uint8_t *detail)
+{
+	if (!allowed(head_dim))
+		return -EINVAL;
+	float rows[TOKENS][DIM_MAX], signs[DIM_MAX];
+	fill_signs(head_dim, signs);
+	int odd = read_keys(head_dim, element, keys, stride, centre, rows);
+	for (unsigned row = 0; row < TOKENS; row++)
+		rotate(head_dim, signs, rows[row]);
+	transform(head_dim, rows);
+	memset(mean, 0, kvt_code_mean_bytes(head_dim));
+	memset(detail, 0, kvt_code_detail_bytes(head_dim));
+	for (unsigned c = 0; c < CLASSES; c++) {
+		const row_class *class = &classes[c];
+		uint8_t e = encode_step(class_rms(head_dim, class, rows) * class->step);
+		float inverse = e ? 1.0f / kvt_code_step(e) : 0;
+		mean[head_dim / 2 + c] = e;
+		for (unsigned row = class->first; row < class->end; row++)
+			for (uint32_t i = 0; i < head_dim; i++) {
+				unsigned code = quantise(rows[row][i], inverse, class->levels);
+				if (row == 0) {
+					mean[i % (head_dim / 2)] |=
+						(uint8_t)(code << 4 * (i / (head_dim / 2)));
+					continue;
+				}
+				put_detail(detail, row, i, code & 3);
+				if (row == 1)
+					put_detail(detail, 0, i, code >> 2);
+			}
+	}
+	return odd;
+}
+
+int kvt_code_decode(uint32_t head_dim, const uint8_t *mean, const uint8_t *detail, float *out)
+{
+	if (!allowed(head_dim))
+		return -EINVAL;
+	float rows[TOKENS][DIM_MAX], signs[DIM_MAX];
+	fill_signs(head_dim, signs);
+	for (unsigned c = 0; c < CLASSES; c++) {
+		float step = kvt_code_step(mean[head_dim / 2 + c]);
+		float middle = (float)(classes[c].levels - 1) / 2;
+		for (unsigned row = classes[c].first; row < classes[c].end; row++)
+			for (uint32_t i = 0; i < head_dim; i++) {
+				unsigned code = get_detail(detail, row, i);
+				if (row == 0)
+					code = mean[i % (head_dim / 2)] >>
+						       4 * (i / (head_dim / 2)) &
+					       15;
+				else if (row == 1)
+					code += 4 * get_detail(detail, 0, i);
+				rows[row][i] = ((float)code - middle) * step;
+			}
+	}
+	transform(head_dim, rows);
+	for (unsigned row = 0; row < TOKENS; row++) {
+		rotate_back(head_dim, signs, rows[row]);
+		memcpy(out + (size_t)token_of(row) * head_dim, rows[row], head_dim * sizeof(float));
+	}
+	return 0;
+}
+
+/* Heads are scored four at a time. */
+static uint32_t padded(uint32_t n_heads)
+{
+	return (n_heads + 3) & ~(uint32_t)3;
+}
+
+size_t kvt_code_query_bytes(uint32_t head_dim, uint32_t n_heads)
+{
+	return (size_t)padded(n_heads) * (head_dim + 3 * sizeof(float));
+}
+
+int kvt_code_query_init(kvt_code_query *query, uint32_t head_dim, uint32_t n_heads, void *memory)
+{
+	if (!allowed(head_dim) || n_heads == 0 || n_heads > KVT_CODE_HEADS_MAX)
+		return -EINVAL;
+	query->head_dim = head_dim;
+	query->n_heads = n_heads;
+	memset(memory, 0, kvt_code_query_bytes(head_dim, n_heads));
+	query->q = memory;
+	query->sum = (int32_t *)(query->q + (size_t)padded(n_heads) * head_dim);
+	query->factor = (float *)(query->sum + padded(n_heads));
+	query->noise = query->factor + padded(n_heads);
+	return 0;
+}
+
+/* Rounds x[n] x inverse, of magnitude at most 127, so that the sum is even: what is subtracted for
+ * the middle of the levels, 1.5 and 7.5 sums, is a whole number then. Returns the sum. */
+static int32_t round_even(const float *x, uint32_t n, float inverse, int8_t *q)
+{
+	int32_t sum = 0;
+	uint32_t worst = 0;
+	float worst_error = -1;
+	for (uint32_t i = 0; i < n; i++) {
+		float exact = x[i] * inverse, rounded = nearbyintf(exact);
+		q[i] = (int8_t)rounded;
+		sum += q[i];
+		if (fabsf(exact - rounded) > worst_error) {
+			worst_error = fabsf(exact - rounded);
+			worst = i;
+		}
+	}
+	if (sum % 2) {
+		int up = x[worst] * inverse > (float)q[worst];
+		if (q[worst] == 127 || (q[worst] != -127 && !up))
+			up = -1;
+		else
+			up = 1;
+		q[worst] = (int8_t)(q[worst] + up);
+		sum += up;
+	}
+	return sum;
+}
+
+void kvt_code_query_set(kvt_code_query *query, const float *queries, float scale)
+{
+	static const float log2_e = 0x1.715476p+0f;
+	uint32_t head_dim = query->head_dim;
+	float x[DIM_MAX], signs[DIM_MAX];
+	fill_signs(head_dim, signs);
+	for (uint32_t head = 0; head < query->n_heads; head++) {
+		memcpy(x, queries + (size_t)head * head_dim, sizeof(float) * head_dim);
+		rotate(head_dim, signs, x);
+		float largest = 0, square = 0;
+		for (uint32_t i = 0; i < head_dim; i++) {
+			largest = fmaxf(largest, fabsf(x[i]));
+			square += x[i] * x[i];
+		}
+		int8_t *q = query->q + (size_t)head * head_dim;
+		query->sum[head] = 0;
+		query->factor[head] = query->noise[head] = 0;
+		memset(q, 0, head_dim);
+		float octave = scale * log2_e * 0x1p23f;
+		/* numbers so large or small that products leave the range of a float, and NaN */
+		if (!(square < 0x1p60f) || !(largest > 0x1p-60f) || !(fabsf(scale) < 0x1p20f))
+			continue;
+		query->sum[head] = round_even(x, head_dim, 127 / largest, q);
+		/* 1/4: the norm of the transform over tokens */
+		query->factor[head] = largest / 127 * octave * 0.25f;
+		query->noise[head] = square * scale * octave * 0.5f;
+	}
+}
+
+typedef void score_variant(const kvt_codes *codes, const kvt_code_query *query, uint32_t head,
+	const kvt_page_list *pages, float *sums[4]);
+
+static int score(kvt_isa isa, score_variant *const *variants, const kvt_codes *codes,
+	const kvt_code_query *query, const kvt_page_list *pages, float *sums, size_t pitch)
+{
+	if (!allowed(codes->head_dim) || codes->head_dim != query->head_dim)
+		return -EINVAL;
+	if (isa >= KVT_ISA_COUNT || !variants[isa] || !kvt_isa_supported(isa))
+		return -ENOTSUP;
+	for (uint32_t head = 0; head < query->n_heads; head += 4) {
+		/* a group that is no multiple of 4 ends with heads that nobody reads */
+		float *out[4];
+		for (uint32_t i = 0; i < 4; i++)
+			out[i] = head + i < query->n_heads ? sums + (head + i) * pitch : NULL;
+		variants[isa](codes, query, head, pages, out);
+	}
+	return 0;
+}
+
+int kvt_code_score(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
+	const kvt_page_list *pages, float *sums, size_t pitch)
+{
+	static score_variant *const variants[KVT_ISA_COUNT] = {
+		[KVT_ISA_SCALAR] = kvt_code_score_scalar,
+#ifdef __x86_64__
+		[KVT_ISA_AVX2] = kvt_code_score_avx2,
+		[KVT_ISA_AVX512] = kvt_code_score_avx512,
+#endif
+	};
+	return score(isa, variants, codes, query, pages, sums, pitch);
+}
+
+int kvt_code_score_means(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
+	const kvt_page_list *pages, float *sums, size_t pitch)
+{
+	static score_variant *const variants[KVT_ISA_COUNT] = {
+		[KVT_ISA_SCALAR] = kvt_code_score_means_scalar,
+#ifdef __x86_64__
+		[KVT_ISA_AVX2] = kvt_code_score_means_avx2,
+		[KVT_ISA_AVX512] = kvt_code_score_means_avx512,
+#endif
+	};
+	return score(isa, variants, codes, query, pages, sums, pitch);
+}
+
+void kvt_group_shares(
+	const float *sums, size_t pitch, uint32_t n_heads, uint32_t n_pages, uint32_t *share)
+{
+	double weight[KVT_CODE_HEADS_MAX];
+	for (uint32_t head = 0; head < n_heads; head++) {
+		const float *row = sums + head * pitch;
+		double total = 0;
+		for (uint32_t i = 0; i < n_pages; i++)
+			total += row[i];
+		weight[head] = total > 0 && total <= 0x1p200 ? 0x1p31 / (total * n_heads) : 0;
+	}
+	for (uint32_t i = 0; i < n_pages; i++) {
+		double sum = 0;
+		for (uint32_t head = 0; head < n_heads; head++)
+			sum += weight[head] > 0 ? sums[head * pitch + i] * weight[head] : 0;
+		share[i] = sum >= 0x1p31 ? UINT32_C(1) << 31 : (uint32_t)(sum + 0.5);
+	}
+}

@@ -1,0 +1,114 @@
+/*
+ * page_code_scalar.c: scores of page codes in plain C, the reference that every variant must match
+ * to the last bit. Integer products are exact; floats are added and multiplied in the order written
+ * here, with fused products only where fmaf is called.
+ */
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { TOKENS = KVT_CODE_TOKENS };
+
+/* Octaves x 2^23: the bits of 1.0f, and the powers at which tokens are cut off. */
+static const float one = 127 * 0x1p23f, least = 0x1p23f, most = 227 * 0x1p23f;
+
+/* 2^k (1 + f) for y / 2^23 - 127 = k + f: the bits of a float are its logarithm, nearly. */
+static float power(float y)
+{
+	y = y < least ? least : y;
+	y = y > most ? most : y;
+	int32_t bits = (int32_t)nearbyintf(y);
+	float value;
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+/* The mean row's logit, in octaves x 2^23 and 4 as large as the factor has it. */
+static float mean_product(
+	const kvt_code_query *query, uint32_t head, uint32_t head_dim, const uint8_t *mean)
+{
+	const int8_t *q = query->q + (size_t)head * head_dim;
+	int32_t sum = -15 * (query->sum[head] / 2);
+	for (uint32_t i = 0; i < head_dim / 2; i++)
+		sum += q[i] * (mean[i] & 15) + q[i + head_dim / 2] * (mean[i] >> 4);
+	return (float)sum * kvt_code_step(mean[head_dim / 2]);
+}
+
+/* Products of the 16 detail rows with a query, each with the middle of its levels taken off. */
+static void detail_products(const kvt_code_query *query, uint32_t head, uint32_t head_dim,
+	const uint8_t *detail, int32_t *product)
+{
+	const int8_t *q = query->q + (size_t)head * head_dim;
+	for (unsigned row = 0; row < TOKENS; row++) {
+		product[row] = -3 * (query->sum[head] / 2);
+		for (uint32_t i = 0; i < head_dim; i++) {
+			const uint8_t *byte = detail + i / 16 * 64 + 4 * row + i % 4;
+			product[row] += q[i] * (*byte >> i % 16 / 4 * 2 & 3);
+		}
+	}
+	product[1] += 4 * product[0];
+	product[0] = 0;
+}
+
+static unsigned class_of(unsigned row)
+{
+	return row < 2 ? row : row < 4 ? 2 : row < 8 ? 3 : 4;
+}
+
+static float page_sum(
+	const kvt_code_query *query, uint32_t head, const uint8_t *mean, const uint8_t *detail)
+{
+	uint32_t head_dim = query->head_dim;
+	int32_t product[TOKENS];
+	float x[TOKENS], factor = query->factor[head];
+	detail_products(query, head, head_dim, detail, product);
+	for (unsigned row = 0; row < TOKENS; row++)
+		x[row] = (float)product[row] * kvt_code_step(mean[head_dim / 2 + class_of(row)]);
+	for (unsigned half = 1; half < TOKENS; half *= 2)
+		for (unsigned i = 0; i < TOKENS; i++)
+			if (!(i & half)) {
+				float a = x[i], b = x[i + half];
+				x[i] = a + b;
+				x[i + half] = a - b;
+			}
+	float base = fmaf(mean_product(query, head, head_dim, mean), factor, one);
+	for (unsigned i = 0; i < TOKENS; i++)
+		x[i] = power(fmaf(x[i], factor, base));
+	for (unsigned n = TOKENS / 2; n > 0; n /= 2)
+		for (unsigned i = 0; i < n; i++)
+			x[i] += x[i + n];
+	return x[0];
+}
+
+void kvt_code_score_scalar(const kvt_codes *codes, const kvt_code_query *query, uint32_t head,
+	const kvt_page_list *pages, float *sums[4])
+{
+	uint32_t head_dim = codes->head_dim;
+	for (uint32_t i = 0; i < pages->n; i++) {
+		size_t page = pages->ids ? pages->ids[i] : pages->first + i;
+		const uint8_t *mean = codes->means + page * kvt_code_mean_bytes(head_dim);
+		const uint8_t *detail = codes->details + page * kvt_code_detail_bytes(head_dim);
+		for (uint32_t h = 0; h < 4; h++)
+			if (sums[h])
+				sums[h][i] = page_sum(query, head + h, mean, detail);
+	}
+}
+
+void kvt_code_score_means_scalar(const kvt_codes *codes, const kvt_code_query *query, uint32_t head,
+	const kvt_page_list *pages, float *sums[4])
+{
+	uint32_t head_dim = codes->head_dim;
+	for (uint32_t i = 0; i < pages->n; i++) {
+		size_t page = pages->ids ? pages->ids[i] : pages->first + i;
+		const uint8_t *mean = codes->means + page * kvt_code_mean_bytes(head_dim);
+		float variance = kvt_code_variance(mean + head_dim / 2);
+		for (uint32_t h = 0; h < 4; h++) {
+			if (!sums[h])
+				continue;
+			float product = mean_product(query, head + h, head_dim, mean);
+			float base = fmaf(variance, query->noise[head + h], one);
+			sums[h][i] = 16 * power(fmaf(product, query->factor[head + h], base));
+		}
+	}
+}
