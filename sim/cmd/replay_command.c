@@ -17,6 +17,7 @@
 /* What the options were given as. */
 typedef struct given_options {
 	char *steps, *budget, *hbm, *prefetch, *policy, *attention, *masses;
+	char *query, *moves, *mass;
 	char *tier, *model, *gpu, *system, *window, *timeline;
 	int layer, depth;
 	gint64 seed;
@@ -26,8 +27,9 @@ typedef struct given_options {
 static void given_clear(given_options *given)
 {
 	char **texts[] = { &given->steps, &given->budget, &given->hbm, &given->prefetch,
-		&given->policy, &given->attention, &given->masses, &given->tier, &given->model,
-		&given->gpu, &given->system, &given->window, &given->timeline };
+		&given->policy, &given->attention, &given->masses, &given->query, &given->moves,
+		&given->mass, &given->tier, &given->model, &given->gpu, &given->system,
+		&given->window, &given->timeline };
 	for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
 		g_free(*texts[i]);
 }
@@ -92,6 +94,10 @@ static gboolean read_shares(
 	if (!read_share("--budget", given->budget ? given->budget : "2%", &settings->budget, error))
 		return FALSE;
 	settings->hbm = settings->budget;
+	if (given->moves && !read_share("--moves", given->moves, &settings->moves, error))
+		return FALSE;
+	if (given->mass && !read_share("--mass", given->mass, &settings->target, error))
+		return FALSE;
 	if (given->hbm && !read_share("--hbm", given->hbm, &settings->hbm, error))
 		return FALSE;
 	if (settings->hbm >= settings->budget)
@@ -116,7 +122,9 @@ static gboolean read_names(
 		g_prefix_error(error, "--policy: ");
 		return FALSE;
 	}
-	return kvt_command_choice("--attention", given->attention ? given->attention : "exact",
+	return kvt_command_choice("--query", given->query ? given->query : "current",
+		       kvt_replay_query_names, &settings->query, error) &&
+	       kvt_command_choice("--attention", given->attention ? given->attention : "exact",
 		       kvt_replay_attention_names, &settings->attention, error) &&
 	       kvt_command_choice("--masses", given->masses ? given->masses : "auto",
 		       kvt_replay_masses_names, masses, error);
@@ -133,6 +141,7 @@ static gboolean read_given(replay_job *job, GError **error)
 			error, "--layer: %d, expected the number of a layer", given->layer);
 	if (given->seed < 0)
 		return kvt_error_usage(error, "--seed: expected a number from 0");
+	settings->seed = (uint64_t)given->seed;
 	if (given->depth < 1)
 		return kvt_error_usage(error, "--depth: %d, expected at least 1", given->depth);
 	settings->prefetch_depth = (unsigned)given->depth;
@@ -318,9 +327,15 @@ static json_t *to_json(const replay_job *job)
 	json_object_set_new(result, "attention",
 		kvt_json_text(kvt_replay_attention_names[settings->attention]));
 	json_object_set_new(result, "prefetch", kvt_json_text(settings->prefetcher->name));
+	json_object_set_new(
+		result, "query", kvt_json_text(kvt_replay_query_names[settings->query]));
 	json_object_set_new(result, "policy", kvt_json_text(settings->policy->name));
 	json_object_set_new(result, "budget", kvt_json_real(settings->budget));
 	json_object_set_new(result, "hbm", kvt_json_real(settings->hbm));
+	json_object_set_new(result, "moves",
+		settings->moves > 0 ? kvt_json_real(settings->moves) : json_null());
+	json_object_set_new(result, "mass_wanted",
+		settings->target > 0 ? kvt_json_real(settings->target) : json_null());
 	json_object_set_new(result, "tier", kvt_json_text(job->setup.storage_name));
 	json_object_set_new(result, "model",
 		experiment->llm ? kvt_json_text(experiment->llm->name) : json_null());
@@ -435,54 +450,73 @@ static gboolean carry_out(replay_job *job, GError **error)
 	       (!job->timeline || kvt_timeline_write(job->timeline, job->given->timeline, error));
 }
 
+/* The options, a new array; the texts have to outlive it. */
+static GOptionEntry *make_entries(
+	given_options *given, const char *prefetchers, const char *policies)
+{
+	const GOptionEntry own[] = {
+		{ "layer", 0, 0, G_OPTION_ARG_INT, &given->layer,
+			"replay one layer; otherwise all that were recorded", "N" },
+		{ "steps", 0, 0, G_OPTION_ARG_FILENAME, &given->steps,
+			"replay the steps A .. B - 1 of the trace", "A:B" },
+		{ "budget", 0, 0, G_OPTION_ARG_FILENAME, &given->budget,
+			"pages selected, of those present, a layer and KV head (2%)", "SHARE" },
+		{ "hbm", 0, 0, G_OPTION_ARG_FILENAME, &given->hbm,
+			"pages that HBM holds, likewise (the budget)", "SHARE" },
+		{ "prefetch", 0, 0, G_OPTION_ARG_FILENAME, &given->prefetch, prefetchers, "NAME" },
+		{ "query", 0, 0, G_OPTION_ARG_FILENAME, &given->query,
+			"the newest one that plans may use: current, the step's own (the default), "
+			"or previous",
+			"NAME" },
+		{ "moves", 0, 0, G_OPTION_ARG_FILENAME, &given->moves,
+			"pages moved ahead a step, at most, of those present (any number)",
+			"SHARE" },
+		{ "mass", 0, 0, G_OPTION_ARG_FILENAME, &given->mass,
+			"mass wanted: the selection ends when the prefetcher thinks it has it, and "
+			"where the budget is not enough all pages are attended to",
+			"SHARE" },
+		{ "policy", 0, 0, G_OPTION_ARG_FILENAME, &given->policy, policies, "NAME" },
+		{ "attention", 0, 0, G_OPTION_ARG_FILENAME, &given->attention,
+			"exact: all pages, on demand (the default); budgeted: the selection",
+			"NAME" },
+		{ "dense-prompt", 0, 0, G_OPTION_ARG_NONE, &given->dense_prompt,
+			"budgeted attention, but to all pages while a prompt is read", NULL },
+		{ "masses", 0, 0, G_OPTION_ARG_FILENAME, &given->masses,
+			"recorded, recomputed from queries and keys, or auto: where need be",
+			"NAME" },
+		{ "tier", 0, 0, G_OPTION_ARG_FILENAME, &given->tier,
+			"where pages are stored (remote-nvme)", "NAME" },
+		{ "model", 0, 0, G_OPTION_ARG_FILENAME, &given->model,
+			"take bytes and times of this model instead of the recorded one's",
+			"NAME" },
+		{ "gpu", 0, 0, G_OPTION_ARG_FILENAME, &given->gpu, "the GPU (l40s)", "NAME" },
+		{ "system", 0, 0, G_OPTION_ARG_FILENAME, &given->system,
+			"an experiment file that describes the system (testbed-l40s.ini)",
+			"FILE.ini" },
+		{ "depth", 0, 0, G_OPTION_ARG_INT, &given->depth,
+			"layers' prefetches under way at once (4)", "N" },
+		{ "window", 0, 0, G_OPTION_ARG_FILENAME, &given->window,
+			"staging window of demand fetches (1MiB)", "SIZE" },
+		{ "seed", 0, 0, G_OPTION_ARG_INT64, &given->seed, "of random numbers (1)", "N" },
+		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &given->timeline,
+			"write what happened when, for ui.perfetto.dev", "FILE.json" },
+		{ "compare", 0, 0, G_OPTION_ARG_NONE, &given->compare,
+			"every prefetcher with budgets of 1%, 2%, 5% and 10%, or with --budget",
+			NULL },
+		{ "rates", 0, 0, G_OPTION_ARG_NONE, &given->rates,
+			"add how fast this machine replayed", NULL },
+		{ 0 },
+	};
+	return g_memdup2(own, sizeof(own));
+}
+
 static int run(int argc, char **argv, GError **error)
 {
 	g_auto(given_options) given = { .layer = -1, .depth = 4, .seed = 1 };
 	g_autofree char *prefetchers =
 		list_names("what is in HBM ahead", "last-step", prefetcher_name);
 	g_autofree char *policies = list_names("what leaves HBM", "lru", policy_name);
-	const GOptionEntry own[] = {
-		{ "layer", 0, 0, G_OPTION_ARG_INT, &given.layer,
-			"replay one layer; otherwise all that were recorded", "N" },
-		{ "steps", 0, 0, G_OPTION_ARG_FILENAME, &given.steps,
-			"replay the steps A .. B - 1 of the trace", "A:B" },
-		{ "budget", 0, 0, G_OPTION_ARG_FILENAME, &given.budget,
-			"pages selected, of those present, a layer and KV head (2%)", "SHARE" },
-		{ "hbm", 0, 0, G_OPTION_ARG_FILENAME, &given.hbm,
-			"pages that HBM holds, likewise (the budget)", "SHARE" },
-		{ "prefetch", 0, 0, G_OPTION_ARG_FILENAME, &given.prefetch, prefetchers, "NAME" },
-		{ "policy", 0, 0, G_OPTION_ARG_FILENAME, &given.policy, policies, "NAME" },
-		{ "attention", 0, 0, G_OPTION_ARG_FILENAME, &given.attention,
-			"exact: all pages, on demand (the default); budgeted: the selection",
-			"NAME" },
-		{ "dense-prompt", 0, 0, G_OPTION_ARG_NONE, &given.dense_prompt,
-			"budgeted attention, but to all pages while a prompt is read", NULL },
-		{ "masses", 0, 0, G_OPTION_ARG_FILENAME, &given.masses,
-			"recorded, recomputed from queries and keys, or auto: where need be",
-			"NAME" },
-		{ "tier", 0, 0, G_OPTION_ARG_FILENAME, &given.tier,
-			"where pages are stored (remote-nvme)", "NAME" },
-		{ "model", 0, 0, G_OPTION_ARG_FILENAME, &given.model,
-			"take bytes and times of this model instead of the recorded one's",
-			"NAME" },
-		{ "gpu", 0, 0, G_OPTION_ARG_FILENAME, &given.gpu, "the GPU (l40s)", "NAME" },
-		{ "system", 0, 0, G_OPTION_ARG_FILENAME, &given.system,
-			"an experiment file that describes the system (testbed-l40s.ini)",
-			"FILE.ini" },
-		{ "depth", 0, 0, G_OPTION_ARG_INT, &given.depth,
-			"layers' prefetches under way at once (4)", "N" },
-		{ "window", 0, 0, G_OPTION_ARG_FILENAME, &given.window,
-			"staging window of demand fetches (1MiB)", "SIZE" },
-		{ "seed", 0, 0, G_OPTION_ARG_INT64, &given.seed, "of random latencies (1)", "N" },
-		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &given.timeline,
-			"write what happened when, for ui.perfetto.dev", "FILE.json" },
-		{ "compare", 0, 0, G_OPTION_ARG_NONE, &given.compare,
-			"every prefetcher with budgets of 1%, 2%, 5% and 10%, or with --budget",
-			NULL },
-		{ "rates", 0, 0, G_OPTION_ARG_NONE, &given.rates,
-			"add how fast this machine replayed", NULL },
-		{ 0 },
-	};
+	g_autofree GOptionEntry *own = make_entries(&given, prefetchers, policies);
 	const kvt_command_syntax syntax = {
 		.command = &kvt_command_replay,
 		.takes = KVT_TAKES_ALL,

@@ -30,9 +30,39 @@ static gboolean check(
 			"hbm %g: out of range, expected a share from the budget (%g) to 1, since "
 			"what is selected has to fit",
 			settings->hbm, settings->budget);
+	if (settings->moves != 0 && !(settings->moves > 0 && settings->moves <= 1))
+		return kvt_error_usage(error,
+			"moves %g: out of range, expected a share above 0%% and up to 100%%",
+			settings->moves);
+	if (settings->target != 0 && !(settings->target > 0 && settings->target <= 1))
+		return kvt_error_usage(error,
+			"target %g: out of range, expected a share above 0%% and up to 100%%",
+			settings->target);
 	if (settings->page_bytes == 0 || !(settings->hbm_rate > 0))
 		return kvt_error_usage(error, "a page needs bytes and HBM a rate above 0");
 	g_assert(source->n_steps > 0 && source->n_layers > 0 && source->n_heads > 0);
+	return TRUE;
+}
+
+/* What the prefetcher needs of the source, and goes together. */
+static gboolean check_prefetcher(
+	const kvt_replay_source *source, const kvt_replay_settings *settings, GError **error)
+{
+	const kvt_prefetcher_ops *ops = settings->prefetcher;
+	if (!kvt_feed_check(source, ops, error))
+		return FALSE;
+	if (settings->target > 0 && !ops->estimates)
+		return kvt_error_usage(error,
+			"prefetcher %s: does not estimate mass, expected one that does, such as "
+			"slap, where a share of the mass is asked for",
+			ops->name);
+	bool budgeted = settings->attention == KVT_REPLAY_BUDGETED;
+	if (budgeted && settings->policy->needs_future &&
+		(settings->target > 0 || settings->moves > 0))
+		return kvt_error_usage(error,
+			"policy %s: cannot look ahead where selections depend on what is in HBM, "
+			"expected another policy, or no limit of moves and no mass asked for",
+			settings->policy->name);
 	return TRUE;
 }
 
@@ -61,8 +91,8 @@ static gboolean look_ahead(kvt_replay *run, GError **error)
 {
 	kvt_replay_source *source = run->source;
 	uint32_t n_heads = source->n_heads;
-	kvt_selector *selector =
-		kvt_selector_new(source, run->settings->prefetcher, run->settings->budget);
+	kvt_selector_spec spec = kvt_replay_selector_spec(run->settings);
+	kvt_selector *selector = kvt_selector_new(source, &spec);
 	gboolean read = TRUE;
 	for (uint32_t step = 0; step < source->n_steps && read; step++)
 		for (uint32_t i = 0; i < source->n_layers * n_heads && read; i++) {
@@ -112,7 +142,8 @@ static gboolean make_heads(kvt_replay *run, GError **error)
 	uint64_t accesses = (uint64_t)most * source->n_steps * n;
 	uint32_t dense = find_dense_steps(run);
 	run->result->dense_steps = exact ? 0 : dense;
-	run->result->has_belady = exact || (dense == 0 && accesses <= LOGGED_ACCESSES_MAX);
+	run->result->has_belady =
+		exact || (dense == 0 && settings->target == 0 && accesses <= LOGGED_ACCESSES_MAX);
 	for (uint32_t i = 0; i < n; i++) {
 		run->futures[i] = looks_ahead ? kvt_access_log_new(source->n_pages) : NULL;
 		if (!exact && run->result->has_belady)
@@ -126,7 +157,8 @@ static gboolean make_heads(kvt_replay *run, GError **error)
 			.log = run->logs[i] };
 		run->heads[i] = kvt_residency_new(&spec);
 	}
-	run->selector = kvt_selector_new(source, settings->prefetcher, settings->budget);
+	kvt_selector_spec spec = kvt_replay_selector_spec(settings);
+	run->selector = kvt_selector_new(source, &spec);
 	return !looks_ahead || look_ahead(run, error);
 }
 
@@ -150,6 +182,23 @@ static void transfer_failed(void *arg, kvt_transfer *transfer, int status)
 	kvt_replay_fail(run, error);
 }
 
+/* Means over steps of every head, and over heads. */
+static void fill_masses(kvt_replay *run)
+{
+	kvt_replay_result *result = run->result;
+	double scale = 1.0 / ((double)KVT_MASS_ONE * result->steps);
+	for (uint32_t i = 0; i < result->n_rows; i++) {
+		kvt_replay_head *head = &result->by_head[i];
+		head->mass_kept *= scale;
+		head->mass_oracle *= scale;
+		head->mass_resident *= scale;
+		head->dense /= result->steps;
+		result->mass_kept += head->mass_kept / result->n_rows;
+		result->mass_oracle += head->mass_oracle / result->n_rows;
+		result->mass_resident += head->mass_resident / result->n_rows;
+	}
+}
+
 static void fill_result(kvt_replay *run)
 {
 	kvt_replay_result *result = run->result;
@@ -157,11 +206,13 @@ static void fill_result(kvt_replay *run)
 	unsigned copies = MAX(run->settings->copies, 1);
 	uint32_t n_heads = source->n_layers * source->n_heads;
 	double rows = (double)source->n_steps * n_heads;
-	result->mass_kept = (double)run->kept_mass / KVT_MASS_ONE / rows;
-	result->mass_oracle = (double)run->oracle_mass / KVT_MASS_ONE / rows;
+	fill_masses(run);
 	result->mass_listed = (double)run->listed_mass / KVT_MASS_ONE / rows;
 	result->mass_lost = (double)run->lost_mass / KVT_MASS_ONE / rows;
-	result->mass_resident = (double)run->resident_mass / KVT_MASS_ONE / rows;
+	result->mass_on_time =
+		result->mass_resident - (double)run->late_mass / KVT_MASS_ONE / (rows * copies);
+	result->mass_estimated = run->estimated > 0 ? run->estimate / (double)run->estimated : NAN;
+	result->scorer = kvt_selector_stats(run->selector);
 	result->selection = (double)run->selected / rows;
 	result->ttft = result->step_times[0];
 	uint64_t peak = 0;
@@ -178,11 +229,12 @@ static void fill_result(kvt_replay *run)
 	result->retries = kvt_transfers_retries(run->transfers);
 
 	const kvt_residency_counts *counts = &result->counts;
-	uint64_t moved = (counts->prefetched + counts->demanded) * copies;
+	uint64_t moved = (counts->moved + counts->demanded) * copies;
 	g_assert(counts->hits + counts->prefetched + counts->demanded == counts->accesses);
 	g_assert(counts->hits <= counts->accesses - counts->compulsory);
-	g_assert(counts->prefetched == counts->used + counts->wasted + counts->unused);
-	g_assert(counts->polluted <= counts->prefetched + counts->demanded);
+	g_assert(counts->moved == counts->used + counts->wasted + counts->unused);
+	g_assert(counts->prefetched <= counts->moved);
+	g_assert(counts->polluted <= counts->moved + counts->demanded);
 	g_assert(result->moved_bytes == moved * run->settings->page_bytes);
 }
 
@@ -246,11 +298,18 @@ gboolean kvt_replay_run(kvt_replay_source *source, const kvt_replay_settings *se
 	const kvt_replay_world *world, kvt_replay_result *result, GError **error)
 {
 	*result = (kvt_replay_result){ .steps = source->n_steps, .selection_least = UINT32_MAX };
-	if (!check(source, settings, error) || !check_memory(source, settings, error))
+	if (!check(source, settings, error) || !check_prefetcher(source, settings, error) ||
+		!check_memory(source, settings, error))
 		return FALSE;
 	result->layers = source->n_layers * MAX(settings->copies, 1);
 	result->step_times = g_new0(kvt_time, source->n_steps);
 	uint32_t n = source->n_layers * source->n_heads;
+	result->n_rows = n;
+	result->by_head = g_new0(kvt_replay_head, n);
+	for (uint32_t i = 0; i < n; i++) {
+		result->by_head[i].layer = source->layer_numbers[i / source->n_heads];
+		result->by_head[i].head = i % source->n_heads;
+	}
 	kvt_replay run = { .source = source,
 		.settings = settings,
 		.world = world,
@@ -307,13 +366,13 @@ double kvt_replay_coverage(const kvt_replay_result *result)
 
 double kvt_replay_waste(const kvt_replay_result *result)
 {
-	return ratio(result->counts.wasted, result->counts.prefetched);
+	return ratio(result->counts.wasted, result->counts.moved);
 }
 
 double kvt_replay_pollution(const kvt_replay_result *result)
 {
 	const kvt_residency_counts *counts = &result->counts;
-	return ratio(counts->polluted, counts->prefetched + counts->demanded);
+	return ratio(counts->polluted, counts->moved + counts->demanded);
 }
 
 double kvt_replay_hit_rate(const kvt_replay_result *result)
@@ -321,7 +380,30 @@ double kvt_replay_hit_rate(const kvt_replay_result *result)
 	return ratio(result->counts.hits, result->counts.accesses);
 }
 
+double kvt_replay_worst_head(const kvt_replay_result *result)
+{
+	double worst = 1;
+	for (uint32_t i = 0; i < result->n_rows; i++) {
+		const kvt_replay_head *head = &result->by_head[i];
+		worst = MIN(worst, head->mass_kept / head->mass_oracle);
+	}
+	return worst;
+}
+
+double kvt_replay_sketch_bytes(const kvt_replay_result *result)
+{
+	const kvt_prefetcher_stats *scorer = &result->scorer;
+	return scorer->sketch_tokens > 0 ? ratio(scorer->sketch_bytes, scorer->sketch_tokens) : 0;
+}
+
+double kvt_replay_scored_pages(const kvt_replay_result *result)
+{
+	const kvt_prefetcher_stats *scorer = &result->scorer;
+	return scorer->queries > 0 ? ratio(scorer->scored_pages, scorer->queries) : 0;
+}
+
 void kvt_replay_result_clear(kvt_replay_result *result)
 {
 	g_clear_pointer(&result->step_times, g_free);
+	g_clear_pointer(&result->by_head, g_free);
 }

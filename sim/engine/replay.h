@@ -14,6 +14,13 @@
  * HBM until the step's attention is over. HBM holds hbm x pages present (the budget at least) a
  * layer and KV head, and the policy decides what leaves.
  *
+ * A prefetcher that reads queries plans with the step's own (QUERY_CURRENT) when attention is due,
+ * so that what is missing is waited for, or with the one before (QUERY_PREVIOUS) as soon as that is
+ * known. Its sketches are in HBM; reading them takes time at HBM's rate, during which the layer
+ * does nothing else. With `moves` no more pages than that are moved ahead a step, those always kept
+ * included and no matter what (they are few); beyond its selection a plan may name pages that are
+ * only to be in HBM, while `hbm` has room.
+ *
  * With EXACT attention everything present is attended. Pages outside HBM are fetched on demand, in
  * rising order: they enter HBM where there is room or a page that may leave, and pass through
  * staging windows otherwise. Residents that nothing planned may leave once they were read.
@@ -57,7 +64,6 @@
 #include "sim/core/timeline.h"
 #include "sim/engine/replay_residency.h"
 #include "sim/engine/replay_source.h"
-#include "sim/prefetch/prefetcher.h"
 #include "sim/tier/tier.h"
 
 typedef enum kvt_replay_attention {
@@ -71,6 +77,12 @@ extern const char *const kvt_replay_attention_names[];
 typedef struct kvt_replay_settings {
 	double budget;     /* share of the pages present, above 0 to 1 */
 	double hbm;        /* the same, of what HBM may hold; 0: the budget */
+	double moves;      /* the same, of what may be moved ahead a step; 0: any number */
+	double target;     /* share of the mass that a selection shall hold by the prefetcher's own
+			      estimate; where the budget does not reach it, BUDGETED attention
+			      attends to everything. 0: what the budget gives */
+	int query;         /* kvt_replay_query, of a prefetcher that reads queries */
+	uint64_t seed;     /* of prefetchers */
 	int attention;     /* kvt_replay_attention */
 	bool dense_prompt; /* BUDGETED steps whose token was given attend to everything */
 	const kvt_prefetcher_ops *prefetcher;
@@ -100,6 +112,13 @@ typedef struct kvt_replay_world {
 	kvt_timeline *timeline;   /* may be NULL */
 } kvt_replay_world;
 
+/* A recorded layer's KV head: means over steps. */
+typedef struct kvt_replay_head {
+	uint32_t layer, head; /* the layer's number in the model */
+	double mass_kept, mass_oracle, mass_resident;
+	double dense; /* share of its steps that attended to everything for want of mass */
+} kvt_replay_head;
+
 /* Why a layer's attention waited. */
 typedef enum kvt_stall_cause {
 	KVT_STALL_PREFETCH_LATE, /* a prefetch was still moving */
@@ -115,13 +134,20 @@ extern const char *const kvt_stall_names[KVT_STALL_CAUSES + 1];
 typedef struct kvt_replay_result {
 	uint32_t steps, layers; /* layers: recorded ones x copies */
 	/* means over steps, recorded layers and KV heads */
-	double mass_kept;     /* of the selections */
-	double mass_oracle;   /* of the best selections within the same budgets */
-	double mass_listed;   /* that the trace's rows account for */
-	double mass_resident; /* of pages in HBM, or on their way there, as attention begins */
+	double mass_kept;      /* of the selections */
+	double mass_oracle;    /* of the best selections within the same budgets */
+	double mass_listed;    /* that the trace's rows account for */
+	double mass_resident;  /* of pages in HBM, or on their way there, as attention begins */
+	double mass_on_time;   /* of pages in HBM as attention begins; all layers, copies too */
+	double mass_estimated; /* of the selections, as the prefetcher thinks; NaN: it does not */
+	uint32_t n_rows;       /* recorded layers x KV heads */
+	kvt_replay_head *by_head; /* [n_rows], layer by layer; freed with the result */
 	double mass_lost;     /* 1 - kept, of steps that attend to their selection; of others 0 */
-	uint32_t dense_steps; /* of BUDGETED attention, that attended to everything */
-	double selection;     /* pages selected */
+	uint32_t dense_steps; /* of BUDGETED attention, that attended to everything: prompts */
+	uint64_t dense_rows;  /* a step, layer and KV head that did so because the mass wanted was
+				 not in sight */
+	kvt_prefetcher_stats scorer; /* of recorded layers, as recorded */
+	double selection;            /* pages selected */
 	uint32_t selection_least, selection_most;
 	/* of the recorded layers, each once, whatever it stands for */
 	kvt_residency_counts counts;
@@ -145,6 +171,7 @@ typedef struct kvt_replay_result {
 	kvt_time *step_times; /* [steps]; free with kvt_replay_result_clear */
 	kvt_time stall[KVT_STALL_CAUSES], first_step_stall;
 	kvt_time attention_time, other_time; /* of layers and steps, without stalls */
+	kvt_time scorer_time;                /* sketches read from HBM */
 } kvt_replay_result;
 
 /* Time a step after the first, at quantile q in [0, 1], nearest rank; 0 when there is only one. */
@@ -159,6 +186,14 @@ double kvt_replay_coverage(const kvt_replay_result *result);
 double kvt_replay_waste(const kvt_replay_result *result);
 double kvt_replay_pollution(const kvt_replay_result *result);
 double kvt_replay_hit_rate(const kvt_replay_result *result);
+
+/* What the layer and KV head that does worst keeps, of what its best choice would. */
+double kvt_replay_worst_head(const kvt_replay_result *result);
+
+/* Bytes of sketch a token and KV head; pages and index entries scored a step, layer and KV head.
+ * 0 for a prefetcher that scores none. */
+double kvt_replay_sketch_bytes(const kvt_replay_result *result);
+double kvt_replay_scored_pages(const kvt_replay_result *result);
 
 /* Replays the source and fills *result. False with an error when settings do not fit together, the
  * source cannot be read, or the storage tier fails or is too small. */

@@ -17,12 +17,17 @@ static const kvt_column columns[] = {
 	SHARE("mass_kept", "mass kept"),
 	SHARE("mass_oracle", NULL),
 	SHARE("oracle_share", "of oracle"),
-	SHARE("mass_resident", "mass in HBM"),
+	SHARE("worst_head", "worst head"),
+	SHARE("mass_resident", NULL),
+	SHARE("mass_on_time", "mass in HBM"),
 	SHARE("hit_rate", "hit rate"),
 	SHARE("timely", "timely"),
 	SHARE("coverage", "coverage"),
 	SHARE("waste", "waste"),
 	SHARE("pollution", "pollution"),
+	{ "scorer_bytes_per_token", "B/token", KVT_CELL_NUMBER, KVT_UNIT_NONE, "%.1f", 0 },
+	{ "scorer_pages_per_query", "scored", KVT_CELL_NUMBER, KVT_UNIT_NONE, "%.0f", 0 },
+	{ "scorer_bytes_scanned", NULL, KVT_CELL_INTEGER, KVT_UNIT_NONE, NULL, 0 },
 	{ "misses", "misses", KVT_CELL_INTEGER, KVT_UNIT_NONE, NULL, 0 },
 	{ "read_bytes", "read", KVT_CELL_NUMBER, KVT_UNIT_BYTES, NULL, 0 },
 	{ "tpot_s", "TPOT", KVT_CELL_NUMBER, KVT_UNIT_TIME, NULL, 0 },
@@ -48,12 +53,17 @@ void kvt_replay_compare_add(
 	kvt_table_add_number(table, result->mass_kept);
 	kvt_table_add_number(table, result->mass_oracle);
 	kvt_table_add_number(table, result->mass_kept / result->mass_oracle);
+	kvt_table_add_number(table, kvt_replay_worst_head(result));
 	kvt_table_add_number(table, result->mass_resident);
+	kvt_table_add_number(table, result->mass_on_time);
 	kvt_table_add_number(table, kvt_replay_hit_rate(result));
 	kvt_table_add_number(table, kvt_replay_timely(result));
 	kvt_table_add_number(table, kvt_replay_coverage(result));
 	kvt_table_add_number(table, kvt_replay_waste(result));
 	kvt_table_add_number(table, kvt_replay_pollution(result));
+	kvt_table_add_number(table, kvt_replay_sketch_bytes(result));
+	kvt_table_add_number(table, kvt_replay_scored_pages(result));
+	kvt_table_add_integer(table, (int64_t)result->scorer.scanned_bytes);
 	kvt_table_add_integer(table, (int64_t)(counts->prefetched + counts->demanded));
 	kvt_table_add_number(table, (double)result->storage.read_bytes);
 	if (result->steps < 2)

@@ -1,9 +1,12 @@
 /* replay_course.c: a replay's way through steps and layers, and where its time goes. */
+#include <math.h>
+
 #include "sim/base/error.h"
 #include "sim/engine/replay_run.h"
 #include "sim/prefetch/top_pages.h"
 
 static void begin_layer(kvt_replay *run);
+static void attend_late(void *arg);
 static void finish_attention(kvt_timed_layer *layer, const kvt_transfer *last);
 
 static kvt_time now(const kvt_replay *run)
@@ -35,6 +38,24 @@ uint32_t kvt_replay_capacity(const kvt_replay_settings *settings, const kvt_sele
 	uint32_t present = selection->present.end - selection->present.first;
 	double share = MAX(settings->hbm, settings->budget);
 	return kvt_replay_budget_pages(share, present);
+}
+
+kvt_selector_spec kvt_replay_selector_spec(const kvt_replay_settings *settings)
+{
+	return (kvt_selector_spec){ .prefetcher = settings->prefetcher,
+		.budget = settings->budget,
+		.room = MAX(settings->hbm, settings->budget),
+		.moves = settings->moves,
+		.target = settings->target,
+		.query = settings->query,
+		.seed = settings->seed };
+}
+
+/* Whether a step is planned when its attention is due, since its query is needed. */
+static bool plans_late(const kvt_replay *run)
+{
+	return run->settings->prefetcher->reads_keys &&
+	       run->settings->query == KVT_REPLAY_QUERY_CURRENT;
 }
 
 /* Puts pages first .. end - 1 of a recorded layer into storage. */
@@ -75,6 +96,17 @@ static gboolean preload_unseen(kvt_replay *run, uint32_t step, uint32_t recorded
 	return preload(run, recorded, stored, present.end - 1, error);
 }
 
+/* Sketches are as large, against a page, as the recorded model's are. */
+static kvt_time scan_time(const kvt_replay *run, uint64_t scanned)
+{
+	const kvt_replay_source *source = run->source;
+	if (scanned == 0)
+		return 0;
+	double recorded_page = 4.0 * source->block_tokens * source->head_dim;
+	double bytes = (double)scanned * (double)run->settings->page_bytes / recorded_page;
+	return kvt_time_for_bytes((uint64_t)(bytes + 0.5), run->settings->hbm_rate);
+}
+
 /* Decides what a recorded layer has in HBM for a step, once for all its copies. */
 static bool prepare(kvt_replay *run, uint32_t step, uint32_t recorded)
 {
@@ -83,6 +115,7 @@ static bool prepare(kvt_replay *run, uint32_t step, uint32_t recorded)
 	GError *error = NULL;
 	kvt_extent_list_clear(&layer->prefetch);
 	layer->prefetch_left = 0;
+	uint64_t scanned = kvt_selector_stats(run->selector).scanned_bytes;
 	if (!preload_unseen(run, step, recorded, &error)) {
 		kvt_replay_fail(run, error);
 		return false;
@@ -101,7 +134,41 @@ static bool prepare(kvt_replay *run, uint32_t step, uint32_t recorded)
 			kvt_replay_capacity(run->settings, selection), &like, &layer->prefetch);
 		layer->prefetch_left = MAX(layer->prefetch_left, left);
 	}
+	scanned = kvt_selector_stats(run->selector).scanned_bytes - scanned;
+	layer->scan = scan_time(run, scanned);
 	return true;
+}
+
+static bool attends_to_all(const kvt_replay *run, const kvt_selection *selection)
+{
+	return selection->dense || kvt_replay_attends_to_all(run->settings, &selection->present);
+}
+
+/* The masses of a selection, before it is attended. */
+static void count_masses(
+	kvt_replay *run, uint32_t recorded, uint32_t head, const kvt_selection *selection, bool all)
+{
+	kvt_replay_result *result = run->result;
+	uint32_t row = recorded * run->source->n_heads + head;
+	kvt_replay_head *sum = &result->by_head[row];
+	sum->mass_kept += (double)selection->kept_mass;
+	sum->mass_oracle += (double)selection->oracle_mass;
+	sum->mass_resident += (double)kvt_selector_mass_on(
+		run->selector, recorded, head, kvt_residency_resident(run->heads[row]));
+	sum->dense += selection->dense;
+	run->lost_mass += all ? 0 : KVT_MASS_ONE - MIN(selection->kept_mass, KVT_MASS_ONE);
+	run->listed_mass += selection->listed_mass;
+	run->selected += selection->n;
+	result->dense_rows += selection->dense;
+	result->selection_least = MIN(result->selection_least, selection->n);
+	result->selection_most = MAX(result->selection_most, selection->n);
+	if (!isnan(selection->estimate)) {
+		run->estimate += (double)selection->estimate;
+		run->estimated++;
+	}
+	/* what of it is on its way */
+	run->recorded[recorded].arriving_mass += kvt_selector_mass_on(
+		run->selector, recorded, head, kvt_residency_arriving(run->heads[row]));
 }
 
 /* Decides what a recorded layer's attention finds and demands at the current step. */
@@ -111,29 +178,21 @@ static void attend(kvt_replay *run, uint32_t recorded)
 	kvt_recorded_layer *layer = &run->recorded[recorded];
 	kvt_replay_result *result = run->result;
 	const kvt_residency_counts before = result->counts;
+	layer->arriving_mass = 0;
 	kvt_extent_list_clear(&layer->demand);
 	layer->demand_left = 0;
 	for (uint32_t head = 0; head < n_heads; head++) {
 		const kvt_selection *selection = layer->selections[head];
 		kvt_extent like = { .context = head, .page_bytes = run->settings->page_bytes };
-		bool all = kvt_replay_attends_to_all(run->settings, &selection->present);
+		bool all = attends_to_all(run, selection);
 		kvt_residency *residency = run->heads[recorded * n_heads + head];
 		kvt_residency_need(residency, selection, &result->counts);
-		run->resident_mass += kvt_selector_mass_on(
-			run->selector, recorded, head, kvt_residency_resident(residency));
+		count_masses(run, recorded, head, selection, all);
 		uint32_t left = kvt_residency_attend(residency, run->step, selection, all, &like,
 			&layer->demand, &result->counts);
 		layer->demand_left = MAX(layer->demand_left, left);
 		layer->closed = selection->present.closed;
-		layer->all = all;
 		layer->closed_page = selection->present.end - 1;
-		run->kept_mass += selection->kept_mass;
-		run->oracle_mass += selection->oracle_mass;
-		run->lost_mass += all ? 0 : KVT_MASS_ONE - MIN(selection->kept_mass, KVT_MASS_ONE);
-		run->listed_mass += selection->listed_mass;
-		run->selected += selection->n;
-		result->selection_least = MIN(result->selection_least, selection->n);
-		result->selection_most = MAX(result->selection_most, selection->n);
 		if (run->settings->attention == KVT_REPLAY_EXACT) {
 			uint32_t present = selection->present.end - selection->present.first;
 			uint32_t held = run->step > 0
@@ -268,6 +327,23 @@ static void end_step(void *arg)
 		begin_layer(run);
 }
 
+/* The layer is done with, and what the next step wants of it is known. */
+static void end_layer(void *arg)
+{
+	kvt_timed_layer *layer = arg;
+	kvt_replay *run = layer->run;
+	if (run->error)
+		return;
+	if (run->step + 1 < run->source->n_steps && !plans_late(run))
+		start_prefetch(layer);
+	if (++run->layer < run->n_layers) {
+		begin_layer(run);
+		return;
+	}
+	run->result->other_time += run->settings->step_time;
+	kvt_loop_after(run->world->loop, run->settings->step_time, end_step, run);
+}
+
 static void end_attention(void *arg)
 {
 	kvt_timed_layer *layer = arg;
@@ -282,22 +358,21 @@ static void end_attention(void *arg)
 	bool more = run->step + 1 < run->source->n_steps;
 	if (layer->first_copy) {
 		for (uint32_t head = 0; head < run->source->n_heads; head++) {
+			const kvt_selection *selection = run->recorded[recorded].selections[head];
 			kvt_page_masses row = kvt_selector_observe(run->selector, run->step,
-				recorded, head, run->recorded[recorded].all);
+				recorded, head, attends_to_all(run, selection));
 			kvt_residency_learn(run->heads[recorded * run->source->n_heads + head],
 				run->step, &row);
 		}
-		if (more && !prepare(run, run->step + 1, recorded))
+		if (more && !plans_late(run) && !prepare(run, run->step + 1, recorded))
 			return;
 	}
-	if (more)
-		start_prefetch(layer);
-	if (++run->layer < run->n_layers) {
-		begin_layer(run);
-		return;
-	}
-	run->result->other_time += run->settings->step_time;
-	kvt_loop_after(run->world->loop, run->settings->step_time, end_step, run);
+	kvt_time scan = more && !plans_late(run) ? run->recorded[recorded].scan : 0;
+	run->result->scorer_time += scan;
+	if (scan > 0)
+		kvt_loop_after(run->world->loop, scan, end_layer, layer);
+	else
+		end_layer(layer);
 }
 
 /* All that the layer's attention reads is in HBM; `last` came last, NULL when nothing was fetched
@@ -343,6 +418,7 @@ static void begin_attention(void *arg)
 		layer->awaited++;
 		run->result->late_pages += layer->prefetch.list.pages;
 		run->result->needed_during += recorded->needed_moved;
+		run->late_mass += recorded->arriving_mass;
 	}
 	run->result->needed += recorded->needed;
 	run->result->needed_here += recorded->needed_here;
@@ -361,11 +437,33 @@ static void begin_attention(void *arg)
 		finish_attention(layer, NULL);
 }
 
+/* The query is known: pages are scored with it, what is missing is sent for. */
+static void plan_late(void *arg)
+{
+	kvt_timed_layer *layer = arg;
+	kvt_replay *run = layer->run;
+	if (run->error || (layer->first_copy && !prepare(run, run->step, layer->recorded)))
+		return;
+	kvt_time scan = run->recorded[layer->recorded].scan;
+	run->result->scorer_time += scan;
+	kvt_loop_after(run->world->loop, scan, attend_late, layer);
+}
+
+static void attend_late(void *arg)
+{
+	kvt_timed_layer *layer = arg;
+	if (layer->run->error)
+		return;
+	start_prefetch(layer);
+	begin_attention(layer);
+}
+
 static void begin_layer(kvt_replay *run)
 {
 	kvt_timed_layer *layer = &run->layers[run->layer];
 	run->result->other_time += run->settings->layer_time;
-	kvt_loop_after(run->world->loop, run->settings->layer_time, begin_attention, layer);
+	kvt_loop_after(run->world->loop, run->settings->layer_time,
+		plans_late(run) ? plan_late : begin_attention, layer);
 }
 
 static void make_layers(kvt_replay *run)
@@ -394,7 +492,7 @@ static void make_layers(kvt_replay *run)
 void kvt_replay_start(kvt_replay *run)
 {
 	make_layers(run);
-	for (uint32_t i = 0; i < run->n_layers; i++) {
+	for (uint32_t i = 0; i < run->n_layers && !plans_late(run); i++) {
 		if (run->layers[i].first_copy && !prepare(run, 0, run->layers[i].recorded))
 			return;
 		start_prefetch(&run->layers[i]);

@@ -72,7 +72,7 @@ static json_t *needed(const kvt_replay_result *result)
 static json_t *prefetched(const kvt_residency_counts *counts)
 {
 	json_t *object = json_object();
-	set_integer(object, "total", counts->prefetched);
+	set_integer(object, "total", counts->moved);
 	set_integer(object, "used", counts->used);
 	set_integer(object, "wasted", counts->wasted);
 	set_integer(object, "unused", counts->unused);
@@ -125,12 +125,34 @@ static json_t *units(const kvt_replay_result *result)
 	return object;
 }
 
+static json_t *heads(const kvt_replay_result *result)
+{
+	json_t *array = json_array();
+	for (uint32_t i = 0; i < result->n_rows; i++) {
+		const kvt_replay_head *head = &result->by_head[i];
+		json_t *object = json_object();
+		set_integer(object, "layer", head->layer);
+		set_integer(object, "head", head->head);
+		set_real(object, "mass_kept", head->mass_kept);
+		set_real(object, "mass_oracle", head->mass_oracle);
+		set_real(object, "mass_resident", head->mass_resident);
+		set_real(object, "dense", head->dense);
+		json_array_append_new(array, object);
+	}
+	return array;
+}
+
 static void add_mass(json_t *object, const kvt_replay_result *result)
 {
 	set_real(object, "mass_kept", result->mass_kept);
 	set_real(object, "mass_oracle", result->mass_oracle);
 	set_real(object, "mass_lost", result->mass_lost);
 	set_real(object, "mass_resident", result->mass_resident);
+	set_real(object, "mass_on_time", result->mass_on_time);
+	set_real(object, "mass_estimated", result->mass_estimated);
+	set_integer(object, "dense_rows", result->dense_rows);
+	set_real(object, "worst_head_of_oracle", kvt_replay_worst_head(result));
+	json_object_set_new(object, "heads", heads(result));
 	/* of which nobody knows on which pages it lies; all figures above may be higher by it */
 	set_real(object, "mass_unlisted", MAX(1 - result->mass_listed, 0));
 	json_t *selection = json_object();
@@ -138,6 +160,15 @@ static void add_mass(json_t *object, const kvt_replay_result *result)
 	set_integer(selection, "least", result->selection_least);
 	set_integer(selection, "most", result->selection_most);
 	json_object_set_new(object, "selected_pages", selection);
+}
+
+static void add_scorer(json_t *object, const kvt_replay_result *result)
+{
+	const kvt_prefetcher_stats *scorer = &result->scorer;
+	set_real(object, "scorer_bytes_per_token", kvt_replay_sketch_bytes(result));
+	set_integer(object, "scorer_bytes_scanned", scorer->scanned_bytes);
+	set_real(object, "scorer_pages_per_query", kvt_replay_scored_pages(result));
+	set_real(object, "scorer_s", kvt_time_to_seconds(result->scorer_time));
 }
 
 static void add_time(json_t *object, const kvt_replay_result *result)
@@ -190,6 +221,7 @@ json_t *kvt_replay_to_json(
 	json_object_set_new(object, "written_bytes",
 		by_tier(tier, json_integer((json_int_t)result->moved_bytes),
 			json_integer((json_int_t)result->storage.written_bytes)));
+	add_scorer(object, result);
 	add_time(object, result);
 	set_integer(object, "peak_hbm_pages", result->peak_pages);
 	set_integer(object, "peak_hbm_bytes", result->peak_hbm_bytes);
@@ -252,6 +284,49 @@ static void add_stalls(kvt_table *table, const kvt_replay_result *result)
 	}
 }
 
+static void add_masses(
+	kvt_table *table, const kvt_replay_settings *settings, const kvt_replay_result *result)
+{
+	bool budgeted = settings->attention == KVT_REPLAY_BUDGETED;
+	add_row(table, "attention mass kept", share(result->mass_kept),
+		budgeted ? "on the selected pages"
+			 : "on the selected pages: in HBM without a demand fetch");
+	add_row(table, "  of the best choice", share(result->mass_oracle),
+		"oracle within the same budgets");
+	add_row(table, "  worst head", share(kvt_replay_worst_head(result)),
+		"of its best choice: the layer and KV head that keeps least of it");
+	if (!isnan(result->mass_estimated))
+		add_row(table, "  estimated", share(result->mass_estimated),
+			"what the prefetcher thought it would keep");
+	if (budgeted)
+		add_row(table, "  lost", share(result->mass_lost), "what was not attended to");
+	if (result->mass_listed < 0.9999)
+		add_row(table, "  not recorded", share(1 - result->mass_listed),
+			"mass of pages that the rows leave out, counted as none");
+	if (result->dense_rows > 0)
+		add_row(table, "attended in full",
+			share((double)result->dense_rows /
+				((double)result->steps * result->n_rows)),
+			"steps, layers and heads without enough mass in sight");
+	add_row(table, "mass in HBM", share(result->mass_on_time), "when attention began");
+	add_row(table, "pages selected", g_strdup_printf("%.1f", result->selection),
+		"mean a step, layer and KV head");
+}
+
+static void add_sketch(kvt_table *table, const kvt_replay_result *result)
+{
+	if (result->scorer.sketch_tokens == 0)
+		return;
+	const kvt_prefetcher_stats *scorer = &result->scorer;
+	add_row(table, "sketch",
+		g_strdup_printf("%.2f bytes a token", kvt_replay_sketch_bytes(result)),
+		"one KV head, all that scoring holds");
+	add_row(table, "  pages scored", g_strdup_printf("%.1f", kvt_replay_scored_pages(result)),
+		"mean a step, layer and KV head, index entries included");
+	add_row(table, "  read", quantity((double)scorer->scanned_bytes, KVT_UNIT_BYTES),
+		"of sketches, all steps");
+}
+
 kvt_table *kvt_replay_to_table(
 	const kvt_replay_settings *settings, const kvt_replay_result *result, const char *tier)
 {
@@ -259,18 +334,7 @@ kvt_table *kvt_replay_to_table(
 	uint64_t moved = counts->prefetched + counts->demanded;
 	bool budgeted = settings->attention == KVT_REPLAY_BUDGETED;
 	kvt_table *table = kvt_table_new(columns);
-	add_row(table, "attention mass kept", share(result->mass_kept),
-		budgeted ? "on the selected pages"
-			 : "on the selected pages: in HBM without a demand fetch");
-	add_row(table, "  of the best choice", share(result->mass_oracle),
-		"oracle within the same budgets");
-	if (budgeted)
-		add_row(table, "  lost", share(result->mass_lost), "what was not attended to");
-	if (result->mass_listed < 0.9999)
-		add_row(table, "  not recorded", share(1 - result->mass_listed),
-			"mass of pages that the rows leave out, counted as none");
-	add_row(table, "pages selected", g_strdup_printf("%.1f", result->selection),
-		"mean a step, layer and KV head");
+	add_masses(table, settings, result);
 	add_row(table, "page accesses", count(counts->accesses),
 		"a page read by one step, layer and KV head");
 	add_row(table, "  in HBM before", share(ratio(counts->hits, counts->accesses)),
@@ -285,6 +349,7 @@ kvt_table *kvt_replay_to_table(
 		"of the best choice: selected");
 	add_row(table, "prefetches wasted", share(kvt_replay_waste(result)),
 		"pages that left and were never of the best choice");
+	add_sketch(table, result);
 	add_row(table, "misses", count(moved), "accesses to pages that had to be moved");
 	add_row(table, "  pollution", share(kvt_replay_pollution(result)),
 		"pages that had left for a prefetched one");

@@ -8,15 +8,17 @@
 struct kvt_residency {
 	kvt_residency_spec spec;
 	kvt_page_cache *cache;
-	uint8_t *moved;   /* prefetched for the step that is prepared */
-	uint8_t *entered; /* for it, prefetched or made there, and not read yet */
-	uint8_t *fresh;   /* prefetched and not needed yet */
-	uint8_t *ousted;  /* left for a prefetched page, and not moved since */
-	uint8_t *touched; /* accessed before; so were all pages below touched_end */
+	uint8_t *arriving; /* prefetched for the step that is prepared */
+	uint8_t *moved;    /* prefetched, and not read since */
+	uint8_t *entered;  /* for it, prefetched or made there, and not read yet */
+	uint8_t *fresh;    /* prefetched and not needed yet */
+	uint8_t *ousted;   /* left for a prefetched page, and not moved since */
+	uint8_t *touched;  /* accessed before; so were all pages below touched_end */
 	uint32_t touched_end;
-	uint32_t first, end;                /* present at the last step that was prepared */
-	uint32_t born;                      /* at the step that is prepared; KVT_NO_PAGE: none */
-	uint64_t evicted, wasted, polluted; /* since they were last counted */
+	uint32_t first, end; /* present at the last step that was prepared */
+	uint32_t born;       /* at the step that is prepared; KVT_NO_PAGE: none */
+	/* since they were last counted */
+	uint64_t n_evicted, n_moved, n_wasted, n_polluted;
 };
 
 kvt_residency *kvt_residency_new(const kvt_residency_spec *spec)
@@ -24,6 +26,7 @@ kvt_residency *kvt_residency_new(const kvt_residency_spec *spec)
 	kvt_residency *residency = g_new0(kvt_residency, 1);
 	residency->spec = *spec;
 	residency->cache = kvt_page_cache_new(spec->policy, spec->n_pages, spec->capacity_max);
+	residency->arriving = g_new0(uint8_t, spec->n_pages);
 	residency->moved = g_new0(uint8_t, spec->n_pages);
 	residency->entered = g_new0(uint8_t, spec->n_pages);
 	residency->fresh = g_new0(uint8_t, spec->n_pages);
@@ -37,6 +40,7 @@ void kvt_residency_free(kvt_residency *residency)
 	if (!residency)
 		return;
 	kvt_page_cache_free(residency->cache);
+	g_free(residency->arriving);
 	g_free(residency->moved);
 	g_free(residency->entered);
 	g_free(residency->fresh);
@@ -48,6 +52,11 @@ void kvt_residency_free(kvt_residency *residency)
 const uint8_t *kvt_residency_resident(const kvt_residency *residency)
 {
 	return residency->cache->resident;
+}
+
+const uint8_t *kvt_residency_arriving(const kvt_residency *residency)
+{
+	return residency->arriving;
 }
 
 uint32_t kvt_residency_peak(const kvt_residency *residency)
@@ -72,14 +81,14 @@ static void tell_next_use(kvt_residency *residency, uint32_t page, uint32_t step
 
 static void count_left(kvt_residency *residency, uint32_t page, bool for_prefetch)
 {
-	residency->wasted += residency->fresh[page];
-	residency->fresh[page] = 0;
+	residency->n_wasted += residency->fresh[page];
+	residency->fresh[page] = residency->moved[page] = residency->entered[page] = 0;
 	residency->ousted[page] = for_prefetch;
 }
 
 static void count_moved(kvt_residency *residency, uint32_t page)
 {
-	residency->polluted += residency->ousted[page];
+	residency->n_polluted += residency->ousted[page];
 	residency->ousted[page] = 0;
 }
 
@@ -90,7 +99,7 @@ static bool enter(kvt_residency *residency, uint32_t page, bool prefetch, uint32
 	if (!kvt_page_cache_enter(residency->cache, page, &evicted))
 		return false;
 	if (evicted != KVT_NO_PAGE) {
-		residency->evicted++;
+		residency->n_evicted++;
 		count_left(residency, evicted, prefetch);
 		*left_end = MAX(*left_end, evicted + 1);
 	}
@@ -113,6 +122,36 @@ static bool stays(const kvt_selection *selection, uint32_t page)
 	return !selection->filled || kvt_replay_is_kept(&selection->present, page);
 }
 
+static void pin_residents(kvt_residency *residency, const uint32_t *pages, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (kvt_page_cache_has(residency->cache, pages[i]))
+			kvt_page_cache_pin(residency->cache, pages[i]);
+}
+
+/* Lets those of the pages in that are not there, and pins them. */
+static void let_in(kvt_residency *residency, uint32_t step, const uint32_t *pages, uint32_t n,
+	const kvt_extent *like, kvt_extent_list *fetch, uint32_t *left_end)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t page = pages[i];
+		if (kvt_page_cache_has(residency->cache, page))
+			continue;
+		bool entered = enter(residency, page, page != residency->born, left_end);
+		g_assert(entered);
+		residency->entered[page] = 1;
+		kvt_page_cache_pin(residency->cache, page);
+		/* used now, which is before anything that is not */
+		kvt_page_cache_next_use(residency->cache, page, (uint64_t)step << 32 | page);
+		if (page == residency->born)
+			continue;
+		residency->arriving[page] = residency->moved[page] = residency->fresh[page] = 1;
+		residency->n_moved++;
+		count_moved(residency, page);
+		add_pages(fetch, like, page, 1);
+	}
+}
+
 uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 	const kvt_selection *selection, uint32_t capacity, const kvt_extent *like,
 	kvt_extent_list *fetch)
@@ -120,7 +159,7 @@ uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 	kvt_page_cache *cache = residency->cache;
 	const kvt_replay_present *present = &selection->present;
 	uint32_t left_end = 0;
-	g_assert(capacity >= selection->n && present->end >= residency->end);
+	g_assert(capacity >= selection->n + selection->n_ahead && present->end >= residency->end);
 	/* what a layer of local chunks has left behind is never used again */
 	for (uint32_t page = residency->first; page < MIN(present->first, residency->end); page++)
 		if (kvt_page_cache_has(cache, page)) {
@@ -133,25 +172,10 @@ uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 	residency->first = present->first;
 	residency->end = present->end;
 
-	for (uint32_t i = 0; i < selection->n; i++)
-		if (kvt_page_cache_has(cache, selection->pages[i]))
-			kvt_page_cache_pin(cache, selection->pages[i]);
-	for (uint32_t i = 0; i < selection->n; i++) {
-		uint32_t page = selection->pages[i];
-		if (kvt_page_cache_has(cache, page))
-			continue;
-		bool entered = enter(residency, page, page != residency->born, &left_end);
-		g_assert(entered);
-		residency->entered[page] = 1;
-		kvt_page_cache_pin(cache, page);
-		/* used now, which is before anything that is not */
-		kvt_page_cache_next_use(cache, page, (uint64_t)step << 32 | page);
-		if (page == residency->born)
-			continue;
-		residency->moved[page] = residency->fresh[page] = 1;
-		count_moved(residency, page);
-		add_pages(fetch, like, page, 1);
-	}
+	pin_residents(residency, selection->pages, selection->n);
+	pin_residents(residency, selection->ahead, selection->n_ahead);
+	let_in(residency, step, selection->pages, selection->n, like, fetch, &left_end);
+	let_in(residency, step, selection->ahead, selection->n_ahead, like, fetch, &left_end);
 	return left_end;
 }
 
@@ -271,20 +295,50 @@ static void attend_selection(kvt_residency *residency, uint32_t step,
 	}
 }
 
+/* Pages that are only to be in HBM are not read; they have arrived, and may leave. */
+static void release_ahead(kvt_residency *residency, uint32_t step, const kvt_selection *selection)
+{
+	for (uint32_t i = 0; i < selection->n; i++)
+		residency->arriving[selection->pages[i]] = 0;
+	for (uint32_t i = 0; i < selection->n_ahead; i++) {
+		uint32_t page = selection->ahead[i];
+		residency->arriving[page] = 0;
+		kvt_page_cache_unpin(residency->cache, page);
+		tell_next_use(residency, page, step);
+	}
+}
+
 uint32_t kvt_residency_attend(kvt_residency *residency, uint32_t step,
 	const kvt_selection *selection, bool all, const kvt_extent *like, kvt_extent_list *fetch,
 	kvt_residency_counts *counts)
 {
 	uint32_t left_end = 0;
+	release_ahead(residency, step, selection);
 	if (all)
 		left_end = attend_all(residency, step, selection, like, fetch, counts);
 	else
 		attend_selection(residency, step, selection, counts);
-	counts->evicted += residency->evicted;
-	counts->wasted += residency->wasted;
-	counts->polluted += residency->polluted;
-	residency->evicted = residency->wasted = residency->polluted = 0;
+	counts->moved += residency->n_moved;
+	residency->n_moved = 0;
+	counts->evicted += residency->n_evicted;
+	counts->wasted += residency->n_wasted;
+	counts->polluted += residency->n_polluted;
+	residency->n_evicted = residency->n_wasted = residency->n_polluted = 0;
 	return left_end;
+}
+
+static bool is_selected(const kvt_selection *selection, uint32_t page)
+{
+	const uint32_t *pages = selection->pages;
+	uint32_t first = 0, end = selection->n;
+	while (first < end) {
+		uint32_t middle = first + (end - first) / 2;
+		if (pages[middle] < page)
+			first = middle + 1;
+		else
+			end = middle;
+	}
+	return first < selection->n && pages[first] == page;
 }
 
 void kvt_residency_need(
@@ -294,9 +348,9 @@ void kvt_residency_need(
 	for (uint32_t i = 0; i < selection->n_needed; i++) {
 		uint32_t page = selection->needed[i];
 		counts->needed++;
-		counts->needed_selected += cache->pinned[page];
+		counts->needed_selected += is_selected(selection, page);
 		counts->needed_here += cache->resident[page];
-		counts->needed_moved += residency->moved[page];
+		counts->needed_moved += residency->arriving[page];
 		counts->used += residency->fresh[page];
 		residency->fresh[page] = 0;
 	}

@@ -16,7 +16,7 @@
 typedef struct kvt_residency_counts {
 	uint64_t accesses;
 	uint64_t hits;       /* in HBM since an earlier step, or made there by decode */
-	uint64_t prefetched; /* moved to HBM ahead of this step's attention */
+	uint64_t prefetched; /* moved to HBM ahead, and not read since */
 	uint64_t demanded;   /* fetched when attention asked */
 	uint64_t streamed;   /* of those, how many passed through without entering the cache */
 	uint64_t born;       /* of the hits, how many decode made at this step */
@@ -26,8 +26,9 @@ typedef struct kvt_residency_counts {
 	uint64_t needed;
 	uint64_t needed_selected; /* of them, that the selection holds */
 	uint64_t needed_here;     /* that are in HBM, or on their way, when attention begins */
-	uint64_t needed_moved;    /* of those, that were moved ahead for this very step */
-	/* prefetched = used + wasted + unused */
+	uint64_t needed_moved;    /* of those, that are moved ahead for this very step */
+	/* moved = used + wasted + unused >= prefetched */
+	uint64_t moved;    /* pages moved to HBM ahead of attention */
 	uint64_t used;     /* prefetched pages that were needed before they left */
 	uint64_t wasted;   /* that left and had not been needed */
 	uint64_t unused;   /* that are in HBM at the end and have not been needed */
@@ -58,11 +59,11 @@ const uint8_t *kvt_residency_resident(const kvt_residency *residency);
 uint32_t kvt_residency_peak(const kvt_residency *residency);
 
 /*
- * Makes room for the selection of the next step and lets it in; all of it stays pinned until the
- * step is attended. Appends what has to be moved ahead to `fetch`, `like` saying the extents'
- * context, layer and page bytes. `capacity`: pages that may be in HBM now, at least the selection.
- * Returns a number above all pages that left for it (0: none), since a page whose write to storage
- * is still under way has to be waited for.
+ * Makes room for the selection of the next step and what is to be there beside it, and lets them
+ * in; all of that stays pinned until the step is attended. Appends what has to be moved ahead to
+ * `fetch`, `like` saying the extents' context, layer and page bytes. `capacity`: pages that may be
+ * in HBM now, at least those. Returns a number above all pages that left for it (0: none), since a
+ * page whose write to storage is still under way has to be waited for.
  */
 uint32_t kvt_residency_prepare(kvt_residency *residency, uint32_t step,
 	const kvt_selection *selection, uint32_t capacity, const kvt_extent *like,
@@ -81,6 +82,9 @@ uint32_t kvt_residency_attend(kvt_residency *residency, uint32_t step,
 /* The prepared step's needed pages, before it is attended. */
 void kvt_residency_need(
 	kvt_residency *residency, const kvt_selection *selection, kvt_residency_counts *counts);
+
+/* [n_pages], 1 for a page that is moved to HBM for the prepared step. */
+const uint8_t *kvt_residency_arriving(const kvt_residency *residency);
 
 /* What attention gave the pages that it attended to: the policy learns it. */
 void kvt_residency_learn(kvt_residency *residency, uint32_t step, const kvt_page_masses *row);

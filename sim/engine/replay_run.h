@@ -17,7 +17,8 @@ typedef struct kvt_recorded_layer {
 	uint32_t prefetch_left, demand_left; /* above all pages that left for them */
 	uint64_t attended;                   /* pages, at the step */
 	uint64_t needed, needed_here, needed_moved; /* the same; as in kvt_residency_counts */
-	bool all;                                   /* the step attends to everything */
+	kvt_time scan;                              /* of scoring for the step that is prepared */
+	uint64_t arriving_mass;                     /* of pages moved for the step, all heads */
 	bool closed;                                /* the step's token filled the last page up */
 	uint32_t closed_page;
 } kvt_recorded_layer;
@@ -52,7 +53,8 @@ struct kvt_replay {
 	uint32_t step, layer; /* at work */
 	kvt_time step_began;
 	kvt_timed_layer *attending; /* and waiting for what it reads */
-	uint64_t kept_mass, oracle_mass, resident_mass, listed_mass, lost_mass, selected;
+	uint64_t listed_mass, lost_mass, late_mass, selected, estimated;
+	double estimate;
 	uint32_t *next_all; /* [n_steps], see kvt_residency_spec */
 	kvt_track track;
 	GError *error;
@@ -66,6 +68,9 @@ const char *kvt_replay_storage_name(const kvt_replay *run);
 
 /* Whether the step attends to everything, not only its selection. */
 bool kvt_replay_attends_to_all(const kvt_replay_settings *settings, const kvt_replay_present *step);
+
+/* What to make selectors from. */
+kvt_selector_spec kvt_replay_selector_spec(const kvt_replay_settings *settings);
 
 /* Begins the first step; the rest happens on the loop. */
 void kvt_replay_start(kvt_replay *run);

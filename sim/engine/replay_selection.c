@@ -1,6 +1,8 @@
 /* replay_selection.c: rows of attention, the prefetchers' plans, and the mass they keep. */
 #include "sim/engine/replay_selection.h"
 
+#include <math.h>
+
 #include "sim/prefetch/top_pages.h"
 #include "traces/attention_mass.h"
 
@@ -15,32 +17,30 @@ typedef struct head_state {
 	uint32_t *mass;  /* quantised, goes with pages */
 	float *share;    /* the same as the source gave it */
 	uint32_t *dense; /* [n_pages], 0 where a page is not listed */
+	uint32_t end;    /* pages that were present at the last step */
 } head_state;
 
 struct kvt_selector {
 	kvt_replay_source *source;
-	double budget;
-	kvt_prefetcher **prefetchers; /* one a layer */
-	head_state *heads;            /* [layer x n_heads + head] */
+	kvt_selector_spec spec;
+	kvt_feed *feed;
+	head_state *heads; /* [layer x n_heads + head] */
 	/* scratch, [n_pages] where nothing else is said */
 	float *dense_share;
-	uint64_t *listed, *selected; /* bits, all zero between uses */
-	uint32_t *plan;              /* [n_pages + 1] */
-	uint64_t *ranking;           /* [2 x n_pages + 1] */
+	uint64_t *listed, *selected, *ahead; /* bits, all zero between uses */
+	uint32_t *plan;                      /* [n_pages + 1] */
+	uint64_t *ranking;                   /* [2 x n_pages + 1] */
 	uint32_t *attended;
 	float *attended_share;
 };
 
-kvt_selector *kvt_selector_new(
-	kvt_replay_source *source, const kvt_prefetcher_ops *prefetcher, double budget)
+kvt_selector *kvt_selector_new(kvt_replay_source *source, const kvt_selector_spec *spec)
 {
 	kvt_selector *selector = g_new0(kvt_selector, 1);
 	uint32_t n = source->n_pages, n_rows = source->n_layers * source->n_heads;
 	selector->source = source;
-	selector->budget = budget;
-	selector->prefetchers = g_new(kvt_prefetcher *, source->n_layers);
-	for (uint32_t layer = 0; layer < source->n_layers; layer++)
-		selector->prefetchers[layer] = kvt_prefetcher_new(prefetcher, source->n_heads, n);
+	selector->spec = *spec;
+	selector->feed = kvt_feed_new(source, spec->prefetcher, spec->query, spec->seed);
 	selector->heads = g_new0(head_state, n_rows);
 	for (uint32_t i = 0; i < n_rows; i++) {
 		head_state *head = &selector->heads[i];
@@ -50,10 +50,12 @@ kvt_selector *kvt_selector_new(
 		head->dense = g_new0(uint32_t, n);
 		head->selection.pages = g_new(uint32_t, n);
 		head->selection.needed = g_new(uint32_t, n);
+		head->selection.ahead = g_new(uint32_t, n);
 	}
 	selector->dense_share = g_new0(float, n);
 	selector->listed = g_new0(uint64_t, (size_t)n / 64 + 1);
 	selector->selected = g_new0(uint64_t, (size_t)n / 64 + 1);
+	selector->ahead = g_new0(uint64_t, (size_t)n / 64 + 1);
 	selector->plan = g_new(uint32_t, (size_t)n + 1);
 	selector->ranking = g_new(uint64_t, 2 * (size_t)n + 1);
 	selector->attended = g_new(uint32_t, n);
@@ -65,9 +67,7 @@ void kvt_selector_free(kvt_selector *selector)
 {
 	if (!selector)
 		return;
-	for (uint32_t layer = 0; layer < selector->source->n_layers; layer++)
-		selector->prefetchers[layer]->ops->free(selector->prefetchers[layer]);
-	g_free(selector->prefetchers);
+	kvt_feed_free(selector->feed);
 	for (uint32_t i = 0; i < selector->source->n_layers * selector->source->n_heads; i++) {
 		head_state *head = &selector->heads[i];
 		g_free(head->pages);
@@ -76,11 +76,13 @@ void kvt_selector_free(kvt_selector *selector)
 		g_free(head->dense);
 		g_free(head->selection.pages);
 		g_free(head->selection.needed);
+		g_free(head->selection.ahead);
 	}
 	g_free(selector->heads);
 	g_free(selector->dense_share);
 	g_free(selector->listed);
 	g_free(selector->selected);
+	g_free(selector->ahead);
 	g_free(selector->plan);
 	g_free(selector->ranking);
 	g_free(selector->attended);
@@ -91,6 +93,11 @@ void kvt_selector_free(kvt_selector *selector)
 uint32_t kvt_replay_budget_pages(double share, uint32_t present)
 {
 	return (uint32_t)kvt_attention_budget_pages(share, present);
+}
+
+uint32_t kvt_replay_move_pages(double share, uint32_t present)
+{
+	return MAX((uint32_t)floor(share * present), 1);
 }
 
 static bool has_bit(const uint64_t *bits, uint32_t page)
@@ -188,22 +195,88 @@ static void find_needed(kvt_selector *selector, head_state *head)
 		selection->oracle_mass += head->dense[needed[i]];
 }
 
-static void add_plan(
-	kvt_selector *selector, kvt_selection *selection, uint32_t planned, const uint8_t *resident)
+/* Pages that may yet be moved for a step, beside those always kept. */
+static uint32_t moves_left(
+	const kvt_selector *selector, const head_state *head, const uint8_t *resident)
 {
-	const kvt_replay_present *present = &selection->present;
-	g_assert(planned <= selection->budget);
-	for (uint32_t i = 0; i < planned; i++) {
-		/* what does not exist cannot be fetched, whoever asks for it */
-		g_assert(selector->plan[i] < present->end);
-		if (selector->plan[i] >= present->first)
-			add_page(selector, selection, selector->plan[i]);
+	const kvt_replay_present *present = &head->selection.present;
+	uint32_t n = present->end - present->first;
+	if (!resident || !(selector->spec.moves > 0))
+		return UINT32_MAX;
+	uint32_t moves = kvt_replay_move_pages(selector->spec.moves, n);
+	uint32_t missing = !resident[present->first];
+	for (uint32_t i = 1; i <= MIN((uint32_t)KVT_REPLAY_KEPT_LAST, n - 1); i++) {
+		/* the page that the step's token begins is made in HBM */
+		bool born = i == 1 && present->end > head->end;
+		missing += !resident[present->end - i] && !born;
 	}
-	selection->filled = planned == 0;
+	return moves - MIN(moves, missing);
+}
+
+/* Takes the plan's pages while there is room for them and, where they are not in HBM, while pages
+ * may be moved. */
+static void add_plan(kvt_selector *selector, head_state *head, const kvt_plan *plan, uint32_t room,
+	const uint8_t *resident)
+{
+	kvt_selection *selection = &head->selection;
+	const kvt_replay_present *present = &selection->present;
+	uint32_t moves = moves_left(selector, head, resident);
+	selection->n_ahead = 0;
+	for (uint32_t i = 0; i < plan->n; i++) {
+		uint32_t page = plan->pages[i];
+		/* what does not exist cannot be fetched, whoever asks for it */
+		g_assert(page < present->end);
+		if (page < present->first || has_bit(selector->selected, page) ||
+			has_bit(selector->ahead, page))
+			continue;
+		bool select = i < plan->select && selection->n < selection->budget;
+		if (!select && (plan->select == UINT32_MAX ||
+				       selection->budget + selection->n_ahead >= room))
+			continue;
+		if (!(resident && resident[page])) {
+			if (moves == 0)
+				continue;
+			moves--;
+		}
+		if (select) {
+			add_page(selector, selection, page);
+		} else {
+			set_bit(selector->ahead, page);
+			selection->n_ahead++;
+		}
+	}
+	selection->filled = plan->n == 0;
 	if (selection->filled && resident)
 		for (uint32_t page = present->end; page-- > present->first;)
 			if (resident[page])
 				add_page(selector, selection, page);
+}
+
+static void make_plan(kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head_index,
+	const uint8_t *resident)
+{
+	head_state *head = &selector->heads[layer * selector->source->n_heads + head_index];
+	kvt_selection *selection = &head->selection;
+	const kvt_replay_present *present = &selection->present;
+	kvt_prefetcher *prefetcher = kvt_feed_prefetcher(selector->feed, layer);
+	kvt_page_masses future = { .n = head->n, .pages = head->pages, .mass = head->share };
+	uint32_t room = kvt_replay_budget_pages(
+		MAX(selector->spec.room, selector->spec.budget), present->end - present->first);
+	kvt_plan_request request = { .step = step,
+		.head = head_index,
+		.first_present = present->first,
+		.n_present = present->end,
+		.budget = selection->budget,
+		.room = room,
+		.target = (float)selector->spec.target,
+		.future = prefetcher->ops->sees_future ? &future : NULL };
+	kvt_plan plan = { .pages = selector->plan, .select = UINT32_MAX, .mass = NAN };
+	prefetcher->ops->plan(prefetcher, &request, &plan);
+	g_assert(plan.n <= room);
+	selection->estimate = plan.mass;
+	selection->dense = selector->spec.target > 0 && !(plan.mass >= selector->spec.target);
+	add_kept(selector, selection);
+	add_plan(selector, head, &plan, room, resident);
 }
 
 const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, uint32_t layer,
@@ -215,25 +288,19 @@ const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, 
 	kvt_replay_present present = source->present(source, step, layer);
 	g_assert(present.first < present.end && present.end <= source->n_pages);
 	selection->present = present;
-	selection->budget = kvt_replay_budget_pages(selector->budget, present.end - present.first);
+	selection->budget =
+		kvt_replay_budget_pages(selector->spec.budget, present.end - present.first);
 	selection->n = 0;
 	if (!load_row(selector, step, layer, head_index, head, error))
 		return NULL;
 	find_needed(selector, head);
-
-	kvt_prefetcher *prefetcher = selector->prefetchers[layer];
-	kvt_page_masses future = { .n = head->n, .pages = head->pages, .mass = head->share };
-	kvt_plan_request request = { .step = step,
-		.head = head_index,
-		.first_present = present.first,
-		.n_present = present.end,
-		.budget = selection->budget,
-		.future = prefetcher->ops->sees_future ? &future : NULL };
-	uint32_t planned = prefetcher->ops->plan(prefetcher, &request, selector->plan);
-	add_kept(selector, selection);
-	add_plan(selector, selection, planned, resident);
+	if (!kvt_feed_step(selector->feed, step, layer, head_index, error))
+		return NULL;
+	make_plan(selector, step, layer, head_index, resident);
+	head->end = present.end;
 	uint32_t n = take_bits(selector->selected, &present, selection->pages);
 	g_assert(n == selection->n);
+	take_bits(selector->ahead, &present, selection->ahead);
 	selection->kept_mass = 0;
 	for (uint32_t i = 0; i < n; i++)
 		selection->kept_mass += head->dense[selection->pages[i]];
@@ -258,9 +325,14 @@ kvt_page_masses kvt_selector_observe(
 			.pages = selector->attended,
 			.mass = selector->attended_share };
 	}
-	kvt_prefetcher *prefetcher = selector->prefetchers[layer];
+	kvt_prefetcher *prefetcher = kvt_feed_prefetcher(selector->feed, layer);
 	prefetcher->ops->observe(prefetcher, step, head_index, &row);
 	return row;
+}
+
+kvt_prefetcher_stats kvt_selector_stats(const kvt_selector *selector)
+{
+	return kvt_feed_stats(selector->feed);
 }
 
 uint64_t kvt_selector_mass_on(

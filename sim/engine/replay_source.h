@@ -38,6 +38,26 @@ struct kvt_replay_source {
 	 * next call. False with an error when the source cannot be read. */
 	bool (*row)(kvt_replay_source *source, uint32_t step, uint32_t layer, uint32_t head,
 		uint32_t wanted, kvt_replay_row *row, GError **error);
+	/* Shapes of keys and queries; 0 where no layer has them. A logit is scale x (query . key).
+	 */
+	uint32_t group; /* query heads a KV head */
+	uint32_t head_dim, block_tokens;
+	float scale;
+	/* Whether a layer has keys and queries; NULL: none has. The others are only called then. */
+	bool (*has_keys)(const kvt_replay_source *source, uint32_t layer);
+	/* Keys of n_pages complete pages from `first`, half precision, into
+	 * keys[n_pages][block_tokens][head_dim]. */
+	bool (*keys)(kvt_replay_source *source, uint32_t layer, uint32_t head, uint32_t first,
+		uint32_t n_pages, uint16_t *keys, GError **error);
+	/* A step's queries, of all heads: queries[n_heads][group][head_dim]. Asked for in order of
+	 * steps. */
+	bool (*queries)(kvt_replay_source *source, uint32_t step, uint32_t layer, float *queries,
+		GError **error);
 };
+
+static inline bool kvt_replay_source_has_keys(const kvt_replay_source *source, uint32_t layer)
+{
+	return source->has_keys && source->has_keys(source, layer);
+}
 
 #endif

@@ -102,6 +102,28 @@ static bool row(kvt_replay_source *base, uint32_t step, uint32_t layer, uint32_t
 	return read;
 }
 
+static bool has_keys(const kvt_replay_source *base, uint32_t layer)
+{
+	return can_recompute(((const trace_source *)base)->layers[layer].layer);
+}
+
+static bool keys(kvt_replay_source *base, uint32_t layer, uint32_t head, uint32_t first,
+	uint32_t n_pages, uint16_t *out, GError **error)
+{
+	trace_source *source = (trace_source *)base;
+	uint64_t tokens = source->header->block_tokens;
+	return kvt_attention_layer_keys_half(
+		source->layers[layer].layer, head, first * tokens, n_pages * tokens, out, error);
+}
+
+static bool queries(
+	kvt_replay_source *base, uint32_t step, uint32_t layer, float *out, GError **error)
+{
+	trace_source *source = (trace_source *)base;
+	return kvt_attention_layer_queries(
+		source->layers[layer].layer, source->first_step + step, out, error);
+}
+
 static gboolean open_layers(trace_source *source, int64_t wanted, GError **error)
 {
 	uint32_t n;
@@ -150,6 +172,13 @@ kvt_replay_source *kvt_replay_trace_new(
 		(uint32_t)(steps[end - 1].position / source->header->block_tokens) + 1;
 	source->base.present = present;
 	source->base.row = row;
+	source->base.group = source->header->query_heads / source->header->kv_heads;
+	source->base.head_dim = source->header->head_dim;
+	source->base.block_tokens = source->header->block_tokens;
+	source->base.scale = source->header->softmax_scale;
+	source->base.has_keys = has_keys;
+	source->base.keys = keys;
+	source->base.queries = queries;
 	if (!open_layers(source, spec->layer, error)) {
 		kvt_replay_trace_free(&source->base);
 		return NULL;

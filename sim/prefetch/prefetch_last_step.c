@@ -18,16 +18,16 @@ typedef struct last_step {
 	uint64_t *scratch;
 } last_step;
 
-static kvt_prefetcher *last_step_create(uint32_t n_heads, uint32_t max_pages)
+static kvt_prefetcher *last_step_create(const kvt_prefetcher_spec *spec)
 {
 	last_step *prefetcher = g_new0(last_step, 1);
-	prefetcher->n_heads = n_heads;
-	prefetcher->rows = g_new0(last_row, n_heads);
-	for (uint32_t head = 0; head < n_heads; head++) {
-		prefetcher->rows[head].pages = g_new(uint32_t, max_pages);
-		prefetcher->rows[head].mass = g_new(uint32_t, max_pages);
+	prefetcher->n_heads = spec->n_heads;
+	prefetcher->rows = g_new0(last_row, spec->n_heads);
+	for (uint32_t head = 0; head < spec->n_heads; head++) {
+		prefetcher->rows[head].pages = g_new(uint32_t, spec->max_pages);
+		prefetcher->rows[head].mass = g_new(uint32_t, spec->max_pages);
 	}
-	prefetcher->scratch = g_new(uint64_t, 2 * (size_t)max_pages + 1);
+	prefetcher->scratch = g_new(uint64_t, 2 * (size_t)spec->max_pages + 1);
 	return &prefetcher->base;
 }
 
@@ -54,13 +54,12 @@ static void last_step_observe(
 	}
 }
 
-static uint32_t last_step_plan(
-	kvt_prefetcher *base, const kvt_plan_request *request, uint32_t *pages)
+static void last_step_plan(kvt_prefetcher *base, const kvt_plan_request *request, kvt_plan *plan)
 {
 	last_step *prefetcher = (last_step *)base;
 	const last_row *last = &prefetcher->rows[request->head];
-	return kvt_top_pages(
-		last->pages, last->mass, last->n, request->budget, pages, prefetcher->scratch);
+	plan->n = kvt_top_pages(last->pages, last->mass, last->n, request->budget, plan->pages,
+		prefetcher->scratch);
 }
 
 const kvt_prefetcher_ops kvt_prefetcher_last_step = {

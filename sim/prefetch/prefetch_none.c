@@ -1,7 +1,7 @@
 /* prefetch_none.c: plans nothing: what attention finds missing is fetched on demand. */
 #include "sim/prefetch/prefetcher.h"
 
-static kvt_prefetcher *none_create(uint32_t n_heads, uint32_t max_pages)
+static kvt_prefetcher *none_create(const kvt_prefetcher_spec *spec)
 {
 	return g_new0(kvt_prefetcher, 1);
 }
@@ -16,10 +16,8 @@ static void none_observe(
 {
 }
 
-static uint32_t none_plan(
-	kvt_prefetcher *prefetcher, const kvt_plan_request *request, uint32_t *pages)
+static void none_plan(kvt_prefetcher *prefetcher, const kvt_plan_request *request, kvt_plan *plan)
 {
-	return 0;
 }
 
 const kvt_prefetcher_ops kvt_prefetcher_none = {

@@ -9,11 +9,11 @@ typedef struct oracle {
 	uint64_t *scratch;
 } oracle;
 
-static kvt_prefetcher *oracle_create(uint32_t n_heads, uint32_t max_pages)
+static kvt_prefetcher *oracle_create(const kvt_prefetcher_spec *spec)
 {
 	oracle *prefetcher = g_new0(oracle, 1);
-	prefetcher->mass = g_new(uint32_t, max_pages);
-	prefetcher->scratch = g_new(uint64_t, 2 * (size_t)max_pages + 1);
+	prefetcher->mass = g_new(uint32_t, spec->max_pages);
+	prefetcher->scratch = g_new(uint64_t, 2 * (size_t)spec->max_pages + 1);
 	return &prefetcher->base;
 }
 
@@ -30,15 +30,15 @@ static void oracle_observe(
 {
 }
 
-static uint32_t oracle_plan(kvt_prefetcher *base, const kvt_plan_request *request, uint32_t *pages)
+static void oracle_plan(kvt_prefetcher *base, const kvt_plan_request *request, kvt_plan *plan)
 {
 	oracle *prefetcher = (oracle *)base;
 	const kvt_page_masses *row = request->future;
 	g_assert(row != NULL);
 	for (uint32_t i = 0; i < row->n; i++)
 		prefetcher->mass[i] = kvt_mass_quantise(row->mass[i]);
-	return kvt_top_pages(
-		row->pages, prefetcher->mass, row->n, request->budget, pages, prefetcher->scratch);
+	plan->n = kvt_top_pages(row->pages, prefetcher->mass, row->n, request->budget, plan->pages,
+		prefetcher->scratch);
 }
 
 const kvt_prefetcher_ops kvt_prefetcher_oracle = {

@@ -8,6 +8,7 @@
 /* One line a prefetcher, in the order help shows them. */
 #define PREFETCHERS(X)                                                                             \
 	X(none)                                                                                    \
+	X(random)                                                                                  \
 	X(last_step)                                                                               \
 	X(oracle)
 

@@ -143,10 +143,15 @@ bad() {
 bad '--budget: 0%, expected a share above 0% and up to 100%' --budget 0%
 bad '--budget: "101%" is more than the whole, expected a share between 0 and 1, like 2% or 0.02' \
 	--budget 101%
+bad '--moves: 0%, expected a share above 0% and up to 100%' --moves 0%
+bad '--query: "next" is not known, expected one of current, previous' --query next
+bad 'prefetcher last-step: does not estimate mass, expected one that does, such as slap, where a share of the mass is asked for' \
+	--mass 90%
 bad '--hbm: 2% is less than the budget, expected at least as much, since what is selected has to fit' \
 	--budget 5% --hbm 2%
 bad '--policy: "lur" is not known, did you mean "lru"? (one of lru, fifo, clock, lfu, arc, s3fifo, attention, belady)' --policy lur
-bad '--prefetch: "last_step" is not known, did you mean "last-step"? (one of none, last-step, oracle)' \
+prefetchers=$("$KVTIER" help prefetcher | sed -n 's/^  \([a-z-]*\) .*/\1/p' | paste -sd, | sed 's/,/, /g')
+bad "--prefetch: \"last_step\" is not known, did you mean \"last-step\"? (one of $prefetchers)" \
 	--prefetch last_step
 bad "$trace: layers: layer 3 is not recorded, expected one of 7" --layer 3
 bad "$trace: steps 10:9: out of range, expected a range within 0:544" --steps 10:9

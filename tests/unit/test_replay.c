@@ -7,7 +7,7 @@
 #include "tests/unit/replay_fixture.h"
 
 /* In the order of what they may keep. */
-static const char *const prefetchers[] = { "none", "last-step", "oracle" };
+static const char *const prefetchers[] = { "none", "last-step", "oracle", "random" };
 
 static void must_replay(
 	const kvt_fake_spec *spec, const kvt_replay_settings *settings, kvt_replay_result *result)
@@ -94,7 +94,8 @@ static void test_selections(void)
 		for (size_t p = 0; p < G_N_ELEMENTS(prefetchers); p++) {
 			g_autoptr(kvt_replay_source) source = kvt_fake_source_new(&specs[s]);
 			const kvt_prefetcher_ops *ops = kvt_prefetcher_find(prefetchers[p], NULL);
-			kvt_selector *selector = kvt_selector_new(source, ops, 0.1);
+			kvt_selector_spec selection_spec = { .prefetcher = ops, .budget = 0.1 };
+			kvt_selector *selector = kvt_selector_new(source, &selection_spec);
 			for (uint32_t step = 0; step < source->n_steps; step++)
 				for (uint32_t head = 0; head < source->n_heads; head++) {
 					const kvt_selection *selection = kvt_selector_select(
@@ -116,7 +117,7 @@ static uint32_t spy_asks; /* pages beyond the last one that exists */
 static uint32_t spy_planned, spy_observed;
 static bool spy_budgeted;
 
-static kvt_prefetcher *spy_create(uint32_t n_heads, uint32_t max_pages)
+static kvt_prefetcher *spy_create(const kvt_prefetcher_spec *spec)
 {
 	return g_new0(kvt_prefetcher, 1);
 }
@@ -141,17 +142,15 @@ static void spy_observe(
 	spy_observed++;
 }
 
-static uint32_t spy_plan(
-	kvt_prefetcher *prefetcher, const kvt_plan_request *request, uint32_t *pages)
+static void spy_plan(kvt_prefetcher *prefetcher, const kvt_plan_request *request, kvt_plan *plan)
 {
 	g_assert_null(request->future);
 	/* every head of this layer was observed at every step before */
 	g_assert_cmpuint(spy_observed, ==, spy_planned);
 	spy_planned++;
 	if (spy_asks == 0)
-		return 0;
-	pages[0] = request->n_present + spy_asks - 1;
-	return 1;
+		return;
+	plan->pages[plan->n++] = request->n_present + spy_asks - 1;
 }
 
 static const kvt_prefetcher_ops spy = {
@@ -193,7 +192,7 @@ static void test_unwritten_pages(void)
 {
 	g_test_trap_subprocess("/replay/subprocess/unwritten-pages", 0, 0);
 	g_test_trap_assert_failed();
-	g_test_trap_assert_stderr("*selector->plan*present->end*");
+	g_test_trap_assert_stderr("*page < present->end*");
 }
 
 static void check_accounts(const kvt_replay_settings *settings)
