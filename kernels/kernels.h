@@ -42,8 +42,8 @@ typedef enum kvt_element {
 void kvt_elements_to_float(kvt_element element, const void *numbers, size_t n, float *out);
 
 /*
- * Page codes: keys at 2.3 bits a number (18.5 bytes a token at head_dim 64), from which the logits
- * of a page's tokens are estimated with errors that are small and known.
+ * Page codes: keys at 2.3 bits a number (18.5 bytes a token at head_dim 64, 36.5 at 128), from
+ * which the logits of a page's tokens are estimated with errors that are small and known.
  *
  * A page is 16 tokens. Its keys, less a centre that all pages share (softmax does not see it), are
  * rotated over channels by a Hadamard matrix with fixed random signs, which makes the channels
@@ -54,19 +54,24 @@ void kvt_elements_to_float(kvt_element element, const void *numbers, size_t n, f
  * quantised uniformly with the step that is best for a Gaussian: 4 bits in rows 0 and 1, 2 bits in
  * the others. Nothing is learnt from data, so a page is coded when it is written, once.
  *
- * A page's code is two records:
- * - mean, kvt_code_mean_bytes: head_dim / 2 bytes, byte i holding channel i in its low and channel
- *   i + head_dim / 2 in its high half: the number is (code - 7.5) x step; then the steps of the 5
- *   classes, a byte e each: 2^((e - 128) / 8), 0 for none; then 3 bytes of 0.
- * - detail, kvt_code_detail_bytes: head_dim / 16 vectors of 64 bytes. Byte 4 r + i of vector v
- *   holds, in bits 2k and 2k + 1, row r of channel 16 v + 4 k + i: (code - 1.5) x step. Row 1 has
- *   its upper two bits in the place of row 0. On 64-byte boundaries scans are fastest.
+ * A page's code is in two places:
+ * - detail, a record of kvt_code_detail_bytes a page: head_dim / 16 vectors of 64 bytes. Byte
+ *   4 r + i of vector v holds, in bits 2k and 2k + 1, row r of channel 16 v + 4 k + i: the number
+ *   is (code - 1.5) x step. Row 1 has its upper two bits in the place of row 0. On 64-byte
+ *   boundaries scans are fastest.
+ * - mean, kvt_code_mean_bytes a page, in blocks of 16 pages that are scored at once: block b holds
+ *   pages 16 b to 16 b + 15. It is head_dim / 8 vectors of 64 bytes, of which byte 4 p + i of
+ *   vector v holds row 0 of the block's page p, channel 4 v + i in its low and channel
+ *   head_dim / 2 + 4 v + i in its high half: (code - 7.5) x step; then 8 x 16 bytes, of which byte
+ *   p of the c-th 16 is the step of class c of page p: 2^((e - 128) / 8), 0 for none. The last 3 x
+ *   16 bytes are not used.
  *
  * head_dim is a multiple of 16, at most KVT_CODE_HEAD_DIM_MAX.
  */
 enum {
 	KVT_CODE_TOKENS = 16,
 	KVT_CODE_CLASSES = 5,
+	KVT_CODE_BLOCK = 16, /* pages whose means lie together */
 	KVT_CODE_HEAD_DIM_MAX = 512,
 	KVT_CODE_HEADS_MAX = 128, /* query heads of a group */
 };
@@ -76,12 +81,19 @@ static inline size_t kvt_code_mean_bytes(uint32_t head_dim)
 	return head_dim / 2 + 8;
 }
 
+/* Bytes of the mean records of n_pages: whole blocks. */
+static inline size_t kvt_code_means_bytes(uint32_t head_dim, uint32_t n_pages)
+{
+	size_t n_blocks = ((size_t)n_pages + KVT_CODE_BLOCK - 1) / KVT_CODE_BLOCK;
+	return n_blocks * KVT_CODE_BLOCK * kvt_code_mean_bytes(head_dim);
+}
+
 static inline size_t kvt_code_detail_bytes(uint32_t head_dim)
 {
 	return (size_t)head_dim * 4;
 }
 
-/* The step that a byte of a mean record stands for: 2^((e - 128) / 8), 0 for 0. */
+/* The step that a byte e stands for: 2^((e - 128) / 8), 0 for 0. */
 static inline float kvt_code_step(uint8_t e)
 {
 	/* 2^(i / 8), as bits */
@@ -94,27 +106,34 @@ static inline float kvt_code_step(uint8_t e)
 	return e ? step.value : 0.0f;
 }
 
-/* Variance of a number of a page's keys about the page's mean, a channel, from the 5 steps: rows
- * have the variance for which a step is best, and the transform spreads it over the 16 tokens. */
-static inline float kvt_code_variance(const uint8_t *steps)
+/* Variance of a number of a page's keys about the page's mean, a channel, from the steps of classes
+ * 1 to 4: rows have the variance for which a step is best, and the transform spreads it over the 16
+ * tokens. */
+static inline float kvt_code_variance(float s1, float s2, float s3, float s4)
 {
-	float s1 = kvt_code_step(steps[1]), s2 = kvt_code_step(steps[2]),
-	      s3 = kvt_code_step(steps[3]), s4 = kvt_code_step(steps[4]);
 	/* rows / (16 best^2): best is 0.3352 of 4 bits, 0.9957 of 2 */
 	float low = s1 * s1 * 0.55625f + s2 * s2 * 0.12608f;
 	return low + (s3 * s3 * 0.25216f + s4 * s4 * 0.50433f);
 }
 
+/* The codes of a KV head, pages from 0 on, whole blocks of means. */
+typedef struct kvt_codes {
+	uint32_t head_dim;
+	uint8_t *means, *details;
+} kvt_codes;
+
 /*
  * Codes one page: keys[16][head_dim], `stride` bytes from token to token. `centre` [head_dim] is
  * what all pages of the KV head subtract; NULL: zeros. NaN and infinite numbers count as the
- * centre's. Returns how many of those there were, or -EINVAL for a head_dim that is not allowed.
+ * centre's. Pages may be coded in any order; a block's pages must not be coded at once by several
+ * threads, nor scored while one is coded. Returns how many numbers were not finite, or -EINVAL for
+ * a head_dim that is not allowed.
  */
-int kvt_code_build(uint32_t head_dim, kvt_element element, const void *keys, size_t stride,
-	const float *centre, uint8_t *mean, uint8_t *detail);
+int kvt_code_build(const kvt_codes *codes, uint32_t page, kvt_element element, const void *keys,
+	size_t stride, const float *centre);
 
-/* What the code says of the page: out[16][head_dim], the centre not added. */
-int kvt_code_decode(uint32_t head_dim, const uint8_t *mean, const uint8_t *detail, float *out);
+/* What the code says of a page: out[16][head_dim], the centre not added. */
+int kvt_code_decode(const kvt_codes *codes, uint32_t page, float *out);
 
 /* The queries of a group, made ready: rotated, 8 bits a number and a scale a head. */
 typedef struct kvt_code_query {
@@ -135,13 +154,6 @@ int kvt_code_query_init(kvt_code_query *query, uint32_t head_dim, uint32_t n_hea
 /* Fills it from queries[n_heads][head_dim]; a logit is scale x (query . key). A query that holds
  * NaN or infinity becomes 0: all pages score alike. */
 void kvt_code_query_set(kvt_code_query *query, const float *queries, float scale);
-
-/* The codes of a KV head: records of page p at means + p x kvt_code_mean_bytes and details + p x
- * kvt_code_detail_bytes. */
-typedef struct kvt_codes {
-	uint32_t head_dim;
-	const uint8_t *means, *details;
-} kvt_codes;
 
 /* Which pages to score: ids[n], or first .. first + n - 1 where ids is NULL. */
 typedef struct kvt_page_list {
@@ -175,13 +187,21 @@ int kvt_code_score_means(kvt_isa isa, const kvt_codes *codes, const kvt_code_que
 void kvt_group_shares(
 	const float *sums, size_t pitch, uint32_t n_heads, uint32_t n_pages, uint32_t *share);
 
-/* Variants, one an instruction set, of pages and 4 query heads from `head` on; sizes have been
+/* Up to 16 pages that are scored at once: a block of mean records and their details. A page that
+ * is not asked for has details, too: of any page. */
+typedef struct kvt_code_block {
+	uint32_t head_dim;
+	const uint8_t *means;
+	const uint8_t *details[KVT_CODE_BLOCK];
+} kvt_code_block;
+
+/* Variants, one an instruction set, of a block and 4 query heads from `head` on; sizes have been
  * checked. For kvt_code_score and its tests. */
 #define KVT_CODE_VARIANTS(isa)                                                                     \
-	void kvt_code_score_##isa(const kvt_codes *codes, const kvt_code_query *query,             \
-		uint32_t head, const kvt_page_list *pages, float *sums[4]);                        \
-	void kvt_code_score_means_##isa(const kvt_codes *codes, const kvt_code_query *query,       \
-		uint32_t head, const kvt_page_list *pages, float *sums[4]);
+	void kvt_code_score_##isa(const kvt_code_block *block, const kvt_code_query *query,        \
+		uint32_t head, float(*sums)[KVT_CODE_BLOCK]);                                      \
+	void kvt_code_score_means_##isa(const kvt_code_block *block, const kvt_code_query *query,  \
+		uint32_t head, float(*sums)[KVT_CODE_BLOCK]);
 KVT_CODE_VARIANTS(scalar)
 KVT_CODE_VARIANTS(avx2)
 KVT_CODE_VARIANTS(avx512)

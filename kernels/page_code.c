@@ -8,7 +8,13 @@
 #include <math.h>
 #include <string.h>
 
-enum { TOKENS = KVT_CODE_TOKENS, CLASSES = KVT_CODE_CLASSES, DIM_MAX = KVT_CODE_HEAD_DIM_MAX };
+enum {
+	TOKENS = KVT_CODE_TOKENS,
+	CLASSES = KVT_CODE_CLASSES,
+	BLOCK = KVT_CODE_BLOCK,
+	DIM_MAX = KVT_CODE_HEAD_DIM_MAX,
+	LINE = 64,
+};
 
 /* Rows of a class, bits of a number, and the step that is best for a Gaussian of variance 1. */
 typedef struct row_class {
@@ -167,33 +173,67 @@ static float class_rms(uint32_t head_dim, const row_class *class, float (*rows)[
 	return (float)sqrt(sum / (head_dim * (class->end - class->first)));
 }
 
-int kvt_code_build(uint32_t head_dim, kvt_element element, const void *keys, size_t stride,
-	const float *centre, uint8_t *mean, uint8_t *detail)
+/* A page's place in the means: its block, and where it is in that. */
+static uint8_t *block_of(const kvt_codes *codes, uint32_t page)
 {
+	return codes->means + (size_t)(page / BLOCK) * BLOCK * kvt_code_mean_bytes(codes->head_dim);
+}
+
+static uint8_t *step_of(const kvt_codes *codes, uint32_t page, unsigned class)
+{
+	return block_of(codes, page) + 8 * codes->head_dim + BLOCK * class + page % BLOCK;
+}
+
+/* The byte that holds row 0 of channel i < head_dim / 2, and that of head_dim / 2 + i. */
+static uint8_t *mean_of(const kvt_codes *codes, uint32_t page, uint32_t i)
+{
+	return block_of(codes, page) + i / 4 * LINE + page % BLOCK * 4 + i % 4;
+}
+
+static void put_mean(const kvt_codes *codes, uint32_t page, uint32_t channel, unsigned code)
+{
+	uint32_t half = codes->head_dim / 2;
+	uint8_t *byte = mean_of(codes, page, channel % half);
+	*byte = (uint8_t)(channel < half ? (*byte & 0xf0) | code : (*byte & 0x0f) | code << 4);
+}
+
+static unsigned get_mean(const kvt_codes *codes, uint32_t page, uint32_t channel)
+{
+	uint32_t half = codes->head_dim / 2;
+	return *mean_of(codes, page, channel % half) >> (channel < half ? 0 : 4) & 15;
+}
+
+static uint8_t *detail_of(const kvt_codes *codes, uint32_t page)
+{
+	return codes->details + page * kvt_code_detail_bytes(codes->head_dim);
+}
+
+int kvt_code_build(const kvt_codes *codes, uint32_t page, kvt_element element, const void *keys,
+	size_t stride, const float *centre)
+{
+	uint32_t head_dim = codes->head_dim;
 	if (!allowed(head_dim))
 		return -EINVAL;
 	float rows[TOKENS][DIM_MAX], signs[DIM_MAX];
+	uint8_t *detail = detail_of(codes, page);
 	fill_signs(head_dim, signs);
 	int odd = read_keys(head_dim, element, keys, stride, centre, rows);
 	for (unsigned row = 0; row < TOKENS; row++)
 		rotate(head_dim, signs, rows[row]);
 	transform(head_dim, rows);
-	memset(mean, 0, kvt_code_mean_bytes(head_dim));
 	memset(detail, 0, kvt_code_detail_bytes(head_dim));
 	for (unsigned c = 0; c < CLASSES; c++) {
 		const row_class *class = &classes[c];
 		uint8_t e = encode_step(class_rms(head_dim, class, rows) * class->step);
 		float inverse = e ? 1.0f / kvt_code_step(e) : 0;
-		mean[head_dim / 2 + c] = e;
+		*step_of(codes, page, c) = e;
 		for (unsigned row = class->first; row < class->end; row++)
 			for (uint32_t i = 0; i < head_dim; i++) {
 				unsigned code = quantise(rows[row][i], inverse, class->levels);
-				if (row == 0) {
-					mean[i % (head_dim / 2)] |=
-						(uint8_t)(code << 4 * (i / (head_dim / 2)));
-					continue;
-				}
-				put_detail(detail, row, i, code & 3);
+				if (row == 0)
+					put_mean(codes, page, i, code);
+				else
+					put_detail(detail, row, i, code & 3);
 				if (row == 1)
 					put_detail(detail, 0, i, code >> 2);
 			}
@@ -201,23 +241,22 @@ int kvt_code_build(uint32_t head_dim, kvt_element element, const void *keys, siz
 	return odd;
 }
 
-int kvt_code_decode(uint32_t head_dim, const uint8_t *mean, const uint8_t *detail, float *out)
+int kvt_code_decode(const kvt_codes *codes, uint32_t page, float *out)
 {
+	uint32_t head_dim = codes->head_dim;
 	if (!allowed(head_dim))
 		return -EINVAL;
 	float rows[TOKENS][DIM_MAX], signs[DIM_MAX];
+	const uint8_t *detail = detail_of(codes, page);
 	fill_signs(head_dim, signs);
 	for (unsigned c = 0; c < CLASSES; c++) {
-		float step = kvt_code_step(mean[head_dim / 2 + c]);
+		float step = kvt_code_step(*step_of(codes, page, c));
 		float middle = (float)(classes[c].levels - 1) / 2;
 		for (unsigned row = classes[c].first; row < classes[c].end; row++)
 			for (uint32_t i = 0; i < head_dim; i++) {
-				unsigned code = get_detail(detail, row, i);
-				if (row == 0)
-					code = mean[i % (head_dim / 2)] >>
-						       4 * (i / (head_dim / 2)) &
-					       15;
-				else if (row == 1)
+				unsigned code =
+					row ? get_detail(detail, row, i) : get_mean(codes, page, i);
+				if (row == 1)
 					code += 4 * get_detail(detail, 0, i);
 				rows[row][i] = ((float)code - middle) * step;
 			}
@@ -312,9 +351,62 @@ void kvt_code_query_set(kvt_code_query *query, const float *queries, float scale
 	}
 }
 
-typedef void score_variant(const kvt_codes *codes, const kvt_code_query *query, uint32_t head,
-	const kvt_page_list *pages, float *sums[4]);
+typedef void score_variant(const kvt_code_block *block, const kvt_code_query *query, uint32_t head,
+	float (*sums)[KVT_CODE_BLOCK]);
 
+/* Pages of a list that are scored at once, and room to bring their means together. */
+typedef struct chunk {
+	kvt_code_block block;
+	uint32_t first, n; /* of the block */
+	uint32_t together[BLOCK * (DIM_MAX / 2 + 8) / 4] __attribute__((aligned(64)));
+} chunk;
+
+static void copy_mean(const kvt_codes *codes, uint32_t page, chunk *c, uint32_t place)
+{
+	const uint8_t *from = block_of(codes, page) + page % BLOCK * 4;
+	for (uint32_t v = 0; v < codes->head_dim / 8; v++)
+		memcpy(&c->together[v * LINE / 4 + place], from + v * LINE, 4);
+	uint8_t *steps = (uint8_t *)c->together + 8 * codes->head_dim;
+	for (unsigned class = 0; class < CLASSES; class ++)
+		steps[BLOCK * class + place] = *step_of(codes, page, class);
+}
+
+/* The next pages of a list from its i-th on. */
+static void take(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i, chunk *c)
+{
+	uint32_t left = pages->n - i;
+	if (pages->ids) {
+		c->first = 0;
+		c->n = left < BLOCK ? left : BLOCK;
+		c->block.means = (const uint8_t *)c->together;
+		for (uint32_t k = 0; k < BLOCK; k++) {
+			uint32_t page = pages->ids[i + (k < c->n ? k : 0)];
+			copy_mean(codes, page, c, k);
+			c->block.details[k] = detail_of(codes, page);
+		}
+	} else {
+		uint32_t page = pages->first + i;
+		c->first = page % BLOCK;
+		c->n = left < BLOCK - c->first ? left : BLOCK - c->first;
+		c->block.means = block_of(codes, page);
+		for (uint32_t k = 0; k < BLOCK; k++) {
+			int within = k >= c->first && k < c->first + c->n;
+			c->block.details[k] = detail_of(codes, within ? page - c->first + k : page);
+		}
+	}
+}
+
+/* Asks for what a list will come to soon, which no hardware foresees. */
+static void ask_ahead(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i)
+{
+	for (uint32_t k = i; pages->ids && k < i + BLOCK && k < pages->n; k++) {
+		const uint8_t *detail = detail_of(codes, pages->ids[k]);
+		for (uint32_t at = 0; at < kvt_code_detail_bytes(codes->head_dim); at += LINE)
+			__builtin_prefetch(detail + at);
+	}
+}
+
+/* All heads score a block before the next one is read. */
 static int score(kvt_isa isa, score_variant *const *variants, const kvt_codes *codes,
 	const kvt_code_query *query, const kvt_page_list *pages, float *sums, size_t pitch)
 {
@@ -322,12 +414,18 @@ static int score(kvt_isa isa, score_variant *const *variants, const kvt_codes *c
 		return -EINVAL;
 	if (isa >= KVT_ISA_COUNT || !variants[isa] || !kvt_isa_supported(isa))
 		return -ENOTSUP;
-	for (uint32_t head = 0; head < query->n_heads; head += 4) {
-		/* a group that is no multiple of 4 ends with heads that nobody reads */
-		float *out[4];
-		for (uint32_t i = 0; i < 4; i++)
-			out[i] = head + i < query->n_heads ? sums + (head + i) * pitch : NULL;
-		variants[isa](codes, query, head, pages, out);
+	chunk c = { .block.head_dim = codes->head_dim };
+	for (uint32_t i = 0; i < pages->n; i += c.n) {
+		take(codes, pages, i, &c);
+		ask_ahead(codes, pages, i + BLOCK);
+		for (uint32_t head = 0; head < query->n_heads; head += 4) {
+			float four[4][BLOCK] __attribute__((aligned(64)));
+			variants[isa](&c.block, query, head, four);
+			/* a group that is no multiple of 4 ends with heads that nobody reads */
+			for (uint32_t h = 0; h < 4 && head + h < query->n_heads; h++)
+				memcpy(sums + (head + h) * pitch + i, four[h] + c.first,
+					c.n * sizeof(float));
+		}
 	}
 	return 0;
 }

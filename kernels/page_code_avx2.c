@@ -6,19 +6,30 @@
 
 #ifdef __x86_64__
 #include <immintrin.h>
-#include <string.h>
 
-#define AVX2 __attribute__((target("avx2,fma"))) static inline
+#define TARGET "avx2,fma"
+#define AVX2 __attribute__((target(TARGET), always_inline)) static inline
+
+/* Vectors that a loop goes over have to stay in registers. */
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+enum {
+	BLOCK = KVT_CODE_BLOCK,
+	/* Pairs of products of 2 bits and 8 bits, at most 762 each, that 16 bits hold the sum of;
+	 * of 4 bits, at most 3810 each. */
+	DETAIL_PAIRS = 40,
+	MEAN_PAIRS = 8,
+};
+
+/* Four numbers of a query as one. */
+typedef int32_t __attribute__((may_alias)) four;
 
 /* Octaves x 2^23; page_code_scalar.c */
 static const float one = 127 * 0x1p23f, least = 0x1p23f, most = 227 * 0x1p23f;
-
-enum {
-	AHEAD = 6, /* how far ahead of a list's page its records are asked for */
-	/* Pairs of products of 2 bits and 8 bits, at most 762 each, that 16 bits hold the sum of.
-	 */
-	PAIRS_MAX = 40,
-};
 
 AVX2 __m256 power(__m256 y)
 {
@@ -26,8 +37,8 @@ AVX2 __m256 power(__m256 y)
 	return _mm256_castsi256_ps(_mm256_cvtps_epi32(y));
 }
 
-/* Steps of 8 rows, given the byte of each. */
-AVX2 __m256 row_steps(__m256i e)
+/* The steps of 8 numbers e; kvt_code_step */
+AVX2 __m256 steps_of(__m256i e)
 {
 	const __m256i eighths = _mm256_setr_epi32(0x3f800000, 0x3f8b95c2, 0x3f9837f0, 0x3fa5fed7,
 		0x3fb504f3, 0x3fc5672a, 0x3fd744fd, 0x3feac0c7);
@@ -39,115 +50,85 @@ AVX2 __m256 row_steps(__m256i e)
 	return _mm256_castsi256_ps(_mm256_andnot_si256(none, _mm256_add_epi32(part, octave)));
 }
 
-/* 8 or 16 bytes of nibbles: the low ones, then the high ones. */
-AVX2 __m256i nibbles(__m128i bytes)
+/* Of 8 pages of the block. */
+AVX2 __m256 class_steps(const kvt_code_block *block, unsigned page, unsigned class)
 {
-	__m256i both =
-		_mm256_inserti128_si256(_mm256_castsi128_si256(bytes), _mm_srli_epi16(bytes, 4), 1);
-	return _mm256_and_si256(both, _mm256_set1_epi8(15));
+	const uint8_t *steps = block->means + 8 * (size_t)block->head_dim + BLOCK * class + page;
+	return steps_of(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)steps)));
 }
 
-AVX2 __m256i two_loads(const int8_t *low, const int8_t *high)
+/* Sums of pairs of 16 bits. */
+AVX2 __m256i widened(__m256i pairs)
 {
-	return _mm256_inserti128_si256(
-		_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)low)),
-		_mm_loadu_si128((const __m128i *)high), 1);
+	return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-AVX2 __m256i two_half_loads(const int8_t *low, const int8_t *high)
+AVX2 __m256i with_pairs(__m256i pairs, __m256i codes, int32_t q)
 {
-	return _mm256_inserti128_si256(
-		_mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)low)),
-		_mm_loadl_epi64((const __m128i *)high), 1);
+	return _mm256_add_epi16(pairs, _mm256_maddubs_epi16(codes, _mm256_set1_epi32(q)));
 }
 
-/* sum + products of unsigned by signed bytes, four to a number; pairs stay within 16 bits. */
-AVX2 __m256i add_products(__m256i sum, __m256i codes, __m256i q)
+/* Products of the mean rows of 8 pages, from `page` on, with four queries, times their steps. */
+AVX2 void mean_products(const kvt_code_block *block, unsigned page, const kvt_code_query *query,
+	uint32_t head, __m256 *product)
 {
-	__m256i pairs = _mm256_maddubs_epi16(codes, q);
-	return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-}
-
-/* The sum of each of four vectors of 8. */
-AVX2 __m128i sum_of_each(const __m256i *x)
-{
-	__m256i pairs =
-		_mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
-	return _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
-}
-
-/* Products of the mean row with four queries, times its step. */
-AVX2 __m128 mean_products(const uint8_t *mean, uint32_t head_dim, const int8_t *q, __m128i middle)
-{
-	uint32_t half = head_dim / 2, i = 0;
-	__m256i sum[4] = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
-		_mm256_setzero_si256() };
-	for (; i + 16 <= half; i += 16) {
-		__m256i codes = nibbles(_mm_loadu_si128((const __m128i *)(mean + i)));
-		for (int h = 0; h < 4; h++) {
-			const int8_t *row = q + h * head_dim + i;
-			sum[h] = add_products(sum[h], codes, two_loads(row, row + half));
+	const __m256i field = _mm256_set1_epi8(15);
+	const uint32_t head_dim = block->head_dim, pitch = head_dim / 4, n = head_dim / 8;
+	const four *low = (const four *)(query->q + (size_t)head * head_dim);
+	const four *high = low + pitch / 2;
+	const uint8_t *means = block->means + 4 * page;
+	__m256i sum[4];
+	UNROLL for (int h = 0; h < 4; h++) sum[h] =
+		_mm256_set1_epi32(-15 * (query->sum[head + h] / 2));
+	for (uint32_t v = 0; v < n;) {
+		uint32_t end = n - v < MEAN_PAIRS / 2 ? n : v + MEAN_PAIRS / 2;
+		__m256i pairs[4] = { _mm256_setzero_si256(), _mm256_setzero_si256(),
+			_mm256_setzero_si256(), _mm256_setzero_si256() };
+		for (; v < end; v++) {
+			__m256i bytes =
+				_mm256_loadu_si256((const __m256i *)(means + 64 * (size_t)v));
+			__m256i l = _mm256_and_si256(bytes, field);
+			__m256i u = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), field);
+			UNROLL for (int h = 0; h < 4; h++)
+			{
+				pairs[h] = with_pairs(pairs[h], l, low[h * pitch + v]);
+				pairs[h] = with_pairs(pairs[h], u, high[h * pitch + v]);
+			}
 		}
+		UNROLL for (int h = 0; h < 4; h++) sum[h] =
+			_mm256_add_epi32(sum[h], widened(pairs[h]));
 	}
-	if (i < half) {
-		__m256i codes = nibbles(_mm_loadl_epi64((const __m128i *)(mean + i)));
-		for (int h = 0; h < 4; h++) {
-			const int8_t *row = q + h * head_dim + i;
-			sum[h] = add_products(sum[h], codes, two_half_loads(row, row + half));
-		}
-	}
-	__m128 step = _mm_set1_ps(kvt_code_step(mean[half]));
-	return _mm_mul_ps(_mm_cvtepi32_ps(_mm_sub_epi32(sum_of_each(sum), middle)), step);
+	__m256 step = class_steps(block, page, 0);
+	UNROLL for (int h = 0; h < 4; h++) product[h] =
+		_mm256_mul_ps(_mm256_cvtepi32_ps(sum[h]), step);
 }
 
-static inline int32_t four_numbers(const int8_t *q)
-{
-	int32_t bits;
-	memcpy(&bits, q, sizeof(bits));
-	return bits;
-}
-
-/* Products of 8 detail rows, those from byte `detail` on, with four queries, for up to PAIRS_MAX
- * groups of 4 channels: 16 bits a pair. */
-AVX2 void detail_pairs(const uint8_t *detail, uint32_t n_channels, uint32_t head_dim,
-	const int8_t *q, __m256i *pairs)
-{
-	const __m256i field = _mm256_set1_epi8(3);
-	__m256i p0 = _mm256_setzero_si256(), p1 = p0, p2 = p0, p3 = p0;
-	for (uint32_t i = 0; i < n_channels; i += 16) {
-		__m256i bytes = _mm256_loadu_si256((const __m256i *)(detail + 4 * (size_t)i));
-		for (int k = 0; k < 4; k++) {
-			__m256i code = _mm256_and_si256(bytes, field);
-			bytes = _mm256_srli_epi16(bytes, 2);
-			const int8_t *at = q + i + 4 * k;
-			__m256i q0 = _mm256_set1_epi32(four_numbers(at));
-			__m256i q1 = _mm256_set1_epi32(four_numbers(at + head_dim));
-			__m256i q2 = _mm256_set1_epi32(four_numbers(at + 2 * head_dim));
-			__m256i q3 = _mm256_set1_epi32(four_numbers(at + 3 * head_dim));
-			p0 = _mm256_add_epi16(p0, _mm256_maddubs_epi16(code, q0));
-			p1 = _mm256_add_epi16(p1, _mm256_maddubs_epi16(code, q1));
-			p2 = _mm256_add_epi16(p2, _mm256_maddubs_epi16(code, q2));
-			p3 = _mm256_add_epi16(p3, _mm256_maddubs_epi16(code, q3));
-		}
-	}
-	pairs[0] = p0;
-	pairs[1] = p1;
-	pairs[2] = p2;
-	pairs[3] = p3;
-}
-
+/* Products of 8 detail rows, those from byte `detail` on, with four queries; start: less the middle
+ * of the levels. */
 AVX2 void detail_products(const uint8_t *detail, uint32_t head_dim, const int8_t *q,
 	const __m256i *start, __m256i *product)
 {
-	for (int h = 0; h < 4; h++)
-		product[h] = start[h];
-	for (uint32_t i = 0; i < head_dim; i += 4 * PAIRS_MAX) {
-		uint32_t n = head_dim - i < 4 * PAIRS_MAX ? head_dim - i : 4 * PAIRS_MAX;
-		__m256i pairs[4];
-		detail_pairs(detail + 4 * (size_t)i, n, head_dim, q + i, pairs);
-		for (int h = 0; h < 4; h++)
-			product[h] = _mm256_add_epi32(
-				product[h], _mm256_madd_epi16(pairs[h], _mm256_set1_epi16(1)));
+	const __m256i field = _mm256_set1_epi8(3);
+	const uint32_t pitch = head_dim / 4, n = head_dim / 16;
+	const four *numbers = (const four *)q;
+	UNROLL for (int h = 0; h < 4; h++) product[h] = start[h];
+	for (uint32_t v = 0; v < n;) {
+		uint32_t end = n - v < DETAIL_PAIRS / 4 ? n : v + DETAIL_PAIRS / 4;
+		__m256i pairs[4] = { _mm256_setzero_si256(), _mm256_setzero_si256(),
+			_mm256_setzero_si256(), _mm256_setzero_si256() };
+		for (; v < end; v++, numbers += 4) {
+			__m256i bytes =
+				_mm256_loadu_si256((const __m256i *)(detail + 64 * (size_t)v));
+			UNROLL for (int k = 0; k < 4; k++)
+			{
+				__m256i code = _mm256_and_si256(
+					k ? _mm256_srli_epi16(bytes, 2 * k) : bytes, field);
+				UNROLL for (int h = 0; h < 4; h++) pairs[h] =
+					with_pairs(pairs[h], code, numbers[h * pitch + k]);
+			}
+		}
+		UNROLL for (int h = 0; h < 4; h++) product[h] =
+			_mm256_add_epi32(product[h], widened(pairs[h]));
 	}
 }
 
@@ -160,7 +141,8 @@ AVX2 void hadamard(__m256 *low, __m256 *high)
 	const __m256 minus4 = _mm256_castsi256_ps(
 		_mm256_setr_epi32(0, 0, 0, 0, INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN));
 	__m256 x[2] = { *low, *high };
-	for (int i = 0; i < 2; i++) {
+	UNROLL for (int i = 0; i < 2; i++)
+	{
 		x[i] = _mm256_add_ps(_mm256_permute_ps(x[i], 0xb1), _mm256_xor_ps(x[i], minus1));
 		x[i] = _mm256_add_ps(_mm256_permute_ps(x[i], 0x4e), _mm256_xor_ps(x[i], minus2));
 		x[i] = _mm256_add_ps(
@@ -185,102 +167,96 @@ AVX2 __m256 tokens(__m256i low, __m256i high, const __m256 *steps, float factor,
 		power(_mm256_fmadd_ps(x, scale, offset)), power(_mm256_fmadd_ps(y, scale, offset)));
 }
 
+/* Halves are added until four of each head are left, then four heads at once. */
 AVX2 __m128 sums_of_four(const __m256 *half)
 {
 	__m128 quarter[4];
-	for (int h = 0; h < 4; h++)
-		quarter[h] = _mm_add_ps(
-			_mm256_castps256_ps128(half[h]), _mm256_extractf128_ps(half[h], 1));
+	UNROLL for (int h = 0; h < 4; h++) quarter[h] =
+		_mm_add_ps(_mm256_castps256_ps128(half[h]), _mm256_extractf128_ps(half[h], 1));
 	_MM_TRANSPOSE4_PS(quarter[0], quarter[1], quarter[2], quarter[3]);
 	return _mm_add_ps(_mm_add_ps(quarter[0], quarter[2]), _mm_add_ps(quarter[1], quarter[3]));
 }
 
-AVX2 void store_sums(__m128 four, float *sums[4], uint32_t i)
+/* The sums of a page, four heads. */
+AVX2 __m128 page_sums(const kvt_code_block *block, unsigned page, const kvt_code_query *query,
+	uint32_t head, const __m256i *start, const float (*base)[BLOCK])
 {
-	float sum[4];
-	_mm_storeu_ps(sum, four);
-	for (int h = 0; h < 4; h++)
-		if (sums[h])
-			sums[h][i] = sum[h];
-}
-
-static inline size_t page_at(const kvt_page_list *pages, uint32_t i)
-{
-	return pages->ids ? pages->ids[i] : pages->first + i;
-}
-
-AVX2 void prefetch(const kvt_codes *codes, size_t page)
-{
-	const char *detail = (const char *)codes->details + page * 4 * codes->head_dim;
-	for (uint32_t i = 0; i < 4 * codes->head_dim; i += 64)
-		_mm_prefetch(detail + i, _MM_HINT_T0);
-	_mm_prefetch((const char *)codes->means + page * kvt_code_mean_bytes(codes->head_dim),
-		_MM_HINT_T0);
-}
-
-/* A vector of 64 bytes of detail is rows 0-7 in its first half, 8-15 in the second; the halves of
- * all vectors are gone over in turn. */
-AVX2 void page_products(const uint8_t *detail, uint32_t head_dim, const int8_t *q,
-	const __m256i *start, __m256i (*product)[4])
-{
-	detail_products(detail, head_dim, q, start, product[0]);
-	detail_products(detail + 32, head_dim, q, start, product[1]);
-}
-
-__attribute__((target("avx2,fma"))) void kvt_code_score_avx2(const kvt_codes *codes,
-	const kvt_code_query *query, uint32_t head, const kvt_page_list *pages, float *sums[4])
-{
-	const __m256i class_low = _mm256_setr_epi32((int)0xffffff00, (int)0xffffff01,
-		(int)0xffffff02, (int)0xffffff02, (int)0xffffff03, (int)0xffffff03, (int)0xffffff03,
-		(int)0xffffff03);
-	uint32_t head_dim = codes->head_dim;
+	const __m256i class_low = _mm256_setr_epi32(0, 1, 2, 2, 3, 3, 3, 3);
+	const uint32_t head_dim = block->head_dim;
 	const int8_t *q = query->q + (size_t)head * head_dim;
-	const __m128i sum = _mm_loadu_si128((const __m128i *)(query->sum + head));
-	const __m128i middle = _mm_mullo_epi32(_mm_srai_epi32(sum, 1), _mm_set1_epi32(15));
-	const __m128 factor = _mm_loadu_ps(query->factor + head);
+	const uint8_t *steps = block->means + 8 * (size_t)head_dim + page;
+	__m256i low[4], high[4];
+	/* a vector of 64 bytes of detail is rows 0-7 in its first half, 8-15 in the second; the
+	 * halves of all vectors are gone over in turn */
+	detail_products(block->details[page], head_dim, q, start, low);
+	detail_products(block->details[page] + 32, head_dim, q, start, high);
+	__m256i e = _mm256_setr_epi32(steps[0], steps[BLOCK], steps[2 * BLOCK], steps[3 * BLOCK],
+		steps[4 * BLOCK], 0, 0, 0);
+	__m256 of_class = steps_of(e);
+	__m256 of_row[2] = { _mm256_permutevar8x32_ps(of_class, class_low),
+		_mm256_permutevar8x32_ps(of_class, _mm256_set1_epi32(4)) };
+	__m256 half[4];
+	UNROLL for (int h = 0; h < 4; h++) half[h] =
+		tokens(low[h], high[h], of_row, query->factor[head + h], base[h][page]);
+	return sums_of_four(half);
+}
+
+__attribute__((target(TARGET))) void kvt_code_score_avx2(const kvt_code_block *block,
+	const kvt_code_query *query, uint32_t head, float (*sums)[KVT_CODE_BLOCK])
+{
+	float base[4][BLOCK] __attribute__((aligned(32)));
 	__m256i start[4];
+	for (unsigned page = 0; page < BLOCK; page += 8) {
+		__m256 mean[4];
+		mean_products(block, page, query, head, mean);
+		for (int h = 0; h < 4; h++)
+			_mm256_store_ps(base[h] + page,
+				_mm256_fmadd_ps(mean[h], _mm256_set1_ps(query->factor[head + h]),
+					_mm256_set1_ps(one)));
+	}
 	for (int h = 0; h < 4; h++)
 		start[h] = _mm256_set1_epi32(-3 * (query->sum[head + h] / 2));
-	for (uint32_t i = 0; i < pages->n; i++) {
-		size_t page = page_at(pages, i);
-		const uint8_t *mean = codes->means + page * kvt_code_mean_bytes(head_dim);
-		if (pages->ids && i + AHEAD < pages->n)
-			prefetch(codes, pages->ids[i + AHEAD]);
-		__m256i product[2][4];
-		page_products(codes->details + page * 4 * head_dim, head_dim, q, start, product);
-		float base[4];
-		_mm_storeu_ps(base, _mm_fmadd_ps(mean_products(mean, head_dim, q, middle), factor,
-					    _mm_set1_ps(one)));
-		__m256i e = _mm256_broadcastsi128_si256(
-			_mm_loadl_epi64((const __m128i *)(mean + head_dim / 2)));
-		__m256 steps[2] = { row_steps(_mm256_shuffle_epi8(e, class_low)),
-			row_steps(_mm256_set1_epi32(mean[head_dim / 2 + 4])) };
-		__m256 half[4];
+	for (unsigned page = 0; page < BLOCK; page += 4) {
+		__m128 four_pages[4];
+		for (unsigned i = 0; i < 4; i++)
+			four_pages[i] = page_sums(
+				block, page + i, query, head, start, (const float(*)[BLOCK])base);
+		_MM_TRANSPOSE4_PS(four_pages[0], four_pages[1], four_pages[2], four_pages[3]);
 		for (int h = 0; h < 4; h++)
-			half[h] = tokens(product[0][h], product[1][h], steps,
-				query->factor[head + h], base[h]);
-		store_sums(sums_of_four(half), sums, i);
+			_mm_storeu_ps(sums[h] + page, four_pages[h]);
 	}
 }
 
-__attribute__((target("avx2,fma"))) void kvt_code_score_means_avx2(const kvt_codes *codes,
-	const kvt_code_query *query, uint32_t head, const kvt_page_list *pages, float *sums[4])
+AVX2 __m256 square_times(__m256 x, float factor)
 {
-	uint32_t head_dim = codes->head_dim;
-	const int8_t *q = query->q + (size_t)head * head_dim;
-	const __m128i sum = _mm_loadu_si128((const __m128i *)(query->sum + head));
-	const __m128i middle = _mm_mullo_epi32(_mm_srai_epi32(sum, 1), _mm_set1_epi32(15));
-	const __m128 factor = _mm_loadu_ps(query->factor + head);
-	const __m128 noise = _mm_loadu_ps(query->noise + head);
-	for (uint32_t i = 0; i < pages->n; i++) {
-		size_t page = page_at(pages, i);
-		const uint8_t *mean = codes->means + page * kvt_code_mean_bytes(head_dim);
-		__m128 variance = _mm_set1_ps(kvt_code_variance(mean + head_dim / 2));
-		__m128 base = _mm_fmadd_ps(variance, noise, _mm_set1_ps(one));
-		__m128 y = _mm_fmadd_ps(mean_products(mean, head_dim, q, middle), factor, base);
-		y = _mm_min_ps(_mm_max_ps(y, _mm_set1_ps(least)), _mm_set1_ps(most));
-		__m128 token = _mm_castsi128_ps(_mm_cvtps_epi32(y));
-		store_sums(_mm_mul_ps(token, _mm_set1_ps(16)), sums, i);
+	return _mm256_mul_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(factor));
+}
+
+/* kvt_code_variance of 8 pages. */
+AVX2 __m256 variances(const kvt_code_block *block, unsigned page)
+{
+	__m256 low = _mm256_add_ps(square_times(class_steps(block, page, 1), 0.55625f),
+		square_times(class_steps(block, page, 2), 0.12608f));
+	__m256 high = _mm256_add_ps(square_times(class_steps(block, page, 3), 0.25216f),
+		square_times(class_steps(block, page, 4), 0.50433f));
+	return _mm256_add_ps(low, high);
+}
+
+__attribute__((target(TARGET))) void kvt_code_score_means_avx2(const kvt_code_block *block,
+	const kvt_code_query *query, uint32_t head, float (*sums)[KVT_CODE_BLOCK])
+{
+	for (unsigned page = 0; page < BLOCK; page += 8) {
+		__m256 mean[4], variance = variances(block, page);
+		mean_products(block, page, query, head, mean);
+		UNROLL for (int h = 0; h < 4; h++)
+		{
+			__m256 base = _mm256_fmadd_ps(variance,
+				_mm256_set1_ps(query->noise[head + h]), _mm256_set1_ps(one));
+			__m256 y = _mm256_fmadd_ps(
+				mean[h], _mm256_set1_ps(query->factor[head + h]), base);
+			_mm256_storeu_ps(
+				sums[h] + page, _mm256_mul_ps(power(y), _mm256_set1_ps(16)));
+		}
 	}
 }
 #endif

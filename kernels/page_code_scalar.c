@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TOKENS = KVT_CODE_TOKENS };
+enum { TOKENS = KVT_CODE_TOKENS, BLOCK = KVT_CODE_BLOCK };
 
 /* Octaves x 2^23: the bits of 1.0f, and the powers at which tokens are cut off. */
 static const float one = 127 * 0x1p23f, least = 0x1p23f, most = 227 * 0x1p23f;
@@ -24,15 +24,23 @@ static float power(float y)
 	return value;
 }
 
+static float step_of(const kvt_code_block *block, unsigned class, unsigned page)
+{
+	return kvt_code_step(block->means[8 * block->head_dim + BLOCK * class + page]);
+}
+
 /* The mean row's logit, in octaves x 2^23 and 4 as large as the factor has it. */
 static float mean_product(
-	const kvt_code_query *query, uint32_t head, uint32_t head_dim, const uint8_t *mean)
+	const kvt_code_block *block, unsigned page, const kvt_code_query *query, uint32_t head)
 {
-	const int8_t *q = query->q + (size_t)head * head_dim;
+	uint32_t half = block->head_dim / 2;
+	const int8_t *q = query->q + (size_t)head * block->head_dim;
 	int32_t sum = -15 * (query->sum[head] / 2);
-	for (uint32_t i = 0; i < head_dim / 2; i++)
-		sum += q[i] * (mean[i] & 15) + q[i + head_dim / 2] * (mean[i] >> 4);
-	return (float)sum * kvt_code_step(mean[head_dim / 2]);
+	for (uint32_t i = 0; i < half; i++) {
+		unsigned byte = block->means[i / 4 * 64 + 4 * page + i % 4];
+		sum += q[i] * (int)(byte & 15) + q[half + i] * (int)(byte >> 4);
+	}
+	return (float)sum * step_of(block, 0, page);
 }
 
 /* Products of the 16 detail rows with a query, each with the middle of its levels taken off. */
@@ -57,14 +65,13 @@ static unsigned class_of(unsigned row)
 }
 
 static float page_sum(
-	const kvt_code_query *query, uint32_t head, const uint8_t *mean, const uint8_t *detail)
+	const kvt_code_block *block, unsigned page, const kvt_code_query *query, uint32_t head)
 {
-	uint32_t head_dim = query->head_dim;
 	int32_t product[TOKENS];
 	float x[TOKENS], factor = query->factor[head];
-	detail_products(query, head, head_dim, detail, product);
+	detail_products(query, head, block->head_dim, block->details[page], product);
 	for (unsigned row = 0; row < TOKENS; row++)
-		x[row] = (float)product[row] * kvt_code_step(mean[head_dim / 2 + class_of(row)]);
+		x[row] = (float)product[row] * step_of(block, class_of(row), page);
 	for (unsigned half = 1; half < TOKENS; half *= 2)
 		for (unsigned i = 0; i < TOKENS; i++)
 			if (!(i & half)) {
@@ -72,7 +79,7 @@ static float page_sum(
 				x[i] = a + b;
 				x[i + half] = a - b;
 			}
-	float base = fmaf(mean_product(query, head, head_dim, mean), factor, one);
+	float base = fmaf(mean_product(block, page, query, head), factor, one);
 	for (unsigned i = 0; i < TOKENS; i++)
 		x[i] = power(fmaf(x[i], factor, base));
 	for (unsigned n = TOKENS / 2; n > 0; n /= 2)
@@ -81,34 +88,24 @@ static float page_sum(
 	return x[0];
 }
 
-void kvt_code_score_scalar(const kvt_codes *codes, const kvt_code_query *query, uint32_t head,
-	const kvt_page_list *pages, float *sums[4])
+void kvt_code_score_scalar(const kvt_code_block *block, const kvt_code_query *query, uint32_t head,
+	float (*sums)[KVT_CODE_BLOCK])
 {
-	uint32_t head_dim = codes->head_dim;
-	for (uint32_t i = 0; i < pages->n; i++) {
-		size_t page = pages->ids ? pages->ids[i] : pages->first + i;
-		const uint8_t *mean = codes->means + page * kvt_code_mean_bytes(head_dim);
-		const uint8_t *detail = codes->details + page * kvt_code_detail_bytes(head_dim);
-		for (uint32_t h = 0; h < 4; h++)
-			if (sums[h])
-				sums[h][i] = page_sum(query, head + h, mean, detail);
-	}
+	for (unsigned h = 0; h < 4; h++)
+		for (unsigned page = 0; page < BLOCK; page++)
+			sums[h][page] = page_sum(block, page, query, head + h);
 }
 
-void kvt_code_score_means_scalar(const kvt_codes *codes, const kvt_code_query *query, uint32_t head,
-	const kvt_page_list *pages, float *sums[4])
+void kvt_code_score_means_scalar(const kvt_code_block *block, const kvt_code_query *query,
+	uint32_t head, float (*sums)[KVT_CODE_BLOCK])
 {
-	uint32_t head_dim = codes->head_dim;
-	for (uint32_t i = 0; i < pages->n; i++) {
-		size_t page = pages->ids ? pages->ids[i] : pages->first + i;
-		const uint8_t *mean = codes->means + page * kvt_code_mean_bytes(head_dim);
-		float variance = kvt_code_variance(mean + head_dim / 2);
-		for (uint32_t h = 0; h < 4; h++) {
-			if (!sums[h])
-				continue;
-			float product = mean_product(query, head + h, head_dim, mean);
+	for (unsigned h = 0; h < 4; h++)
+		for (unsigned page = 0; page < BLOCK; page++) {
+			float variance =
+				kvt_code_variance(step_of(block, 1, page), step_of(block, 2, page),
+					step_of(block, 3, page), step_of(block, 4, page));
+			float product = mean_product(block, page, query, head + h);
 			float base = fmaf(variance, query->noise[head + h], one);
-			sums[h][i] = 16 * power(fmaf(product, query->factor[head + h], base));
+			sums[h][page] = 16 * power(fmaf(product, query->factor[head + h], base));
 		}
-	}
 }

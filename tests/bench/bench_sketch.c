@@ -17,7 +17,6 @@ enum { DIM = 64, HEADS = 4, TURNS = 9, THREADS_MAX = 256 };
 
 typedef struct bench {
 	uint32_t n_pages;
-	uint8_t *means, *details;
 	kvt_codes codes;
 	kvt_code_query query;
 	float *sums;
@@ -35,7 +34,7 @@ static uint64_t checksum; /* of what was read, so that reading is not optimised 
 
 static void read_details(const bench *b, kvt_isa isa, uint32_t first, uint32_t n)
 {
-	const uint64_t *word = (const uint64_t *)(b->details + (size_t)first * 4 * DIM);
+	const uint64_t *word = (const uint64_t *)(b->codes.details + (size_t)first * 4 * DIM);
 	uint64_t sum[16] = { 0 }, all = 0;
 	for (size_t i = 0; i < (size_t)n * 4 * DIM / 8; i += 16)
 		for (size_t k = 0; k < 16; k++)
@@ -135,20 +134,22 @@ static void measure(const bench *b, const contender *c, kvt_isa isa, uint32_t n_
 static void fill(bench *b)
 {
 	kvt_rng rng = kvt_rng_init(1, 1);
-	b->means = g_malloc((size_t)b->n_pages * kvt_code_mean_bytes(DIM));
-	b->details = aligned_alloc(64, (size_t)b->n_pages * kvt_code_detail_bytes(DIM));
+	size_t means_bytes = kvt_code_means_bytes(DIM, b->n_pages);
+	size_t details_bytes = b->n_pages * kvt_code_detail_bytes(DIM);
+	b->codes = (kvt_codes){ .head_dim = DIM,
+		.means = aligned_alloc(64, means_bytes),
+		.details = aligned_alloc(64, details_bytes) };
 	b->sums = g_new0(float, (size_t)HEADS * b->n_pages);
 	b->ids = g_new(uint32_t, b->n_pages);
-	for (size_t i = 0; i < (size_t)b->n_pages * kvt_code_mean_bytes(DIM); i++)
-		b->means[i] = (uint8_t)(i % 40 < 32 ? i * 31 >> 2 : i % 40 < 37 ? 120 : 0);
-	for (size_t i = 0; i < (size_t)b->n_pages * 4 * DIM; i++)
-		b->details[i] = (uint8_t)(i * 2654435761u >> 13);
+	for (size_t i = 0; i < means_bytes; i++)
+		b->codes.means[i] = (uint8_t)(i % (10 * DIM) < 8 * DIM ? i * 31 >> 2 : 120);
+	for (size_t i = 0; i < details_bytes; i++)
+		b->codes.details[i] = (uint8_t)(i * 2654435761u >> 13);
 	for (uint32_t i = 0; i < b->n_pages; i++) {
 		uint32_t other = (uint32_t)kvt_rng_below(&rng, i + 1);
 		b->ids[i] = b->ids[other];
 		b->ids[other] = i;
 	}
-	b->codes = (kvt_codes){ .head_dim = DIM, .means = b->means, .details = b->details };
 	float queries[HEADS * DIM];
 	for (uint32_t i = 0; i < HEADS * DIM; i++)
 		queries[i] = (float)kvt_rng_normal(&rng);

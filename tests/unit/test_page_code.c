@@ -26,36 +26,32 @@ static void random_keys(kvt_rng *rng, uint32_t n_pages, uint32_t dim, double nov
 
 typedef struct coded {
 	uint32_t dim, n_pages;
-	uint8_t *means, *details;
 	kvt_codes codes;
 } coded;
 
 static coded code_pages(uint32_t dim, uint32_t n_pages, const float *keys)
 {
 	coded c = { .dim = dim, .n_pages = n_pages };
-	c.means = g_malloc(n_pages * kvt_code_mean_bytes(dim));
-	c.details = g_malloc(n_pages * kvt_code_detail_bytes(dim));
+	c.codes = (kvt_codes){ .head_dim = dim,
+		.means = g_malloc0(kvt_code_means_bytes(dim, n_pages)),
+		.details = g_malloc(n_pages * kvt_code_detail_bytes(dim)) };
 	for (uint32_t page = 0; page < n_pages; page++)
-		g_assert_cmpint(kvt_code_build(dim, KVT_ELEMENT_F32,
-					keys + (size_t)page * TOKENS * dim, dim * sizeof(float),
-					NULL, c.means + page * kvt_code_mean_bytes(dim),
-					c.details + page * kvt_code_detail_bytes(dim)),
+		g_assert_cmpint(
+			kvt_code_build(&c.codes, page, KVT_ELEMENT_F32,
+				keys + (size_t)page * TOKENS * dim, dim * sizeof(float), NULL),
 			==, 0);
-	c.codes = (kvt_codes){ .head_dim = dim, .means = c.means, .details = c.details };
 	return c;
 }
 
 static void coded_clear(coded *c)
 {
-	g_free(c->means);
-	g_free(c->details);
+	g_free(c->codes.means);
+	g_free(c->codes.details);
 }
 
 static void decode(const coded *c, uint32_t page, float *out)
 {
-	g_assert_cmpint(kvt_code_decode(c->dim, c->means + page * kvt_code_mean_bytes(c->dim),
-				c->details + page * kvt_code_detail_bytes(c->dim), out),
-		==, 0);
+	g_assert_cmpint(kvt_code_decode(&c->codes, page, out), ==, 0);
 }
 
 /* Share of the variance of keys that the code loses. */
@@ -107,7 +103,10 @@ static void test_constant_page(void)
 	for (uint32_t i = 0; i < TOKENS * 64; i++)
 		keys[i] = (float)(i % 64 % 7) - 3;
 	coded c = code_pages(64, 1, keys);
-	g_assert_cmpfloat(kvt_code_variance(c.means + 32), <, 1e-6);
+	const uint8_t *steps = c.codes.means + 8 * 64;
+	g_assert_cmpfloat(kvt_code_variance(kvt_code_step(steps[16]), kvt_code_step(steps[32]),
+				  kvt_code_step(steps[48]), kvt_code_step(steps[64])),
+		<, 1e-6);
 	decode(&c, 0, back);
 	for (uint32_t i = 64; i < TOKENS * 64; i++)
 		g_assert_cmpfloat(fabsf(back[i] - back[i % 64]), <, 1e-3);
@@ -214,18 +213,17 @@ static void check_variants(kvt_rng *rng, uint32_t dim, uint32_t n_heads, float s
 {
 	enum { PAGES = 40 };
 	g_autofree float *queries = g_new(float, (size_t)n_heads *dim);
-	g_autofree uint8_t *means = g_malloc(PAGES * kvt_code_mean_bytes(dim));
+	size_t means_bytes = kvt_code_means_bytes(dim, PAGES);
+	g_autofree uint8_t *means = g_malloc(means_bytes);
 	g_autofree uint8_t *details = g_malloc(PAGES * kvt_code_detail_bytes(dim));
-	for (size_t i = 0; i < PAGES * kvt_code_mean_bytes(dim); i++)
+	for (size_t i = 0; i < means_bytes; i++)
 		means[i] = (uint8_t)kvt_rng_below(rng, 256);
 	for (size_t i = 0; i < PAGES * kvt_code_detail_bytes(dim); i++)
 		details[i] = (uint8_t)kvt_rng_below(rng, 256);
-	for (uint32_t page = 0; page < PAGES; page++)
-		for (uint32_t i = 0; i < 5; i++) {
-			/* any byte is a step; most are of a size that matters */
-			uint8_t *e = means + page * kvt_code_mean_bytes(dim) + dim / 2 + i;
-			*e = page % 4 ? (uint8_t)(90 + *e % 60) : *e;
-		}
+	for (size_t i = 0; i < means_bytes; i++)
+		/* any byte is a step; most are of a size that matters */
+		if (i % (8 * dim + 128) >= 8 * dim && i % 4)
+			means[i] = (uint8_t)(90 + means[i] % 60);
 	for (uint32_t i = 0; i < n_heads * dim; i++)
 		queries[i] = size * (float)kvt_rng_normal(rng);
 	scored s = prepare(dim, n_heads, queries, 0.125f);
@@ -284,14 +282,16 @@ static void test_elements(void)
 		f16[i] = (uint16_t)((bits >> 16 & 0x8000) |
 				    (bits << 1 ? (bits >> 13 & 0x3ffff) - (112 << 10) : 0));
 	}
-	uint8_t mean[3][24], detail[3][128];
+	uint8_t mean[3][24 * KVT_CODE_BLOCK] = { 0 }, detail[3][128];
 	const void *numbers[] = { f16, bf16, keys };
-	for (unsigned i = 0; i < 3; i++)
-		g_assert_cmpint(kvt_code_build(32, (kvt_element)i, numbers[i], i < 2 ? 64 : 128,
-					NULL, mean[i], detail[i]),
+	for (unsigned i = 0; i < 3; i++) {
+		kvt_codes codes = { .head_dim = 32, .means = mean[i], .details = detail[i] };
+		g_assert_cmpint(kvt_code_build(&codes, 0, (kvt_element)i, numbers[i],
+					i < 2 ? 64 : 128, NULL),
 			==, 0);
+	}
 	for (unsigned i = 0; i < 2; i++) {
-		g_assert_cmpmem(mean[i], 24, mean[2], 24);
+		g_assert_cmpmem(mean[i], sizeof(mean[i]), mean[2], sizeof(mean[2]));
 		g_assert_cmpmem(detail[i], 128, detail[2], 128);
 	}
 	static const uint16_t odd[] = { 0x7c00, 0xfc00, 0x7e00, 0x0001, 0x8001, 0x03ff, 0x7bff };
@@ -313,25 +313,26 @@ static void test_hostile(void)
 	keys[70] = INFINITY;
 	keys[500] = -INFINITY;
 	keys[501] = 3e38f;
-	uint8_t mean[40], detail[256];
-	g_assert_cmpint(kvt_code_build(64, KVT_ELEMENT_F32, keys, 256, NULL, mean, detail), ==, 4);
-	g_assert_cmpint(kvt_code_decode(64, mean, detail, back), ==, 0);
+	uint8_t mean[40 * KVT_CODE_BLOCK] = { 0 }, detail[256];
+	kvt_codes codes = { .head_dim = 64, .means = mean, .details = detail };
+	g_assert_cmpint(kvt_code_build(&codes, 0, KVT_ELEMENT_F32, keys, 256, NULL), ==, 4);
+	g_assert_cmpint(kvt_code_decode(&codes, 0, back), ==, 0);
 	for (uint32_t i = 0; i < TOKENS * 64; i++)
 		g_assert_true(fabsf(back[i]) < 100);
 	static const uint32_t bad[] = { 0, 8, 63, 520, DIM_MAX + 16, UINT32_MAX };
 	for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
 		kvt_code_query query;
+		codes.head_dim = bad[i];
 		g_assert_cmpint(
-			kvt_code_build(bad[i], KVT_ELEMENT_F32, keys, 0, NULL, mean, detail), ==,
-			-EINVAL);
-		g_assert_cmpint(kvt_code_decode(bad[i], mean, detail, back), ==, -EINVAL);
+			kvt_code_build(&codes, 0, KVT_ELEMENT_F32, keys, 0, NULL), ==, -EINVAL);
+		g_assert_cmpint(kvt_code_decode(&codes, 0, back), ==, -EINVAL);
 		g_assert_cmpint(kvt_code_query_init(&query, bad[i], 1, keys), ==, -EINVAL);
 	}
 	kvt_code_query query;
 	g_assert_cmpint(kvt_code_query_init(&query, 64, 0, keys), ==, -EINVAL);
 	g_assert_cmpint(kvt_code_query_init(&query, 64, KVT_CODE_HEADS_MAX + 1, keys), ==, -EINVAL);
 	scored s = prepare(64, 1, keys, 1);
-	kvt_codes codes = { .head_dim = 128, .means = mean, .details = detail };
+	codes.head_dim = 128;
 	kvt_page_list one = { .n = 1 };
 	float sum;
 	g_assert_cmpint(
