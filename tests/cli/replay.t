@@ -114,6 +114,11 @@ near steps 184 0 "a trace that begins within a page"
 replay $window --budget 90% --prefetch oracle
 exits 0 "recomputed masses"
 holds "$(value recomputed) > 0" "recomputed masses: $(value recomputed) rows"
+# The oracle takes no more pages than the mass wanted needs.
+replay $window --budget 100% --prefetch oracle --mass 90% --attention budgeted --masses recomputed
+exits 0 "mass wanted of the oracle"
+holds "$(value mass_kept) >= .9 && $(value mass_kept) < .93" "mass wanted of the oracle: $(value mass_kept)"
+holds "$(value mean) < 40 && $(value dense_rows) == 0" "mass wanted of the oracle: $(value mean) pages"
 replay $window --budget 90% --prefetch oracle --masses recorded
 holds "$(value recomputed) == 0 && $(value too_short) > 0" "recorded masses: rows are too short"
 
