@@ -1,5 +1,5 @@
-/* elements.c: numbers of keys, as they lie in a cache, to floats. Portable bit code that compilers
- * vectorise. */
+/* elements.c: numbers of keys, as they lie in a cache, to floats and back. Portable bit code that
+ * compilers vectorise. */
 #include "kernels/kernels.h"
 
 #include <string.h>
@@ -40,4 +40,52 @@ void kvt_elements_to_float(kvt_element element, const void *numbers, size_t n, f
 		from_f16(numbers, n, out);
 	else
 		from_bf16(numbers, n, out);
+}
+
+static uint32_t to_bits(float value)
+{
+	uint32_t bits;
+	memcpy(&bits, &value, sizeof(bits));
+	return bits;
+}
+
+static void to_f16(const float *numbers, size_t n, uint16_t *half)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t bits = to_bits(numbers[i]), sign = bits >> 16 & 0x8000;
+		bits &= 0x7fffffff;
+		if (bits < 0x38800000) {
+			/* subnormal: adding 1/2 leaves units of 2^-24 in the lowest bits, rounded
+			 */
+			bits = to_bits(from_bits(bits) + 0.5f) - 0x3f000000;
+		} else if (bits > 0x7f800000) {
+			bits = 0x7e00;
+		} else {
+			bits = (bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13;
+			bits = bits > 0x7c00 ? 0x7c00 : bits;
+		}
+		half[i] = (uint16_t)(sign | bits);
+	}
+}
+
+static void to_bf16(const float *numbers, size_t n, uint16_t *upper)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t bits = to_bits(numbers[i]);
+		if ((bits & 0x7fffffff) > 0x7f800000)
+			bits |= 0x400000;
+		else
+			bits += 0x7fff + (bits >> 16 & 1);
+		upper[i] = (uint16_t)(bits >> 16);
+	}
+}
+
+void kvt_elements_from_float(kvt_element element, const float *numbers, size_t n, void *out)
+{
+	if (element == KVT_ELEMENT_F32)
+		memcpy(out, numbers, n * sizeof(float));
+	else if (element == KVT_ELEMENT_F16)
+		to_f16(numbers, n, out);
+	else
+		to_bf16(numbers, n, out);
 }

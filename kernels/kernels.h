@@ -41,6 +41,9 @@ typedef enum kvt_element {
 /* out[i] = numbers[i], exactly. */
 void kvt_elements_to_float(kvt_element element, const void *numbers, size_t n, float *out);
 
+/* out[i] = numbers[i] rounded to the nearest, ties to even; NaN stays one. */
+void kvt_elements_from_float(kvt_element element, const float *numbers, size_t n, void *out);
+
 /*
  * Page codes: keys at 2.3 bits a number (18.5 bytes a token at head_dim 64, 36.5 at 128), from
  * which the logits of a page's tokens are estimated with errors that are small and known.

@@ -10,6 +10,7 @@
 #include "sim/cmd/command_options.h"
 #include "sim/cmd/trace_open.h"
 #include "sim/engine/replay_compare.h"
+#include "sim/engine/replay_feed.h"
 #include "sim/engine/replay_report.h"
 #include "sim/engine/replay_setup.h"
 #include "sim/engine/replay_trace.h"
@@ -364,9 +365,37 @@ static gboolean print(const replay_job *job, GError **error)
 	return printed;
 }
 
-/* One replay of a comparison; the job of the first one keeps what they have in common. */
+/* What a comparison has come to. */
+typedef struct comparison {
+	kvt_table *table;
+	json_t *common;    /* what the replays have in common; NULL before the first */
+	GString *left_out; /* prefetchers that cannot do with the recording */
+	GError *reason;    /* of the first of them */
+} comparison;
+
+static void comparison_clear(comparison *all)
+{
+	kvt_table_free(all->table);
+	json_decref(all->common);
+	g_string_free(all->left_out, TRUE);
+	g_clear_error(&all->reason);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(comparison, comparison_clear)
+
+/* Whether the prefetcher can do with the recording; else it is noted, once. */
+static gboolean fits(const replay_job *job, comparison *all)
+{
+	const kvt_prefetcher_ops *ops = job->settings.prefetcher;
+	if (kvt_feed_check(job->source, ops, all->reason ? NULL : &all->reason))
+		return TRUE;
+	if (!strstr(all->left_out->str, ops->name))
+		g_string_append_printf(
+			all->left_out, "%s%s", all->left_out->len > 0 ? ", " : "", ops->name);
+	return FALSE;
+}
+
 static gboolean compare_one(const replay_job *like, const kvt_prefetcher_ops *prefetcher,
-	double budget, kvt_table *table, json_t **common, GError **error)
+	double budget, comparison *all, GError **error)
 {
 	g_auto(replay_job) job = { .options = like->options,
 		.given = like->given,
@@ -376,17 +405,21 @@ static gboolean compare_one(const replay_job *like, const kvt_prefetcher_ops *pr
 	job.settings.prefetcher = prefetcher;
 	job.settings.budget = budget;
 	job.settings.hbm = like->given->hbm ? MAX(like->settings.hbm, budget) : budget;
-	if (!set_up(&job, error) || !replay(&job, error))
+	if (!set_up(&job, error))
 		return FALSE;
-	kvt_replay_compare_add(table, &job.settings, &job.result);
-	if (!*common) {
+	if (!fits(&job, all))
+		return TRUE;
+	if (!replay(&job, error))
+		return FALSE;
+	kvt_replay_compare_add(all->table, &job.settings, &job.result);
+	if (!all->common) {
 		static const char *const keys[] = { "trace", "layers", "first_step", "steps",
-			"kv_heads", "attention", "policy", "tier", "model", "gpu", "seed",
+			"kv_heads", "attention", "query", "policy", "tier", "model", "gpu", "seed",
 			"provenance" };
 		json_t *whole = to_json(&job);
-		*common = kvt_json_result("replay-compare", 1);
+		all->common = kvt_json_result("replay-compare", 1);
 		for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
-			json_object_set(*common, keys[i], json_object_get(whole, keys[i]));
+			json_object_set(all->common, keys[i], json_object_get(whole, keys[i]));
 		json_decref(whole);
 	}
 	return TRUE;
@@ -401,20 +434,18 @@ static gboolean compare(const replay_job *job, GError **error)
 			"--prefetch, --timeline and --rates");
 	const double asked[] = { job->settings.budget, 0 };
 	const double *budgets = job->given->budget ? asked : kvt_replay_compare_budgets;
-	g_autoptr(kvt_table) table = kvt_replay_compare_new();
-	json_t *common = NULL;
-	gboolean done = TRUE;
-	for (const kvt_prefetcher_ops *const *ops = kvt_prefetcher_registry(); *ops && done; ops++)
-		for (const double *budget = budgets; *budget > 0 && done; budget++)
-			done = compare_one(job, *ops, *budget, table, &common, error);
-	if (done && job->options->format == KVT_FORMAT_JSON) {
-		json_object_set_new(common, "replays", kvt_table_to_json(table));
-		done = kvt_command_print_json(job->options, common, error);
-	} else if (done) {
-		done = kvt_command_print_table(job->options, table, error);
-	}
-	json_decref(common);
-	return done;
+	g_auto(comparison)
+		all = { .table = kvt_replay_compare_new(), .left_out = g_string_new(NULL) };
+	for (const kvt_prefetcher_ops *const *ops = kvt_prefetcher_registry(); *ops; ops++)
+		for (const double *budget = budgets; *budget > 0; budget++)
+			if (!compare_one(job, *ops, *budget, &all, error))
+				return FALSE;
+	if (all.left_out->len > 0)
+		g_printerr("kvtier: left out: %s (%s)\n", all.left_out->str, all.reason->message);
+	if (job->options->format != KVT_FORMAT_JSON)
+		return kvt_command_print_table(job->options, all.table, error);
+	json_object_set_new(all.common, "replays", kvt_table_to_json(all.table));
+	return kvt_command_print_json(job->options, all.common, error);
 }
 
 /* "what it is: NAME, NAME (the default)..."; the first that is named is the default. A new string.
@@ -501,7 +532,9 @@ static GOptionEntry *make_entries(
 		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &given->timeline,
 			"write what happened when, for ui.perfetto.dev", "FILE.json" },
 		{ "compare", 0, 0, G_OPTION_ARG_NONE, &given->compare,
-			"every prefetcher with budgets of 1%, 2%, 5% and 10%, or with --budget",
+			"every prefetcher with budgets of 1%, 2%, 5% and 10%, or with --budget; "
+			"what "
+			"scores pages is left out where no keys were recorded",
 			NULL },
 		{ "rates", 0, 0, G_OPTION_ARG_NONE, &given->rates,
 			"add how fast this machine replayed", NULL },

@@ -10,6 +10,9 @@
 	X(none)                                                                                    \
 	X(random)                                                                                  \
 	X(last_step)                                                                               \
+	X(quest)                                                                                   \
+	X(arkvale)                                                                                 \
+	X(centroid)                                                                                \
 	X(oracle)
 
 #define DECLARE(name) extern const kvt_prefetcher_ops kvt_prefetcher_##name;

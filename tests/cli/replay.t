@@ -76,6 +76,11 @@ holds "\"$beside\" == \" $alone\"" "compared and alone: the same figures"
 run "$KVTIER" replay $window --compare --format csv
 prefetchers=$("$KVTIER" help prefetcher | grep -c '^  [a-z]')
 holds "$(wc -l <"$scratch/stdout") == 1 + 4 * $prefetchers" "compare: each with four budgets"
+replay $trace --compare --budget 1% --steps 0:4
+exits 0 "compare without keys"
+holds "$(grep -c 'left out: .*quest.* no keys' "$scratch/stderr") == 1" "what needs keys is left out, in a line"
+lists=$(grep -c '"prefetch": "\(quest\|oracle\)"' "$scratch/stdout")
+holds "$lists == 1" "the others are there"
 
 # Every knob moves something.
 budgeted="--prefetch oracle --attention budgeted --hbm 4%"
