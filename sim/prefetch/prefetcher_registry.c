@@ -9,10 +9,14 @@
 #define PREFETCHERS(X)                                                                             \
 	X(none)                                                                                    \
 	X(random)                                                                                  \
+	X(window)                                                                                  \
 	X(last_step)                                                                               \
+	X(smoothed)                                                                                \
 	X(quest)                                                                                   \
 	X(arkvale)                                                                                 \
 	X(centroid)                                                                                \
+	X(codes)                                                                                   \
+	X(slap)                                                                                    \
 	X(oracle)
 
 #define DECLARE(name) extern const kvt_prefetcher_ops kvt_prefetcher_##name;

@@ -188,7 +188,8 @@ static course run_course(const kvt_prefetcher_ops *ops, uint32_t steps)
 				write_keys(prefetcher, head, written, n_present - 1);
 				tell_query(prefetcher, step, head);
 			}
-			if (ops->reads_keys || strcmp(ops->name, "random") == 0)
+			if (ops->reads_keys || strcmp(ops->name, "random") == 0 ||
+				strcmp(ops->name, "window") == 0)
 				memset(may_know, 1, n_present);
 			uint32_t n = make_plan(prefetcher, &request, plan);
 			result.planned += n;

@@ -1,0 +1,104 @@
+/* reuse_statistics.c: smoothing and correcting of pages' shares of the mass. */
+#include "sim/prefetch/reuse_statistics.h"
+
+#include <stdbool.h>
+
+#include "sim/prefetch/top_pages.h"
+
+enum {
+	OCTAVE = 256,                /* of corrections and logarithms */
+	CORRECTION_MAX = 2 * OCTAVE, /* a page's share is off by a factor of 4 at most */
+	FOUND_MAX = 2 * OCTAVE,      /* the same of what one step finds */
+	GAIN_SHIFT = 2,              /* a quarter of what a step finds is believed */
+	FORGET_SHIFT = 6,            /* a 64th of a correction is forgotten a step */
+	LEAST_SHARE = 1 << 11,       /* a millionth: of less nothing is learnt */
+};
+
+void kvt_reuse_init(kvt_reuse *reuse, uint32_t max_pages)
+{
+	*reuse = (kvt_reuse){ .share = g_new0(uint32_t, max_pages),
+		.recent = g_new0(uint32_t, max_pages),
+		.lasting = g_new0(uint32_t, max_pages),
+		.correction = g_new0(int16_t, max_pages) };
+}
+
+void kvt_reuse_clear(kvt_reuse *reuse)
+{
+	g_free(reuse->share);
+	g_free(reuse->recent);
+	g_free(reuse->lasting);
+	g_free(reuse->correction);
+}
+
+/* x 2^(octaves / OCTAVE), to a 16th of an octave. */
+static uint64_t scale_by(uint64_t x, int octaves)
+{
+	/* 2^(i / 16) in units of 2^-15 */
+	static const uint32_t sixteenths[16] = { 32768, 34219, 35734, 37316, 38968, 40693, 42495,
+		44376, 46341, 48393, 50535, 52773, 55109, 57549, 60097, 62757 };
+	int whole = octaves >> 8;
+	uint64_t scaled = x * sixteenths[octaves >> 4 & 15];
+	return whole >= 0 ? scaled << whole >> 15 : scaled >> (15 - whole);
+}
+
+/* The binary logarithm in units of 1 / OCTAVE, to about 2 of them; x > 0. */
+static int log2_of(uint64_t x)
+{
+	int whole = 63 - __builtin_clzll(x);
+	int fraction = (int)((whole >= 8 ? x >> (whole - 8) : x << (8 - whole)) & 255);
+	return whole * OCTAVE + fraction + (88 * fraction * (OCTAVE - fraction) >> 16);
+}
+
+static uint32_t towards(uint32_t from, uint32_t to, unsigned shift)
+{
+	return (uint32_t)(from + (((int64_t)to - from) >> shift));
+}
+
+void kvt_reuse_score(kvt_reuse *reuse, uint32_t first, uint32_t n, const uint32_t *share)
+{
+	uint64_t total = 0;
+	for (uint32_t i = 0; i < n; i++)
+		total += scale_by(share[i], reuse->correction[first + i]);
+	/* sums of rounded shares may be 0 where pages are many and alike */
+	double norm = (double)(KVT_MASS_ONE - reuse->unscored) / (double)MAX(total, 1);
+	for (uint32_t page = first; page < first + n; page++) {
+		uint64_t corrected = scale_by(share[page - first], reuse->correction[page]);
+		uint32_t now = (uint32_t)MIN((double)corrected * norm, (double)KVT_MASS_ONE);
+		bool known = page < reuse->end;
+		reuse->share[page] = now;
+		reuse->recent[page] = known ? towards(reuse->recent[page], now, 1) : now;
+		reuse->lasting[page] = known ? towards(reuse->lasting[page], now, 2) : now;
+		reuse->correction[page] -= (int16_t)(reuse->correction[page] >> FORGET_SHIFT);
+	}
+	reuse->end = MAX(reuse->end, first + n);
+}
+
+void kvt_reuse_learn(kvt_reuse *reuse, const kvt_page_masses *row)
+{
+	uint64_t found = 0, thought = 0, unscored = 0;
+	for (uint32_t i = 0; i < row->n; i++) {
+		uint32_t page = row->pages[i], mass = kvt_mass_quantise(row->mass[i]);
+		if (page >= reuse->end) {
+			unscored += mass;
+		} else {
+			found += mass;
+			thought += reuse->share[page];
+		}
+	}
+	if (found == 0 || thought == 0)
+		return;
+	/* the masses of what was attended add up to 1; those of everything do not */
+	double seen = (double)unscored * (double)thought / (double)found;
+	reuse->unscored = towards(reuse->unscored, (uint32_t)MIN(seen, KVT_MASS_ONE / 2), 2);
+	int level = log2_of(found) - log2_of(thought);
+	for (uint32_t i = 0; i < row->n; i++) {
+		uint32_t page = row->pages[i], mass = kvt_mass_quantise(row->mass[i]);
+		if (page >= reuse->end || reuse->share[page] < LEAST_SHARE || mass == 0)
+			continue;
+		int off = log2_of(mass) - log2_of(reuse->share[page]) - level;
+		off = CLAMP(off, -FOUND_MAX, FOUND_MAX);
+		int correction = reuse->correction[page] + (off >> GAIN_SHIFT);
+		reuse->correction[page] =
+			(int16_t)CLAMP(correction, -CORRECTION_MAX, CORRECTION_MAX);
+	}
+}
