@@ -47,7 +47,17 @@ replay_masses() {
 	done
 }
 
+# Where the steps of two retrievals look: everywhere, and on the pages that they are asked for.
+heat() {
+	output=$1
+	shift
+	"$KVTIER" trace heat "$plots/../traces/samples/code-32k-layer7.h5" "$@" --format csv >"$data/$output.csv"
+}
+
 run_turns
+heat heat --bins 260
+heat heat_turn3 --steps 192:368 --pages 608:628
+heat heat_turn4 --steps 368: --pages 1532:1552
 replay_masses >"$data/replay-masses.csv"
 for script in "$plots"/*.gp; do
 	figure=$(basename "$script" .gp)

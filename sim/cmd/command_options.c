@@ -161,6 +161,25 @@ gboolean kvt_command_choice(
 		error, "%s: %s is not known, expected one of %s", option, quoted, list);
 }
 
+gboolean kvt_command_range(
+	const char *option, const char *text, uint64_t *first, uint64_t *end, GError **error)
+{
+	g_auto(GStrv) parts = g_strsplit(text, ":", -1);
+	guint64 low = 0, high = 0;
+	if (g_strv_length(parts) == 2 &&
+		(*parts[0] == '\0' ||
+			g_ascii_string_to_unsigned(parts[0], 10, 0, INT64_MAX, &low, NULL)) &&
+		(*parts[1] == '\0' ||
+			g_ascii_string_to_unsigned(parts[1], 10, 1, INT64_MAX, &high, NULL))) {
+		*first = low;
+		*end = high;
+		return TRUE;
+	}
+	g_autofree char *quoted = kvt_error_quote(text);
+	return kvt_error_usage(
+		error, "%s: %s, expected a range FIRST:END such as 0:64", option, quoted);
+}
+
 kvt_config *kvt_command_load(const kvt_command_options *options, const char *path, GError **error)
 {
 	g_autoptr(kvt_config) config = kvt_config_load(path, error);

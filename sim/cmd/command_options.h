@@ -58,6 +58,10 @@ gboolean kvt_command_quantity(
 gboolean kvt_command_choice(
 	const char *option, const char *text, const char *const *names, int *value, GError **error);
 
+/* The value of an option that is a range: "3:7", ":7" or "3:"; an end left out is 0. */
+gboolean kvt_command_range(
+	const char *option, const char *text, uint64_t *first, uint64_t *end, GError **error);
+
 /* The configuration of a file with every --set applied. */
 kvt_config *kvt_command_load(const kvt_command_options *options, const char *path, GError **error);
 

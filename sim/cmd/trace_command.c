@@ -1,6 +1,6 @@
-/* trace_command.c: `kvtier trace info|cut|grow|check`: what a recorded attention trace holds, a
- * smaller one cut from it, a longer one grown from it, and whether it is sound. The work is done in
- * traces/. */
+/* trace_command.c: `kvtier trace info|heat|cut|grow|check`: what a recorded attention trace holds
+ * and where it looks, a smaller one cut from it, a longer one grown from it, and whether it is
+ * sound. The work is done in traces/. */
 #include <string.h>
 
 #include "sim/base/error.h"
@@ -8,6 +8,7 @@
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
 #include "sim/cmd/trace_grow.h"
+#include "sim/cmd/trace_heat.h"
 #include "sim/cmd/trace_info.h"
 #include "sim/cmd/trace_open.h"
 #include "traces/attention_trace_check.h"
@@ -105,26 +106,6 @@ static int run_check(int argc, char **argv, GError **error)
 	return 0;
 }
 
-/* A range as it is written on the command line: "3:7", ":7" or "3:"; an end left out is 0. */
-static bool parse_range(
-	const char *option, const char *text, uint64_t *first, uint64_t *end, GError **error)
-{
-	g_auto(GStrv) parts = g_strsplit(text, ":", -1);
-	guint64 low = 0, high = 0;
-	if (g_strv_length(parts) == 2 &&
-		(*parts[0] == '\0' ||
-			g_ascii_string_to_unsigned(parts[0], 10, 0, INT64_MAX, &low, NULL)) &&
-		(*parts[1] == '\0' ||
-			g_ascii_string_to_unsigned(parts[1], 10, 1, INT64_MAX, &high, NULL))) {
-		*first = low;
-		*end = high;
-		return true;
-	}
-	g_autofree char *quoted = kvt_error_quote(text);
-	return kvt_error_usage(
-		error, "%s: %s, expected a range FIRST:END such as 0:64", option, quoted);
-}
-
 /* What cut's own options were given as, and what they say. */
 typedef struct cut_options {
 	char *steps, *layers, *pages, *without, *source, *license;
@@ -167,7 +148,7 @@ static bool read_pages(cut_options *given, GError **error)
 	g_auto(GStrv) words = g_strsplit(given->pages, ",", -1);
 	for (char **word = words; *word != NULL; word++) {
 		kvt_page_range range;
-		if (!parse_range("--pages", *word, &range.first, &range.end, error))
+		if (!kvt_command_range("--pages", *word, &range.first, &range.end, error))
 			return false;
 		g_array_append_val(given->ranges, range);
 	}
@@ -192,8 +173,8 @@ static bool read_cut(cut_options *given, GError **error)
 	kvt_attention_cut *cut = &given->cut;
 	if (given->every < 1)
 		return kvt_error_usage(error, "--every: %d, expected 1 or more", given->every);
-	if (given->steps != NULL &&
-		!parse_range("--steps", given->steps, &cut->first_step, &cut->end_step, error))
+	if (given->steps != NULL && !kvt_command_range("--steps", given->steps, &cut->first_step,
+					    &cut->end_step, error))
 		return false;
 	if ((given->layers != NULL && !read_layers(given, error)) ||
 		(given->pages != NULL && !read_pages(given, error)) ||
@@ -256,6 +237,7 @@ static int run_trace(int argc, char **argv, GError **error)
 		int (*run)(int argc, char **argv, GError **error);
 	} actions[] = {
 		{ "info", kvt_trace_info_run },
+		{ "heat", kvt_trace_heat_run },
 		{ "cut", run_cut },
 		{ "grow", kvt_trace_grow_run },
 		{ "check", run_check },
@@ -277,8 +259,9 @@ static int run_trace(int argc, char **argv, GError **error)
 const kvt_command kvt_command_trace = {
 	.name = "trace",
 	.summary = "Show, cut, grow and check recorded attention traces",
-	.arguments = "info|cut|grow|check FILE",
+	.arguments = "info|heat|cut|grow|check FILE",
 	.help = "  trace info FILE      what it holds\n"
+		"  trace heat FILE      where in the context each step looks\n"
 		"  trace cut FILE OUT   a smaller one: fewer steps, layers, tensors or pages\n"
 		"  trace grow FILE      a synthetic one of a longer context\n"
 		"  trace check FILE     whether all of it is sound\n\n"

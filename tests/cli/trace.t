@@ -1,5 +1,6 @@
 #!/bin/sh
-# trace.t: kvtier trace info, cut, grow and check on the samples and on bad files.
+# trace.t: kvtier trace info, heat, cut, grow and check on the samples and on bad files.
+# shellcheck disable=SC2016  # Perl's variables, not the shell's
 . tests/cli/lib.sh
 
 samples=traces/samples
@@ -27,7 +28,7 @@ near() {
 run "$KVTIER" trace --help
 exits 0 "trace --help"
 mentions stdout "trace cut FILE OUT" "trace --help"
-for action in info cut grow check; do
+for action in info heat cut grow check; do
 	run "$KVTIER" trace $action --help
 	exits 0 "trace $action --help"
 	mentions stdout "kvtier trace $action [" "trace $action --help"
@@ -69,6 +70,25 @@ for file in "$rows" "$window" "$large"; do
 done
 run "$KVTIER" trace check "$window" --samples 200 --format json
 has masses_recomputed 15208 "check of every mass"
+
+# Where steps look: a retrieval begins in page 1,536 with turn 4, and reads on to page 1,543.
+run "$KVTIER" trace heat "$rows" --steps 368: --pages 1528:1552 --format csv
+exits 0 "heat"
+prints stderr "" "heat"
+found=$(awk -F , 'NR > 1 && $3 == "prompt" { mass[$6] += $8; rows++ }
+	NR > 1 && $8 > best[$1] { best[$1] = $8; page[$1] = $6 }
+	END { print rows, page[370], page[390], page[445], (mass[1536] > 3 * mass[1528]) }' "$scratch/stdout")
+[ "$found" = "1152 1536 1537 1543 1" ]
+report $? "heat: the retrieval is seen" "$found"
+run "$KVTIER" trace heat "$rows" --bins 7 --steps 0:2 --format json
+has schema kvtier.trace-heat/1 "heat as JSON"
+json '@{$j->{cells}} == 14 && $j->{layer} == 7' "heat as JSON: a cell for each step and run"
+refuses 2 "kvtier: --bins: 0, expected 1 or more" "$KVTIER" trace heat "$rows" --bins 0
+refuses 2 "kvtier: --head: -2, expected the number of a KV head" "$KVTIER" trace heat "$rows" --head -2
+refuses 2 'kvtier: --pages: "9", expected a range FIRST:END such as 0:64' \
+	"$KVTIER" trace heat "$rows" --pages 9
+refuses 2 "kvtier: $rows: no steps 600:544, expected some of 0:544" \
+	"$KVTIER" trace heat "$rows" --steps 600:
 
 # Cuts.
 run "$KVTIER" trace cut "$window" "$scratch/cut.h5" --steps 10:20 --pages 0:1,60:80 --without values
@@ -119,8 +139,8 @@ refuses 2 "kvtier: --temperature: \"x\", expected RATE:TOKENS such as 0.1:2048, 
 [ ! -e "$scratch/none.h5" ]
 report $? "a refused growth writes nothing"
 help='see "kvtier trace'
-refuses 2 "kvtier: trace: expected info|cut|grow|check FILE, $help --help\"" "$KVTIER" trace
-refuses 2 "kvtier: trace: \"chek\" is not known, did you mean \"check\"? (one of info, cut, grow, check)" \
+refuses 2 "kvtier: trace: expected info|heat|cut|grow|check FILE, $help --help\"" "$KVTIER" trace
+refuses 2 "kvtier: trace: \"chek\" is not known, did you mean \"check\"? (one of info, heat, cut, grow, check)" \
 	"$KVTIER" trace chek "$rows"
 refuses 2 "kvtier: trace info: expected FILE, $help info --help\"" "$KVTIER" trace info
 refuses 2 "kvtier: \"x\" is one argument too many, $help check --help\"" \
