@@ -12,6 +12,7 @@ typedef struct sketch_head {
 	float *queries;      /* [group][head_dim] */
 	uint8_t *records;    /* [max_pages] */
 	void *shared;
+	void *prepared; /* may be NULL */
 } sketch_head;
 
 struct kvt_page_sketch {
@@ -66,6 +67,7 @@ void kvt_page_sketch_free(kvt_prefetcher *prefetcher)
 		g_free(sketch->heads[i].queries);
 		g_free(sketch->heads[i].records);
 		g_free(sketch->heads[i].shared);
+		g_free(sketch->heads[i].prepared);
 	}
 	g_free(sketch->heads);
 	kvt_page_ranking_clear(&sketch->ranking);
@@ -93,7 +95,10 @@ void kvt_page_sketch_train(kvt_prefetcher *prefetcher, uint32_t head, const kvt_
 	uint32_t n_tokens = sample->n_pages * spec->block_tokens;
 	g_autofree float *keys = g_new(float, (size_t)n_tokens * spec->head_dim);
 	read_keys(sample->keys, (size_t)n_tokens * spec->head_dim, keys);
-	sketch->kind->train(spec, keys, n_tokens, sketch->heads[head].shared);
+	sketch_head *state = &sketch->heads[head];
+	sketch->kind->train(spec, keys, n_tokens, state->shared);
+	if (sketch->kind->prepare)
+		state->prepared = sketch->kind->prepare(spec, state->shared);
 	sketch->base.stats.sketch_bytes += sketch->shared_bytes;
 }
 
@@ -110,8 +115,8 @@ void kvt_page_sketch_write(kvt_prefetcher *prefetcher, uint32_t head, const kvt_
 		/* pages that are present follow one another */
 		g_assert(page == state->end && page < spec->max_pages);
 		read_keys(keys->keys + i * numbers, numbers, sketch->keys);
-		sketch->kind->build(spec, state->shared, sketch->keys,
-			state->records + page * sketch->record_bytes);
+		sketch->kind->build(spec, state->prepared ? state->prepared : state->shared,
+			sketch->keys, state->records + page * sketch->record_bytes);
 		state->end++;
 	}
 	sketch->base.stats.sketch_bytes += keys->n_pages * sketch->record_bytes;

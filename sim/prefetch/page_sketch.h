@@ -25,6 +25,8 @@ typedef struct kvt_page_sketch_kind {
 	 * shared_bytes. Numbers of keys are finite: others count as 0. */
 	void (*train)(const kvt_prefetcher_spec *spec, const float *keys, uint32_t n_tokens,
 		void *shared);
+	/* What building records reads in the place of `shared`, freed by g_free; NULL: that. */
+	void *(*prepare)(const kvt_prefetcher_spec *spec, const void *shared);
 	/* Makes the record of keys[block_tokens][head_dim]. */
 	void (*build)(const kvt_prefetcher_spec *spec, const void *shared, const float *keys,
 		void *record);
