@@ -214,6 +214,7 @@ static void fill_result(kvt_replay *run)
 	result->mass_estimated = run->estimated > 0 ? run->estimate / (double)run->estimated : NAN;
 	result->scorer = kvt_selector_stats(run->selector);
 	result->selection = (double)run->selected / rows;
+	result->selection_runs = (double)run->selected_runs / rows;
 	result->ttft = result->step_times[0];
 	uint64_t peak = 0;
 	for (uint32_t i = 0; i < n_heads; i++) {

@@ -148,6 +148,7 @@ typedef struct kvt_replay_result {
 				 not in sight */
 	kvt_prefetcher_stats scorer; /* of recorded layers, as recorded */
 	double selection;            /* pages selected */
+	double selection_runs;       /* runs of neighbours that they are */
 	uint32_t selection_least, selection_most;
 	/* of the recorded layers, each once, whatever it stands for */
 	kvt_residency_counts counts;

@@ -144,6 +144,15 @@ static bool attends_to_all(const kvt_replay *run, const kvt_selection *selection
 	return selection->dense || kvt_replay_attends_to_all(run->settings, &selection->present);
 }
 
+/* Runs of neighbouring pages: what fetching all of a selection would take. */
+static uint32_t count_runs(const kvt_selection *selection)
+{
+	uint32_t runs = 0;
+	for (uint32_t i = 0; i < selection->n; i++)
+		runs += i == 0 || selection->pages[i] != selection->pages[i - 1] + 1;
+	return runs;
+}
+
 /* The masses of a selection, before it is attended. */
 static void count_masses(
 	kvt_replay *run, uint32_t recorded, uint32_t head, const kvt_selection *selection, bool all)
@@ -159,6 +168,7 @@ static void count_masses(
 	run->lost_mass += all ? 0 : KVT_MASS_ONE - MIN(selection->kept_mass, KVT_MASS_ONE);
 	run->listed_mass += selection->listed_mass;
 	run->selected += selection->n;
+	run->selected_runs += count_runs(selection);
 	result->dense_rows += selection->dense;
 	result->selection_least = MIN(result->selection_least, selection->n);
 	result->selection_most = MAX(result->selection_most, selection->n);

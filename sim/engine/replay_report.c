@@ -157,6 +157,7 @@ static void add_mass(json_t *object, const kvt_replay_result *result)
 	set_real(object, "mass_unlisted", MAX(1 - result->mass_listed, 0));
 	json_t *selection = json_object();
 	set_real(selection, "mean", result->selection);
+	set_real(selection, "runs", result->selection_runs);
 	set_integer(selection, "least", result->selection_least);
 	set_integer(selection, "most", result->selection_most);
 	json_object_set_new(object, "selected_pages", selection);

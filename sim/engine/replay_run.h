@@ -54,6 +54,7 @@ struct kvt_replay {
 	kvt_time step_began;
 	kvt_timed_layer *attending; /* and waiting for what it reads */
 	uint64_t listed_mass, lost_mass, late_mass, selected, estimated;
+	uint64_t selected_runs;
 	double estimate;
 	uint32_t *next_all; /* [n_steps], see kvt_residency_spec */
 	kvt_track track;
