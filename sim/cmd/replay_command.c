@@ -471,13 +471,38 @@ static const char *policy_name(unsigned index)
 	return ops ? ops->name : NULL;
 }
 
+/* A budget that loses most of a head's mass is not kept quiet about. */
+static void warn_of_diffuse_heads(const replay_job *job)
+{
+	const kvt_replay_result *result = &job->result;
+	uint32_t n = kvt_replay_diffuse_heads(result);
+	if (n == 0 || job->settings.target > 0)
+		return;
+	GString *layers = g_string_new(NULL);
+	for (uint32_t i = 0, last = UINT32_MAX; i < result->n_rows; i++) {
+		const kvt_replay_head *head = &result->by_head[i];
+		if (!(head->mass_estimated < KVT_REPLAY_DIFFUSE) || head->layer == last)
+			continue;
+		g_string_append_printf(layers, "%s%u", layers->len > 0 ? ", " : "", head->layer);
+		last = head->layer;
+	}
+	g_printerr("kvtier: attention is diffuse in layer %s: by %s's estimate %u of %u heads keep "
+		   "less than half of their mass; a larger --budget keeps more, and with --mass "
+		   "90%% such heads attend to everything\n",
+		layers->str, job->settings.prefetcher->name, n, result->n_rows);
+	g_string_free(layers, TRUE);
+}
+
 static gboolean carry_out(replay_job *job, GError **error)
 {
 	if (!read_given(job, error))
 		return FALSE;
 	if (job->given->compare)
 		return compare(job, error);
-	return set_up(job, error) && replay(job, error) && print(job, error) &&
+	if (!set_up(job, error) || !replay(job, error))
+		return FALSE;
+	warn_of_diffuse_heads(job);
+	return print(job, error) &&
 	       (!job->timeline || kvt_timeline_write(job->timeline, job->given->timeline, error));
 }
 

@@ -186,17 +186,22 @@ static void transfer_failed(void *arg, kvt_transfer *transfer, int status)
 static void fill_masses(kvt_replay *run)
 {
 	kvt_replay_result *result = run->result;
-	double scale = 1.0 / ((double)KVT_MASS_ONE * result->steps);
+	double scale = 1.0 / ((double)KVT_MASS_ONE * result->steps), estimate = 0;
 	for (uint32_t i = 0; i < result->n_rows; i++) {
 		kvt_replay_head *head = &result->by_head[i];
 		head->mass_kept *= scale;
 		head->mass_oracle *= scale;
 		head->mass_resident *= scale;
 		head->dense /= result->steps;
+		uint32_t estimates = run->estimates[i];
+		head->mass_estimated =
+			estimates > 0 ? head->mass_estimated / estimates : (double)NAN;
+		estimate += head->mass_estimated / result->n_rows;
 		result->mass_kept += head->mass_kept / result->n_rows;
 		result->mass_oracle += head->mass_oracle / result->n_rows;
 		result->mass_resident += head->mass_resident / result->n_rows;
 	}
+	result->mass_estimated = estimate;
 }
 
 static void fill_result(kvt_replay *run)
@@ -211,7 +216,6 @@ static void fill_result(kvt_replay *run)
 	result->mass_lost = (double)run->lost_mass / KVT_MASS_ONE / rows;
 	result->mass_on_time =
 		result->mass_resident - (double)run->late_mass / KVT_MASS_ONE / (rows * copies);
-	result->mass_estimated = run->estimated > 0 ? run->estimate / (double)run->estimated : NAN;
 	result->scorer = kvt_selector_stats(run->selector);
 	result->selection = (double)run->selected / rows;
 	result->selection_runs = (double)run->selected_runs / rows;
@@ -251,6 +255,7 @@ static void free_run(kvt_replay *run)
 	g_free(run->heads);
 	g_free(run->futures);
 	g_free(run->logs);
+	g_free(run->estimates);
 	for (uint32_t i = 0; i < source->n_layers && run->recorded; i++) {
 		g_free(run->recorded[i].selections);
 		kvt_extent_list_free(&run->recorded[i].prefetch);
@@ -318,6 +323,7 @@ gboolean kvt_replay_run(kvt_replay_source *source, const kvt_replay_settings *se
 		.heads = g_new0(kvt_residency *, n),
 		.futures = g_new0(kvt_access_log *, n),
 		.logs = g_new0(kvt_access_log *, n),
+		.estimates = g_new0(uint32_t, n),
 		.all_writes = g_ptr_array_new(),
 		.spare_writes = g_ptr_array_new() };
 	if (make_heads(&run, &run.error))
@@ -379,6 +385,14 @@ double kvt_replay_pollution(const kvt_replay_result *result)
 double kvt_replay_hit_rate(const kvt_replay_result *result)
 {
 	return ratio(result->counts.hits, result->counts.accesses);
+}
+
+uint32_t kvt_replay_diffuse_heads(const kvt_replay_result *result)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < result->n_rows; i++)
+		n += result->by_head[i].mass_estimated < KVT_REPLAY_DIFFUSE;
+	return n;
 }
 
 double kvt_replay_worst_head(const kvt_replay_result *result)

@@ -116,7 +116,8 @@ typedef struct kvt_replay_world {
 typedef struct kvt_replay_head {
 	uint32_t layer, head; /* the layer's number in the model */
 	double mass_kept, mass_oracle, mass_resident;
-	double dense; /* share of its steps that attended to everything for want of mass */
+	double mass_estimated; /* of mass_kept, as the prefetcher thinks; NaN: it does not */
+	double dense;          /* share of its steps that attended to everything for want of mass */
 } kvt_replay_head;
 
 /* Why a layer's attention waited. */
@@ -187,6 +188,13 @@ double kvt_replay_coverage(const kvt_replay_result *result);
 double kvt_replay_waste(const kvt_replay_result *result);
 double kvt_replay_pollution(const kvt_replay_result *result);
 double kvt_replay_hit_rate(const kvt_replay_result *result);
+
+/* Of a head whose selections hold less than this by the prefetcher's own estimate, attention is so
+ * diffuse that the budget loses most of it. */
+#define KVT_REPLAY_DIFFUSE 0.5
+
+/* How many of the recorded layers' KV heads are diffuse within the budget. */
+uint32_t kvt_replay_diffuse_heads(const kvt_replay_result *result);
 
 /* What the layer and KV head that does worst keeps, of what its best choice would. */
 double kvt_replay_worst_head(const kvt_replay_result *result);

@@ -173,8 +173,8 @@ static void count_masses(
 	result->selection_least = MIN(result->selection_least, selection->n);
 	result->selection_most = MAX(result->selection_most, selection->n);
 	if (!isnan(selection->estimate)) {
-		run->estimate += (double)selection->estimate;
-		run->estimated++;
+		sum->mass_estimated += (double)selection->estimate;
+		run->estimates[row]++;
 	}
 	/* what of it is on its way */
 	run->recorded[recorded].arriving_mass += kvt_selector_mass_on(

@@ -136,6 +136,7 @@ static json_t *heads(const kvt_replay_result *result)
 		set_real(object, "mass_kept", head->mass_kept);
 		set_real(object, "mass_oracle", head->mass_oracle);
 		set_real(object, "mass_resident", head->mass_resident);
+		set_real(object, "mass_estimated", head->mass_estimated);
 		set_real(object, "dense", head->dense);
 		json_array_append_new(array, object);
 	}
@@ -151,6 +152,7 @@ static void add_mass(json_t *object, const kvt_replay_result *result)
 	set_real(object, "mass_on_time", result->mass_on_time);
 	set_real(object, "mass_estimated", result->mass_estimated);
 	set_integer(object, "dense_rows", result->dense_rows);
+	set_integer(object, "diffuse_heads", kvt_replay_diffuse_heads(result));
 	set_real(object, "worst_head_of_oracle", kvt_replay_worst_head(result));
 	json_object_set_new(object, "heads", heads(result));
 	/* of which nobody knows on which pages it lies; all figures above may be higher by it */

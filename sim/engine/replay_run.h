@@ -53,10 +53,10 @@ struct kvt_replay {
 	uint32_t step, layer; /* at work */
 	kvt_time step_began;
 	kvt_timed_layer *attending; /* and waiting for what it reads */
-	uint64_t listed_mass, lost_mass, late_mass, selected, estimated;
+	uint64_t listed_mass, lost_mass, late_mass, selected;
 	uint64_t selected_runs;
-	double estimate;
-	uint32_t *next_all; /* [n_steps], see kvt_residency_spec */
+	uint32_t *estimates; /* [recorded layer x n_heads + head], steps that had one */
+	uint32_t *next_all;  /* [n_steps], see kvt_residency_spec */
 	kvt_track track;
 	GError *error;
 };
