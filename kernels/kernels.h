@@ -65,9 +65,10 @@ void kvt_elements_from_float(kvt_element element, const float *numbers, size_t n
  * - mean, kvt_code_mean_bytes a page, in blocks of 16 pages that are scored at once: block b holds
  *   pages 16 b to 16 b + 15. It is head_dim / 8 vectors of 64 bytes, of which byte 4 p + i of
  *   vector v holds row 0 of the block's page p, channel 4 v + i in its low and channel
- *   head_dim / 2 + 4 v + i in its high half: (code - 7.5) x step; then 8 x 16 bytes, of which byte
- *   p of the c-th 16 is the step of class c of page p: 2^((e - 128) / 8), 0 for none. The last 3 x
- *   16 bytes are not used.
+ *   head_dim / 2 + 4 v + i in its high half: (code - 7.5) x step; then 5 x 16 bytes, of which byte
+ *   p of the c-th 16 is the step of class c of page p, 2^((e - 128) / 8), 0 for none; then 16
+ *   little-endian bfloat16, the variance of page p's numbers about its mean, a channel; and 16
+ * bytes that are not used.
  *
  * head_dim is a multiple of 16, at most KVT_CODE_HEAD_DIM_MAX.
  */
@@ -109,14 +110,15 @@ static inline float kvt_code_step(uint8_t e)
 	return e ? step.value : 0.0f;
 }
 
-/* Variance of a number of a page's keys about the page's mean, a channel, from the steps of classes
- * 1 to 4: rows have the variance for which a step is best, and the transform spreads it over the 16
- * tokens. */
-static inline float kvt_code_variance(float s1, float s2, float s3, float s4)
+/* The variance that a bfloat16 of a block stands for: its magnitude; NaN and infinity are finite.
+ */
+static inline float kvt_code_variance(uint16_t bits)
 {
-	/* rows / (16 best^2): best is 0.3352 of 4 bits, 0.9957 of 2 */
-	float low = s1 * s1 * 0.55625f + s2 * s2 * 0.12608f;
-	return low + (s3 * s3 * 0.25216f + s4 * s4 * 0.50433f);
+	union {
+		uint32_t bits;
+		float value;
+	} variance = { .bits = (uint32_t)(bits & 0x7fff) << 16 };
+	return variance.value < 0x1.fp127f ? variance.value : 0x1.fp127f;
 }
 
 /* The codes of a KV head, pages from 0 on, whole blocks of means. */
@@ -177,7 +179,7 @@ int kvt_code_score(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *qu
 
 /*
  * The same from the mean records alone, an eighth of the bytes: 16 e^(logit of the mean + v / 2), v
- * being the variance of logits within the page as the steps tell it (the expectation of e^x of a
+ * being the variance of logits within the page as the code tells it (the expectation of e^x of a
  * Gaussian). For choosing which pages to look at more closely.
  */
 int kvt_code_score_means(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
@@ -198,13 +200,13 @@ typedef struct kvt_code_block {
 	const uint8_t *details[KVT_CODE_BLOCK];
 } kvt_code_block;
 
-/* Variants, one an instruction set, of a block and 4 query heads from `head` on; sizes have been
- * checked. For kvt_code_score and its tests. */
+/* Variants, one an instruction set, of a block and 4 query heads from `head` on, whose 16 sums each
+ * are `pitch` numbers apart; sizes have been checked. For kvt_code_score and its tests. */
 #define KVT_CODE_VARIANTS(isa)                                                                     \
 	void kvt_code_score_##isa(const kvt_code_block *block, const kvt_code_query *query,        \
-		uint32_t head, float(*sums)[KVT_CODE_BLOCK]);                                      \
+		uint32_t head, float *sums, size_t pitch);                                         \
 	void kvt_code_score_means_##isa(const kvt_code_block *block, const kvt_code_query *query,  \
-		uint32_t head, float(*sums)[KVT_CODE_BLOCK]);
+		uint32_t head, float *sums, size_t pitch);
 KVT_CODE_VARIANTS(scalar)
 KVT_CODE_VARIANTS(avx2)
 KVT_CODE_VARIANTS(avx512)

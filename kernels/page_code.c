@@ -14,6 +14,7 @@ enum {
 	BLOCK = KVT_CODE_BLOCK,
 	DIM_MAX = KVT_CODE_HEAD_DIM_MAX,
 	LINE = 64,
+	AHEAD = 4, /* blocks of means that are asked for ahead of their turn */
 };
 
 /* Rows of a class, bits of a number, and the step that is best for a Gaussian of variance 1. */
@@ -163,14 +164,24 @@ static unsigned get_detail(const uint8_t *detail, unsigned row, uint32_t channel
 	return detail[channel / 16 * 64 + 4 * row + within % 4] >> 2 * (within / 4) & 3;
 }
 
-/* Root of the mean square, in double: the order of the sum hardly matters, and is fixed. */
-static float class_rms(uint32_t head_dim, const row_class *class, float (*rows)[DIM_MAX])
+/* Sum of squares, in double: the order of the sum hardly matters, and is fixed. */
+static double class_power(uint32_t head_dim, const row_class *class, float (*rows)[DIM_MAX])
 {
 	double sum = 0;
 	for (unsigned row = class->first; row < class->end; row++)
 		for (uint32_t i = 0; i < head_dim; i++)
 			sum += (double)rows[row][i] * rows[row][i];
-	return (float)sqrt(sum / (head_dim * (class->end - class->first)));
+	return sum;
+}
+
+static void put_variance(uint8_t *bytes, double variance)
+{
+	float value = (float)variance;
+	uint32_t bits;
+	memcpy(&bits, &value, sizeof(bits));
+	bits += 0x7fff + (bits >> 16 & 1);
+	bytes[0] = (uint8_t)(bits >> 16);
+	bytes[1] = (uint8_t)(bits >> 24);
 }
 
 /* A page's place in the means: its block, and where it is in that. */
@@ -182,6 +193,11 @@ static uint8_t *block_of(const kvt_codes *codes, uint32_t page)
 static uint8_t *step_of(const kvt_codes *codes, uint32_t page, unsigned class)
 {
 	return block_of(codes, page) + 8 * codes->head_dim + BLOCK * class + page % BLOCK;
+}
+
+static uint8_t *variance_of(const kvt_codes *codes, uint32_t page)
+{
+	return block_of(codes, page) + 8 * codes->head_dim + BLOCK * CLASSES + page % BLOCK * 2;
 }
 
 /* The byte that holds row 0 of channel i < head_dim / 2, and that of head_dim / 2 + i. */
@@ -222,9 +238,13 @@ int kvt_code_build(const kvt_codes *codes, uint32_t page, kvt_element element, c
 		rotate(head_dim, signs, rows[row]);
 	transform(head_dim, rows);
 	memset(detail, 0, kvt_code_detail_bytes(head_dim));
+	double spread = 0;
 	for (unsigned c = 0; c < CLASSES; c++) {
 		const row_class *class = &classes[c];
-		uint8_t e = encode_step(class_rms(head_dim, class, rows) * class->step);
+		double power = class_power(head_dim, class, rows);
+		double rms = sqrt(power / (head_dim * (class->end - class->first)));
+		uint8_t e = encode_step((float)rms * class->step);
+		spread += c ? power : 0;
 		float inverse = e ? 1.0f / kvt_code_step(e) : 0;
 		*step_of(codes, page, c) = e;
 		for (unsigned row = class->first; row < class->end; row++)
@@ -238,6 +258,7 @@ int kvt_code_build(const kvt_codes *codes, uint32_t page, kvt_element element, c
 					put_detail(detail, 0, i, code >> 2);
 			}
 	}
+	put_variance(variance_of(codes, page), spread / (TOKENS * head_dim));
 	return odd;
 }
 
@@ -352,7 +373,13 @@ void kvt_code_query_set(kvt_code_query *query, const float *queries, float scale
 }
 
 typedef void score_variant(const kvt_code_block *block, const kvt_code_query *query, uint32_t head,
-	float (*sums)[KVT_CODE_BLOCK]);
+	float *sums, size_t pitch);
+
+/* A kind of score: whether it reads details, and its variants. */
+typedef struct score_kind {
+	int details;
+	score_variant *variants[KVT_ISA_COUNT];
+} score_kind;
 
 /* Pages of a list that are scored at once, and room to bring their means together. */
 typedef struct chunk {
@@ -369,61 +396,89 @@ static void copy_mean(const kvt_codes *codes, uint32_t page, chunk *c, uint32_t 
 	uint8_t *steps = (uint8_t *)c->together + 8 * codes->head_dim;
 	for (unsigned class = 0; class < CLASSES; class ++)
 		steps[BLOCK * class + place] = *step_of(codes, page, class);
+	memcpy(steps + BLOCK * CLASSES + 2 * place, variance_of(codes, page), 2);
 }
 
-/* The next pages of a list from its i-th on. */
+/* The next pages of a list from its i-th on, which come from all over the codes. */
+static void gather(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i, chunk *c)
+{
+	c->first = 0;
+	c->n = pages->n - i < BLOCK ? pages->n - i : BLOCK;
+	c->block.means = (const uint8_t *)c->together;
+	for (uint32_t k = 0; k < BLOCK; k++) {
+		uint32_t page = pages->ids[i + (k < c->n ? k : 0)];
+		copy_mean(codes, page, c, k);
+		c->block.details[k] = detail_of(codes, page);
+	}
+}
+
+/* The same of a range: what it has of a block, in place. */
 static void take(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i, chunk *c)
 {
-	uint32_t left = pages->n - i;
-	if (pages->ids) {
-		c->first = 0;
-		c->n = left < BLOCK ? left : BLOCK;
-		c->block.means = (const uint8_t *)c->together;
-		for (uint32_t k = 0; k < BLOCK; k++) {
-			uint32_t page = pages->ids[i + (k < c->n ? k : 0)];
-			copy_mean(codes, page, c, k);
-			c->block.details[k] = detail_of(codes, page);
-		}
-	} else {
-		uint32_t page = pages->first + i;
-		c->first = page % BLOCK;
-		c->n = left < BLOCK - c->first ? left : BLOCK - c->first;
-		c->block.means = block_of(codes, page);
-		for (uint32_t k = 0; k < BLOCK; k++) {
-			int within = k >= c->first && k < c->first + c->n;
-			c->block.details[k] = detail_of(codes, within ? page - c->first + k : page);
-		}
+	uint32_t left = pages->n - i, page = pages->first + i;
+	size_t bytes = kvt_code_detail_bytes(codes->head_dim);
+	c->first = page % BLOCK;
+	c->n = left < BLOCK - c->first ? left : BLOCK - c->first;
+	c->block.means = block_of(codes, page);
+	const uint8_t *detail = detail_of(codes, page);
+	for (uint32_t k = 0; k < BLOCK; k++) {
+		int within = k >= c->first && k < c->first + c->n;
+		c->block.details[k] = within ? detail + (k - c->first) * bytes : detail;
 	}
 }
 
 /* Asks for what a list will come to soon, which no hardware foresees. */
-static void ask_ahead(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i)
+static void ask_ahead(
+	const kvt_codes *codes, const kvt_page_list *pages, uint32_t i, const score_kind *kind)
 {
-	for (uint32_t k = i; pages->ids && k < i + BLOCK && k < pages->n; k++) {
+	for (uint32_t k = i; k < i + BLOCK && k < pages->n; k++) {
 		const uint8_t *detail = detail_of(codes, pages->ids[k]);
-		for (uint32_t at = 0; at < kvt_code_detail_bytes(codes->head_dim); at += LINE)
+		const uint8_t *mean = mean_of(codes, pages->ids[k], 0);
+		for (uint32_t at = 0; kind->details && at < 4 * codes->head_dim; at += LINE)
 			__builtin_prefetch(detail + at);
+		for (uint32_t v = 0; v < codes->head_dim / 8 + 2; v++)
+			__builtin_prefetch(mean + v * LINE);
 	}
 }
 
+/* A scan crosses into a new page of memory too often for the hardware to stay ahead. */
+static void ask_block(const kvt_code_block *block)
+{
+	size_t bytes = BLOCK * kvt_code_mean_bytes(block->head_dim);
+	const uint8_t *next = block->means + AHEAD * bytes;
+	for (size_t at = 0; at < bytes; at += LINE)
+		__builtin_prefetch(next + at);
+}
+
 /* All heads score a block before the next one is read. */
-static int score(kvt_isa isa, score_variant *const *variants, const kvt_codes *codes,
+static int score(kvt_isa isa, const score_kind *kind, const kvt_codes *codes,
 	const kvt_code_query *query, const kvt_page_list *pages, float *sums, size_t pitch)
 {
 	if (!allowed(codes->head_dim) || codes->head_dim != query->head_dim)
 		return -EINVAL;
-	if (isa >= KVT_ISA_COUNT || !variants[isa] || !kvt_isa_supported(isa))
+	if (isa >= KVT_ISA_COUNT || !kind->variants[isa] || !kvt_isa_supported(isa))
 		return -ENOTSUP;
-	chunk c = { .block.head_dim = codes->head_dim };
+	chunk c;
+	c.block.head_dim = codes->head_dim;
 	for (uint32_t i = 0; i < pages->n; i += c.n) {
-		take(codes, pages, i, &c);
-		ask_ahead(codes, pages, i + BLOCK);
+		if (pages->ids) {
+			gather(codes, pages, i, &c);
+			ask_ahead(codes, pages, i + BLOCK, kind);
+		} else {
+			take(codes, pages, i, &c);
+			ask_block(&c.block);
+		}
 		for (uint32_t head = 0; head < query->n_heads; head += 4) {
-			float four[4][BLOCK] __attribute__((aligned(64)));
-			variants[isa](&c.block, query, head, four);
+			float four[4 * BLOCK] __attribute__((aligned(64)));
+			if (c.n == BLOCK && head + 4 <= query->n_heads) {
+				kind->variants[isa](
+					&c.block, query, head, sums + head * pitch + i, pitch);
+				continue;
+			}
+			kind->variants[isa](&c.block, query, head, four, BLOCK);
 			/* a group that is no multiple of 4 ends with heads that nobody reads */
 			for (uint32_t h = 0; h < 4 && head + h < query->n_heads; h++)
-				memcpy(sums + (head + h) * pitch + i, four[h] + c.first,
+				memcpy(sums + (head + h) * pitch + i, four + h * BLOCK + c.first,
 					c.n * sizeof(float));
 		}
 	}
@@ -433,27 +488,33 @@ static int score(kvt_isa isa, score_variant *const *variants, const kvt_codes *c
 int kvt_code_score(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
 	const kvt_page_list *pages, float *sums, size_t pitch)
 {
-	static score_variant *const variants[KVT_ISA_COUNT] = {
-		[KVT_ISA_SCALAR] = kvt_code_score_scalar,
+	static const score_kind kind = {
+		.details = 1,
+		.variants = {
+			[KVT_ISA_SCALAR] = kvt_code_score_scalar,
 #ifdef __x86_64__
-		[KVT_ISA_AVX2] = kvt_code_score_avx2,
-		[KVT_ISA_AVX512] = kvt_code_score_avx512,
+			[KVT_ISA_AVX2] = kvt_code_score_avx2,
+			[KVT_ISA_AVX512] = kvt_code_score_avx512,
 #endif
+		},
 	};
-	return score(isa, variants, codes, query, pages, sums, pitch);
+	return score(isa, &kind, codes, query, pages, sums, pitch);
 }
 
 int kvt_code_score_means(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
 	const kvt_page_list *pages, float *sums, size_t pitch)
 {
-	static score_variant *const variants[KVT_ISA_COUNT] = {
-		[KVT_ISA_SCALAR] = kvt_code_score_means_scalar,
+	static const score_kind kind = {
+		.details = 0,
+		.variants = {
+			[KVT_ISA_SCALAR] = kvt_code_score_means_scalar,
 #ifdef __x86_64__
-		[KVT_ISA_AVX2] = kvt_code_score_means_avx2,
-		[KVT_ISA_AVX512] = kvt_code_score_means_avx512,
+			[KVT_ISA_AVX2] = kvt_code_score_means_avx2,
+			[KVT_ISA_AVX512] = kvt_code_score_means_avx512,
 #endif
+		},
 	};
-	return score(isa, variants, codes, query, pages, sums, pitch);
+	return score(isa, &kind, codes, query, pages, sums, pitch);
 }
 
 void kvt_group_shares(

@@ -202,7 +202,7 @@ AVX2 __m128 page_sums(const kvt_code_block *block, unsigned page, const kvt_code
 }
 
 __attribute__((target(TARGET))) void kvt_code_score_avx2(const kvt_code_block *block,
-	const kvt_code_query *query, uint32_t head, float (*sums)[KVT_CODE_BLOCK])
+	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch)
 {
 	float base[4][BLOCK] __attribute__((aligned(32)));
 	__m256i start[4];
@@ -223,27 +223,22 @@ __attribute__((target(TARGET))) void kvt_code_score_avx2(const kvt_code_block *b
 				block, page + i, query, head, start, (const float(*)[BLOCK])base);
 		_MM_TRANSPOSE4_PS(four_pages[0], four_pages[1], four_pages[2], four_pages[3]);
 		for (int h = 0; h < 4; h++)
-			_mm_storeu_ps(sums[h] + page, four_pages[h]);
+			_mm_storeu_ps(sums + h * pitch + page, four_pages[h]);
 	}
-}
-
-AVX2 __m256 square_times(__m256 x, float factor)
-{
-	return _mm256_mul_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(factor));
 }
 
 /* kvt_code_variance of 8 pages. */
 AVX2 __m256 variances(const kvt_code_block *block, unsigned page)
 {
-	__m256 low = _mm256_add_ps(square_times(class_steps(block, page, 1), 0.55625f),
-		square_times(class_steps(block, page, 2), 0.12608f));
-	__m256 high = _mm256_add_ps(square_times(class_steps(block, page, 3), 0.25216f),
-		square_times(class_steps(block, page, 4), 0.50433f));
-	return _mm256_add_ps(low, high);
+	const uint8_t *bytes = block->means + 8 * (size_t)block->head_dim +
+			       (size_t)BLOCK * KVT_CODE_CLASSES + (size_t)2 * page;
+	__m256i upper = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)bytes));
+	__m256i bits = _mm256_and_si256(_mm256_slli_epi32(upper, 16), _mm256_set1_epi32(INT32_MAX));
+	return _mm256_min_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0x1.fp127f));
 }
 
 __attribute__((target(TARGET))) void kvt_code_score_means_avx2(const kvt_code_block *block,
-	const kvt_code_query *query, uint32_t head, float (*sums)[KVT_CODE_BLOCK])
+	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch)
 {
 	for (unsigned page = 0; page < BLOCK; page += 8) {
 		__m256 mean[4], variance = variances(block, page);
@@ -254,8 +249,8 @@ __attribute__((target(TARGET))) void kvt_code_score_means_avx2(const kvt_code_bl
 				_mm256_set1_ps(query->noise[head + h]), _mm256_set1_ps(one));
 			__m256 y = _mm256_fmadd_ps(
 				mean[h], _mm256_set1_ps(query->factor[head + h]), base);
-			_mm256_storeu_ps(
-				sums[h] + page, _mm256_mul_ps(power(y), _mm256_set1_ps(16)));
+			_mm256_storeu_ps(sums + h * pitch + page,
+				_mm256_mul_ps(power(y), _mm256_set1_ps(16)));
 		}
 	}
 }

@@ -195,7 +195,7 @@ AVX512 __m512 page_tokens(const __m512i *product, __m512 steps, const float *fac
 }
 
 __attribute__((target(TARGET))) void kvt_code_score_avx512(const kvt_code_block *block,
-	const kvt_code_query *query, uint32_t head, float (*sums)[KVT_CODE_BLOCK])
+	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch)
 {
 	const int8_t *q = query->q + (size_t)head * block->head_dim;
 	__m512 mean[4];
@@ -222,30 +222,25 @@ __attribute__((target(TARGET))) void kvt_code_score_avx512(const kvt_code_block 
 		}
 		/* heads are lanes now, pages the numbers in them */
 		__m512 all = sum_within_lanes(four_pages);
-		_mm_storeu_ps(sums[0] + page, _mm512_castps512_ps128(all));
-		_mm_storeu_ps(sums[1] + page, _mm512_extractf32x4_ps(all, 1));
-		_mm_storeu_ps(sums[2] + page, _mm512_extractf32x4_ps(all, 2));
-		_mm_storeu_ps(sums[3] + page, _mm512_extractf32x4_ps(all, 3));
+		_mm_storeu_ps(sums + page, _mm512_castps512_ps128(all));
+		_mm_storeu_ps(sums + pitch + page, _mm512_extractf32x4_ps(all, 1));
+		_mm_storeu_ps(sums + 2 * pitch + page, _mm512_extractf32x4_ps(all, 2));
+		_mm_storeu_ps(sums + 3 * pitch + page, _mm512_extractf32x4_ps(all, 3));
 	}
-}
-
-AVX512 __m512 square_times(__m512 x, float factor)
-{
-	return _mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(factor));
 }
 
 /* kvt_code_variance of the block's pages. */
 AVX512 __m512 variances(const kvt_code_block *block)
 {
-	__m512 low = _mm512_add_ps(square_times(class_steps(block, 1), 0.55625f),
-		square_times(class_steps(block, 2), 0.12608f));
-	__m512 high = _mm512_add_ps(square_times(class_steps(block, 3), 0.25216f),
-		square_times(class_steps(block, 4), 0.50433f));
-	return _mm512_add_ps(low, high);
+	const uint8_t *bytes =
+		block->means + 8 * (size_t)block->head_dim + (size_t)BLOCK * KVT_CODE_CLASSES;
+	__m512i upper = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)bytes));
+	__m512i bits = _mm512_and_si512(_mm512_slli_epi32(upper, 16), _mm512_set1_epi32(INT32_MAX));
+	return _mm512_min_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0x1.fp127f));
 }
 
 __attribute__((target(TARGET))) void kvt_code_score_means_avx512(const kvt_code_block *block,
-	const kvt_code_query *query, uint32_t head, float (*sums)[KVT_CODE_BLOCK])
+	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch)
 {
 	__m512 mean[4], variance = variances(block);
 	mean_products(block, query, head, mean);
@@ -254,7 +249,7 @@ __attribute__((target(TARGET))) void kvt_code_score_means_avx512(const kvt_code_
 		__m512 base = _mm512_fmadd_ps(
 			variance, _mm512_set1_ps(query->noise[head + h]), _mm512_set1_ps(one));
 		__m512 y = _mm512_fmadd_ps(mean[h], _mm512_set1_ps(query->factor[head + h]), base);
-		_mm512_storeu_ps(sums[h], _mm512_mul_ps(power(y), _mm512_set1_ps(16)));
+		_mm512_storeu_ps(sums + h * pitch, _mm512_mul_ps(power(y), _mm512_set1_ps(16)));
 	}
 }
 #endif

@@ -89,23 +89,25 @@ static float page_sum(
 }
 
 void kvt_code_score_scalar(const kvt_code_block *block, const kvt_code_query *query, uint32_t head,
-	float (*sums)[KVT_CODE_BLOCK])
+	float *sums, size_t pitch)
 {
 	for (unsigned h = 0; h < 4; h++)
 		for (unsigned page = 0; page < BLOCK; page++)
-			sums[h][page] = page_sum(block, page, query, head + h);
+			sums[h * pitch + page] = page_sum(block, page, query, head + h);
 }
 
 void kvt_code_score_means_scalar(const kvt_code_block *block, const kvt_code_query *query,
-	uint32_t head, float (*sums)[KVT_CODE_BLOCK])
+	uint32_t head, float *sums, size_t pitch)
 {
+	const uint8_t *bytes =
+		block->means + 8 * block->head_dim + BLOCK * (size_t)KVT_CODE_CLASSES;
 	for (unsigned h = 0; h < 4; h++)
 		for (unsigned page = 0; page < BLOCK; page++) {
-			float variance =
-				kvt_code_variance(step_of(block, 1, page), step_of(block, 2, page),
-					step_of(block, 3, page), step_of(block, 4, page));
+			float variance = kvt_code_variance(
+				(uint16_t)(bytes[2 * page] | bytes[2 * page + 1] << 8));
 			float product = mean_product(block, page, query, head + h);
 			float base = fmaf(variance, query->noise[head + h], one);
-			sums[h][page] = 16 * power(fmaf(product, query->factor[head + h], base));
+			sums[h * pitch + page] =
+				16 * power(fmaf(product, query->factor[head + h], base));
 		}
 }
