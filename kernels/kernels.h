@@ -19,7 +19,7 @@ extern "C" {
 /* Instruction sets, best last. AVX512 stands for AVX-512 F, BW, DQ, VL and VNNI. */
 typedef enum kvt_isa {
 	KVT_ISA_SCALAR,
-	KVT_ISA_AVX2, /* with FMA and F16C */
+	KVT_ISA_AVX2, /* with FMA */
 	KVT_ISA_AVX512,
 	KVT_ISA_COUNT,
 } kvt_isa;
@@ -200,13 +200,14 @@ typedef struct kvt_code_block {
 	const uint8_t *details[KVT_CODE_BLOCK];
 } kvt_code_block;
 
-/* Variants, one an instruction set, of a block and 4 query heads from `head` on, whose 16 sums each
- * are `pitch` numbers apart; sizes have been checked. For kvt_code_score and its tests. */
+/* Variants, one an instruction set, of a block, or of the means of n blocks in a row, and 4 query
+ * heads from `head` on, whose sums are `pitch` numbers apart; sizes have been checked. For
+ * kvt_code_score and kvt_code_score_means. */
 #define KVT_CODE_VARIANTS(isa)                                                                     \
 	void kvt_code_score_##isa(const kvt_code_block *block, const kvt_code_query *query,        \
 		uint32_t head, float *sums, size_t pitch);                                         \
-	void kvt_code_score_means_##isa(const kvt_code_block *block, const kvt_code_query *query,  \
-		uint32_t head, float *sums, size_t pitch);
+	void kvt_code_score_means_##isa(const uint8_t *means, uint32_t n,                          \
+		const kvt_code_query *query, uint32_t head, float *sums, size_t pitch);
 KVT_CODE_VARIANTS(scalar)
 KVT_CODE_VARIANTS(avx2)
 KVT_CODE_VARIANTS(avx512)

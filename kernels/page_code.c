@@ -14,7 +14,7 @@ enum {
 	BLOCK = KVT_CODE_BLOCK,
 	DIM_MAX = KVT_CODE_HEAD_DIM_MAX,
 	LINE = 64,
-	AHEAD = 4, /* blocks of means that are asked for ahead of their turn */
+	RUN = 16, /* blocks whose means stay in the nearest cache for all heads */
 };
 
 /* Rows of a class, bits of a number, and the step that is best for a Gaussian of variance 1. */
@@ -372,15 +372,6 @@ void kvt_code_query_set(kvt_code_query *query, const float *queries, float scale
 	}
 }
 
-typedef void score_variant(const kvt_code_block *block, const kvt_code_query *query, uint32_t head,
-	float *sums, size_t pitch);
-
-/* A kind of score: whether it reads details, and its variants. */
-typedef struct score_kind {
-	int details;
-	score_variant *variants[KVT_ISA_COUNT];
-} score_kind;
-
 /* Pages of a list that are scored at once, and room to bring their means together. */
 typedef struct chunk {
 	kvt_code_block block;
@@ -428,93 +419,111 @@ static void take(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i,
 }
 
 /* Asks for what a list will come to soon, which no hardware foresees. */
-static void ask_ahead(
-	const kvt_codes *codes, const kvt_page_list *pages, uint32_t i, const score_kind *kind)
+static void ask_ahead(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i, int details)
 {
 	for (uint32_t k = i; k < i + BLOCK && k < pages->n; k++) {
 		const uint8_t *detail = detail_of(codes, pages->ids[k]);
 		const uint8_t *mean = mean_of(codes, pages->ids[k], 0);
-		for (uint32_t at = 0; kind->details && at < 4 * codes->head_dim; at += LINE)
+		for (uint32_t at = 0; details && at < 4 * codes->head_dim; at += LINE)
 			__builtin_prefetch(detail + at);
 		for (uint32_t v = 0; v < codes->head_dim / 8 + 2; v++)
 			__builtin_prefetch(mean + v * LINE);
 	}
 }
 
-/* A scan crosses into a new page of memory too often for the hardware to stay ahead. */
-static void ask_block(const kvt_code_block *block)
-{
-	size_t bytes = BLOCK * kvt_code_mean_bytes(block->head_dim);
-	const uint8_t *next = block->means + AHEAD * bytes;
-	for (size_t at = 0; at < bytes; at += LINE)
-		__builtin_prefetch(next + at);
-}
-
-/* All heads score a block before the next one is read. */
-static int score(kvt_isa isa, const score_kind *kind, const kvt_codes *codes,
-	const kvt_code_query *query, const kvt_page_list *pages, float *sums, size_t pitch)
+static int check(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query)
 {
 	if (!allowed(codes->head_dim) || codes->head_dim != query->head_dim)
 		return -EINVAL;
-	if (isa >= KVT_ISA_COUNT || !kind->variants[isa] || !kvt_isa_supported(isa))
-		return -ENOTSUP;
-	chunk c;
-	c.block.head_dim = codes->head_dim;
-	for (uint32_t i = 0; i < pages->n; i += c.n) {
-		if (pages->ids) {
-			gather(codes, pages, i, &c);
-			ask_ahead(codes, pages, i + BLOCK, kind);
-		} else {
-			take(codes, pages, i, &c);
-			ask_block(&c.block);
-		}
-		for (uint32_t head = 0; head < query->n_heads; head += 4) {
-			float four[4 * BLOCK] __attribute__((aligned(64)));
-			if (c.n == BLOCK && head + 4 <= query->n_heads) {
-				kind->variants[isa](
-					&c.block, query, head, sums + head * pitch + i, pitch);
-				continue;
-			}
-			kind->variants[isa](&c.block, query, head, four, BLOCK);
-			/* a group that is no multiple of 4 ends with heads that nobody reads */
-			for (uint32_t h = 0; h < 4 && head + h < query->n_heads; h++)
-				memcpy(sums + (head + h) * pitch + i, four + h * BLOCK + c.first,
-					c.n * sizeof(float));
-		}
-	}
-	return 0;
+	return kvt_isa_supported(isa) ? 0 : -ENOTSUP;
 }
 
+/* A group that is no multiple of 4 ends with heads that nobody reads, and a chunk may be a part of
+ * a block: what is left of four heads' sums of a block. */
+static void copy_sums(
+	const chunk *c, const float *four, uint32_t n_heads, float *sums, size_t pitch)
+{
+	for (uint32_t h = 0; h < 4 && h < n_heads; h++)
+		memcpy(sums + h * pitch, four + h * BLOCK + c->first, c->n * sizeof(float));
+}
+
+static void (*const score_variants[KVT_ISA_COUNT])(const kvt_code_block *block,
+	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch) = {
+	[KVT_ISA_SCALAR] = kvt_code_score_scalar,
+#ifdef __x86_64__
+	[KVT_ISA_AVX2] = kvt_code_score_avx2,
+	[KVT_ISA_AVX512] = kvt_code_score_avx512,
+#endif
+};
+
+/* All heads score a block before the next one is read. */
 int kvt_code_score(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
 	const kvt_page_list *pages, float *sums, size_t pitch)
 {
-	static const score_kind kind = {
-		.details = 1,
-		.variants = {
-			[KVT_ISA_SCALAR] = kvt_code_score_scalar,
+	int status = check(isa, codes, query);
+	chunk c;
+	c.block.head_dim = codes->head_dim;
+	for (uint32_t i = 0; status == 0 && i < pages->n; i += c.n) {
+		if (pages->ids) {
+			gather(codes, pages, i, &c);
+			ask_ahead(codes, pages, i + BLOCK, 1);
+		} else {
+			take(codes, pages, i, &c);
+		}
+		for (uint32_t head = 0; head < query->n_heads; head += 4) {
+			float four[4 * BLOCK] __attribute__((aligned(64)));
+			score_variants[isa](&c.block, query, head, four, BLOCK);
+			copy_sums(&c, four, query->n_heads - head, sums + head * pitch + i, pitch);
+		}
+	}
+	return status;
+}
+
+static void (*const means_variants[KVT_ISA_COUNT])(const uint8_t *means, uint32_t n,
+	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch) = {
+	[KVT_ISA_SCALAR] = kvt_code_score_means_scalar,
 #ifdef __x86_64__
-			[KVT_ISA_AVX2] = kvt_code_score_avx2,
-			[KVT_ISA_AVX512] = kvt_code_score_avx512,
+	[KVT_ISA_AVX2] = kvt_code_score_means_avx2,
+	[KVT_ISA_AVX512] = kvt_code_score_means_avx512,
 #endif
-		},
-	};
-	return score(isa, &kind, codes, query, pages, sums, pitch);
+};
+
+/* Whole blocks of a range that begins with one, as many as are scored in place; 0 if there are none
+ * or the group's last heads would have no place. */
+static uint32_t whole_blocks(const kvt_page_list *pages, uint32_t i, const kvt_code_query *query)
+{
+	uint32_t n = (pages->n - i) / BLOCK;
+	if (pages->ids || (pages->first + i) % BLOCK || query->n_heads % 4)
+		return 0;
+	return n < RUN ? n : RUN;
 }
 
 int kvt_code_score_means(kvt_isa isa, const kvt_codes *codes, const kvt_code_query *query,
 	const kvt_page_list *pages, float *sums, size_t pitch)
 {
-	static const score_kind kind = {
-		.details = 0,
-		.variants = {
-			[KVT_ISA_SCALAR] = kvt_code_score_means_scalar,
-#ifdef __x86_64__
-			[KVT_ISA_AVX2] = kvt_code_score_means_avx2,
-			[KVT_ISA_AVX512] = kvt_code_score_means_avx512,
-#endif
-		},
-	};
-	return score(isa, &kind, codes, query, pages, sums, pitch);
+	int status = check(isa, codes, query);
+	chunk c;
+	for (uint32_t i = 0; status == 0 && i < pages->n; i += c.n) {
+		uint32_t whole = whole_blocks(pages, i, query);
+		if (pages->ids) {
+			gather(codes, pages, i, &c);
+			ask_ahead(codes, pages, i + BLOCK, 0);
+		} else {
+			take(codes, pages, i, &c);
+		}
+		for (uint32_t head = 0; head < query->n_heads; head += 4) {
+			float four[4 * BLOCK] __attribute__((aligned(64)));
+			float *to = sums + head * pitch + i;
+			if (whole > 0) {
+				means_variants[isa](c.block.means, whole, query, head, to, pitch);
+				continue;
+			}
+			means_variants[isa](c.block.means, 1, query, head, four, BLOCK);
+			copy_sums(&c, four, query->n_heads - head, to, pitch);
+		}
+		c.n = whole > 0 ? whole * BLOCK : c.n;
+	}
+	return status;
 }
 
 void kvt_group_shares(

@@ -50,10 +50,10 @@ AVX2 __m256 steps_of(__m256i e)
 	return _mm256_castsi256_ps(_mm256_andnot_si256(none, _mm256_add_epi32(part, octave)));
 }
 
-/* Of 8 pages of the block. */
-AVX2 __m256 class_steps(const kvt_code_block *block, unsigned page, unsigned class)
+/* Steps of class 0 of 8 pages. */
+AVX2 __m256 mean_steps(const uint8_t *means, uint32_t head_dim, unsigned page)
 {
-	const uint8_t *steps = block->means + 8 * (size_t)block->head_dim + BLOCK * class + page;
+	const uint8_t *steps = means + 8 * (size_t)head_dim + page;
 	return steps_of(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)steps)));
 }
 
@@ -69,14 +69,14 @@ AVX2 __m256i with_pairs(__m256i pairs, __m256i codes, int32_t q)
 }
 
 /* Products of the mean rows of 8 pages, from `page` on, with four queries, times their steps. */
-AVX2 void mean_products(const kvt_code_block *block, unsigned page, const kvt_code_query *query,
+AVX2 void mean_products(const uint8_t *block, unsigned page, const kvt_code_query *query,
 	uint32_t head, __m256 *product)
 {
 	const __m256i field = _mm256_set1_epi8(15);
-	const uint32_t head_dim = block->head_dim, pitch = head_dim / 4, n = head_dim / 8;
+	const uint32_t head_dim = query->head_dim, pitch = head_dim / 4, n = head_dim / 8;
 	const four *low = (const four *)(query->q + (size_t)head * head_dim);
 	const four *high = low + pitch / 2;
-	const uint8_t *means = block->means + 4 * page;
+	const uint8_t *means = block + 4 * (size_t)page;
 	__m256i sum[4];
 	UNROLL for (int h = 0; h < 4; h++) sum[h] =
 		_mm256_set1_epi32(-15 * (query->sum[head + h] / 2));
@@ -98,7 +98,7 @@ AVX2 void mean_products(const kvt_code_block *block, unsigned page, const kvt_co
 		UNROLL for (int h = 0; h < 4; h++) sum[h] =
 			_mm256_add_epi32(sum[h], widened(pairs[h]));
 	}
-	__m256 step = class_steps(block, page, 0);
+	__m256 step = mean_steps(block, head_dim, page);
 	UNROLL for (int h = 0; h < 4; h++) product[h] =
 		_mm256_mul_ps(_mm256_cvtepi32_ps(sum[h]), step);
 }
@@ -208,7 +208,7 @@ __attribute__((target(TARGET))) void kvt_code_score_avx2(const kvt_code_block *b
 	__m256i start[4];
 	for (unsigned page = 0; page < BLOCK; page += 8) {
 		__m256 mean[4];
-		mean_products(block, page, query, head, mean);
+		mean_products(block->means, page, query, head, mean);
 		for (int h = 0; h < 4; h++)
 			_mm256_store_ps(base[h] + page,
 				_mm256_fmadd_ps(mean[h], _mm256_set1_ps(query->factor[head + h]),
@@ -228,30 +228,40 @@ __attribute__((target(TARGET))) void kvt_code_score_avx2(const kvt_code_block *b
 }
 
 /* kvt_code_variance of 8 pages. */
-AVX2 __m256 variances(const kvt_code_block *block, unsigned page)
+AVX2 __m256 variances(const uint8_t *means, uint32_t head_dim, unsigned page)
 {
-	const uint8_t *bytes = block->means + 8 * (size_t)block->head_dim +
-			       (size_t)BLOCK * KVT_CODE_CLASSES + (size_t)2 * page;
+	const uint8_t *bytes =
+		means + 8 * (size_t)head_dim + (size_t)BLOCK * KVT_CODE_CLASSES + (size_t)2 * page;
 	__m256i upper = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)bytes));
 	__m256i bits = _mm256_and_si256(_mm256_slli_epi32(upper, 16), _mm256_set1_epi32(INT32_MAX));
 	return _mm256_min_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0x1.fp127f));
 }
 
-__attribute__((target(TARGET))) void kvt_code_score_means_avx2(const kvt_code_block *block,
+AVX2 void score_half(const uint8_t *means, unsigned page, const kvt_code_query *query,
+	uint32_t head, float *sums, size_t pitch)
+{
+	__m256 mean[4], variance = variances(means, query->head_dim, page);
+	mean_products(means, page, query, head, mean);
+	UNROLL for (int h = 0; h < 4; h++)
+	{
+		__m256 base = _mm256_fmadd_ps(
+			variance, _mm256_set1_ps(query->noise[head + h]), _mm256_set1_ps(one));
+		__m256 y = _mm256_fmadd_ps(mean[h], _mm256_set1_ps(query->factor[head + h]), base);
+		_mm256_storeu_ps(
+			sums + h * pitch + page, _mm256_mul_ps(power(y), _mm256_set1_ps(16)));
+	}
+}
+
+__attribute__((target(TARGET))) void kvt_code_score_means_avx2(const uint8_t *means, uint32_t n,
 	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch)
 {
-	for (unsigned page = 0; page < BLOCK; page += 8) {
-		__m256 mean[4], variance = variances(block, page);
-		mean_products(block, page, query, head, mean);
-		UNROLL for (int h = 0; h < 4; h++)
-		{
-			__m256 base = _mm256_fmadd_ps(variance,
-				_mm256_set1_ps(query->noise[head + h]), _mm256_set1_ps(one));
-			__m256 y = _mm256_fmadd_ps(
-				mean[h], _mm256_set1_ps(query->factor[head + h]), base);
-			_mm256_storeu_ps(sums + h * pitch + page,
-				_mm256_mul_ps(power(y), _mm256_set1_ps(16)));
-		}
+	const size_t block_bytes = BLOCK * kvt_code_mean_bytes(query->head_dim);
+	for (uint32_t i = 0; i < n; i++, means += block_bytes, sums += BLOCK) {
+		/* a scan crosses into new pages of memory too often for the hardware to foresee */
+		for (size_t at = 0; at < block_bytes; at += 64)
+			_mm_prefetch((const char *)means + 4 * block_bytes + at, _MM_HINT_T0);
+		score_half(means, 0, query, head, sums, pitch);
+		score_half(means, 8, query, head, sums, pitch);
 	}
 }
 #endif

@@ -18,7 +18,12 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-enum { BLOCK = KVT_CODE_BLOCK };
+enum {
+	BLOCK = KVT_CODE_BLOCK,
+	/* Bytes by which a scan asks for means ahead of their turn: it crosses into new pages of
+	 * memory too often for the hardware to foresee. */
+	AHEAD = 20480,
+};
 
 /* Four numbers of a query as one. */
 typedef int32_t __attribute__((may_alias)) four;
@@ -44,42 +49,54 @@ AVX512 __m512 steps_of(__m512i e)
 		_mm512_maskz_add_epi32(_mm512_test_epi32_mask(e, e), part, octave));
 }
 
-/* Of the block's pages. */
-AVX512 __m512 class_steps(const kvt_code_block *block, unsigned class)
+/* Steps of class 0 of a block's pages. */
+AVX512 __m512 mean_steps(const uint8_t *means, uint32_t head_dim)
 {
-	const uint8_t *steps = block->means + 8 * (size_t)block->head_dim + BLOCK * class;
-	return steps_of(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)steps)));
+	const __m128i *steps = (const __m128i *)(means + 8 * (size_t)head_dim);
+	return steps_of(_mm512_cvtepu8_epi32(_mm_loadu_si128(steps)));
 }
 
-/* Products of the mean rows of the block's pages with four queries, times their steps. */
-AVX512 void mean_products(
-	const kvt_code_block *block, const kvt_code_query *query, uint32_t head, __m512 *product)
+/* Products of the mean rows of n blocks, at most 2, with four queries, times their steps. */
+AVX512 void mean_products(const uint8_t *means, const int n, const kvt_code_query *query,
+	uint32_t head, __m512 (*product)[4])
 {
 	const __m512i field = _mm512_set1_epi8(15);
-	const uint32_t head_dim = block->head_dim, pitch = head_dim / 4;
-	const four *low = (const four *)(query->q + (size_t)head * head_dim);
-	const four *high = low + pitch / 2;
-	__m512i sum[4], other[4];
+	const uint32_t head_dim = query->head_dim, pitch = head_dim / 4;
+	const size_t block_bytes = BLOCK * kvt_code_mean_bytes(head_dim);
+	const four *q = (const four *)(query->q + (size_t)head * head_dim);
+	__m512i sum[2][4];
 	UNROLL for (int h = 0; h < 4; h++)
 	{
-		sum[h] = _mm512_set1_epi32(-15 * (query->sum[head + h] / 2));
-		other[h] = _mm512_setzero_si512();
+		sum[0][h] = _mm512_set1_epi32(-15 * (query->sum[head + h] / 2));
+		UNROLL for (int i = 1; i < n; i++) sum[i][h] = sum[0][h];
 	}
-	for (uint32_t v = 0; v < head_dim / 8; v++) {
-		__m512i bytes = _mm512_loadu_si512(block->means + 64 * (size_t)v);
-		__m512i l = _mm512_and_si512(bytes, field);
-		__m512i u = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), field);
+	for (uint32_t v = 0; v < head_dim / 8; v++, q++) {
+		__m512i low[2], high[2];
+		UNROLL for (int i = 0; i < n; i++)
+		{
+			_mm_prefetch((const char *)means + AHEAD + 64 * ((size_t)v * n + i),
+				_MM_HINT_T1);
+			__m512i bytes =
+				_mm512_loadu_si512(means + i * block_bytes + 64 * (size_t)v);
+			low[i] = _mm512_and_si512(bytes, field);
+			high[i] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), field);
+		}
 		UNROLL for (int h = 0; h < 4; h++)
 		{
-			sum[h] = _mm512_dpbusd_epi32(
-				sum[h], l, _mm512_set1_epi32(low[h * pitch + v]));
-			other[h] = _mm512_dpbusd_epi32(
-				other[h], u, _mm512_set1_epi32(high[h * pitch + v]));
+			__m512i numbers = _mm512_set1_epi32(q[h * pitch]);
+			UNROLL for (int i = 0; i < n; i++) sum[i][h] =
+				_mm512_dpbusd_epi32(sum[i][h], low[i], numbers);
+			numbers = _mm512_set1_epi32(q[h * pitch + pitch / 2]);
+			UNROLL for (int i = 0; i < n; i++) sum[i][h] =
+				_mm512_dpbusd_epi32(sum[i][h], high[i], numbers);
 		}
 	}
-	__m512 step = class_steps(block, 0);
-	UNROLL for (int h = 0; h < 4; h++) product[h] =
-		_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sum[h], other[h])), step);
+	UNROLL for (int i = 0; i < n; i++)
+	{
+		__m512 step = mean_steps(means + i * block_bytes, head_dim);
+		UNROLL for (int h = 0; h < 4; h++) product[i][h] =
+			_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][h]), step);
+	}
 }
 
 /* The 5 steps of a page are 8 bytes of `steps`. */
@@ -115,36 +132,38 @@ AVX512 __m512 row_steps(const uint8_t *steps)
 	return steps_of(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), class_of));
 }
 
-/* Products of the 16 detail rows with four queries; start: less the middle of the levels. */
-AVX512 void detail_products(const uint8_t *detail, uint32_t head_dim, const int8_t *q,
-	const __m512i *start, __m512i *product)
+/* Products of the 16 detail rows of four pages with four queries; start: less the middle of the
+ * levels. */
+AVX512 void detail_products(const uint8_t *const *details, uint32_t head_dim, const int8_t *query,
+	const __m512i *start, __m512i (*product)[4])
 {
 	const __m512i field = _mm512_set1_epi8(3);
 	const uint32_t pitch = head_dim / 4;
-	const four *numbers = (const four *)q;
-	__m512i even[4], odd[4];
-	UNROLL for (int h = 0; h < 4; h++)
-	{
-		even[h] = start[h];
-		odd[h] = _mm512_setzero_si512();
-	}
-	for (uint32_t v = 0; v < head_dim / 16; v++, numbers += 4) {
-		__m512i bytes = _mm512_loadu_si512(detail + 64 * (size_t)v);
-		UNROLL for (int k = 0; k < 4; k++)
+	const four *q = (const four *)query;
+	__m512i sum[4][4];
+	UNROLL for (int h = 0; h < 4; h++) UNROLL for (int i = 0; i < 4; i++) sum[i][h] = start[h];
+	for (uint32_t v = 0; v < head_dim / 16; v++) {
+		__m512i bytes[4];
+		UNROLL for (int i = 0; i < 4; i++) bytes[i] =
+			_mm512_loadu_si512(details[i] + 64 * (size_t)v);
+		UNROLL for (int k = 0; k < 4; k++, q++)
 		{
-			__m512i code = _mm512_and_si512(
-				k ? _mm512_srli_epi16(bytes, 2 * k) : bytes, field);
+			__m512i code[4];
+			UNROLL for (int i = 0; i < 4; i++)
+			{
+				code[i] = _mm512_and_si512(bytes[i], field);
+				bytes[i] = _mm512_srli_epi16(bytes[i], 2);
+			}
 			UNROLL for (int h = 0; h < 4; h++)
 			{
-				__m512i at = _mm512_set1_epi32(numbers[h * pitch + k]);
-				if (k % 2)
-					odd[h] = _mm512_dpbusd_epi32(odd[h], code, at);
-				else
-					even[h] = _mm512_dpbusd_epi32(even[h], code, at);
+				__m512i numbers = _mm512_set1_epi32(q[h * pitch]);
+				UNROLL for (int i = 0; i < 4; i++) sum[i][h] =
+					_mm512_dpbusd_epi32(sum[i][h], code[i], numbers);
 			}
 		}
 	}
-	UNROLL for (int h = 0; h < 4; h++) product[h] = _mm512_add_epi32(even[h], odd[h]);
+	UNROLL for (int i = 0; i < 4; i++) UNROLL for (int h = 0; h < 4; h++) product[i][h] =
+		sum[i][h];
 }
 
 /* Sums and differences over the 16 rows; products by 1 and -1 are exact. */
@@ -198,28 +217,26 @@ __attribute__((target(TARGET))) void kvt_code_score_avx512(const kvt_code_block 
 	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch)
 {
 	const int8_t *q = query->q + (size_t)head * block->head_dim;
-	__m512 mean[4];
+	__m512 mean[1][4];
 	__m512i start[4];
 	float base[4][BLOCK] __attribute__((aligned(64)));
 	__m128i steps[8];
 	transpose_steps(block, steps);
-	mean_products(block, query, head, mean);
-	for (int h = 0; h < 4; h++) {
+	mean_products(block->means, 1, query, head, mean);
+	UNROLL for (int h = 0; h < 4; h++)
+	{
 		start[h] = _mm512_set1_epi32(-3 * (query->sum[head + h] / 2));
-		_mm512_store_ps(
-			base[h], _mm512_fmadd_ps(mean[h], _mm512_set1_ps(query->factor[head + h]),
-					 _mm512_set1_ps(one)));
+		_mm512_store_ps(base[h],
+			_mm512_fmadd_ps(mean[0][h], _mm512_set1_ps(query->factor[head + h]),
+				_mm512_set1_ps(one)));
 	}
 	for (unsigned page = 0; page < BLOCK; page += 4) {
 		__m512 four_pages[4];
-		for (unsigned i = 0; i < 4; i++) {
-			__m512i product[4];
-			detail_products(
-				block->details[page + i], block->head_dim, q, start, product);
-			four_pages[i] = page_tokens(product,
-				row_steps((const uint8_t *)steps + 8 * (page + i)),
+		__m512i product[4][4];
+		detail_products(block->details + page, block->head_dim, q, start, product);
+		UNROLL for (unsigned i = 0; i < 4; i++) four_pages[i] =
+			page_tokens(product[i], row_steps((const uint8_t *)steps + 8 * (page + i)),
 				query->factor + head, (const float(*)[BLOCK])base, page + i);
-		}
 		/* heads are lanes now, pages the numbers in them */
 		__m512 all = sum_within_lanes(four_pages);
 		_mm_storeu_ps(sums + page, _mm512_castps512_ps128(all));
@@ -229,27 +246,53 @@ __attribute__((target(TARGET))) void kvt_code_score_avx512(const kvt_code_block 
 	}
 }
 
-/* kvt_code_variance of the block's pages. */
-AVX512 __m512 variances(const kvt_code_block *block)
+/* kvt_code_variance of a block's pages. */
+AVX512 __m512 variances(const uint8_t *means, uint32_t head_dim)
 {
-	const uint8_t *bytes =
-		block->means + 8 * (size_t)block->head_dim + (size_t)BLOCK * KVT_CODE_CLASSES;
+	const uint8_t *bytes = means + 8 * (size_t)head_dim + (size_t)BLOCK * KVT_CODE_CLASSES;
 	__m512i upper = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)bytes));
 	__m512i bits = _mm512_and_si512(_mm512_slli_epi32(upper, 16), _mm512_set1_epi32(INT32_MAX));
 	return _mm512_min_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0x1.fp127f));
 }
 
-__attribute__((target(TARGET))) void kvt_code_score_means_avx512(const kvt_code_block *block,
+AVX512 void score_blocks(const uint8_t *means, const int n, const kvt_code_query *query,
+	uint32_t head, float *sums, size_t pitch)
+{
+	const size_t block_bytes = BLOCK * kvt_code_mean_bytes(query->head_dim);
+	__m512 mean[2][4];
+	mean_products(means, n, query, head, mean);
+	UNROLL for (int i = 0; i < n; i++)
+	{
+		const uint8_t *block = means + i * block_bytes;
+		__m512 variance = variances(block, query->head_dim);
+		_mm_prefetch((const char *)means + 8 * n * query->head_dim + i * 128 + AHEAD,
+			_MM_HINT_T1);
+		_mm_prefetch((const char *)means + 8 * n * query->head_dim + i * 128 + 64 + AHEAD,
+			_MM_HINT_T1);
+		UNROLL for (int h = 0; h < 4; h++)
+		{
+			__m512 base = _mm512_fmadd_ps(variance,
+				_mm512_set1_ps(query->noise[head + h]), _mm512_set1_ps(one));
+			__m512 y = _mm512_fmadd_ps(
+				mean[i][h], _mm512_set1_ps(query->factor[head + h]), base);
+			/* 16 tokens: 4 octaves */
+			__m512i tokens = _mm512_add_epi32(
+				_mm512_castps_si512(power(y)), _mm512_set1_epi32(4 << 23));
+			_mm512_storeu_si512(sums + h * pitch + (size_t)i * BLOCK, tokens);
+		}
+	}
+}
+
+__attribute__((target(TARGET))) void kvt_code_score_means_avx512(const uint8_t *means, uint32_t n,
 	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch)
 {
-	__m512 mean[4], variance = variances(block);
-	mean_products(block, query, head, mean);
-	UNROLL for (int h = 0; h < 4; h++)
-	{
-		__m512 base = _mm512_fmadd_ps(
-			variance, _mm512_set1_ps(query->noise[head + h]), _mm512_set1_ps(one));
-		__m512 y = _mm512_fmadd_ps(mean[h], _mm512_set1_ps(query->factor[head + h]), base);
-		_mm512_storeu_ps(sums + h * pitch, _mm512_mul_ps(power(y), _mm512_set1_ps(16)));
+	const size_t block_bytes = BLOCK * kvt_code_mean_bytes(query->head_dim);
+	uint32_t i = 0;
+	for (; i + 2 <= n; i += 2) {
+		score_blocks(means, 2, query, head, sums + (size_t)i * BLOCK, pitch);
+		means += 2 * block_bytes;
 	}
+	for (; i < n; i++, means += block_bytes)
+		score_blocks(means, 1, query, head, sums + (size_t)i * BLOCK, pitch);
 }
 #endif

@@ -24,23 +24,23 @@ static float power(float y)
 	return value;
 }
 
-static float step_of(const kvt_code_block *block, unsigned class, unsigned page)
+static float step_of(const uint8_t *means, uint32_t head_dim, unsigned class, unsigned page)
 {
-	return kvt_code_step(block->means[8 * block->head_dim + BLOCK * class + page]);
+	return kvt_code_step(means[8 * head_dim + BLOCK * class + page]);
 }
 
 /* The mean row's logit, in octaves x 2^23 and 4 as large as the factor has it. */
 static float mean_product(
-	const kvt_code_block *block, unsigned page, const kvt_code_query *query, uint32_t head)
+	const uint8_t *means, unsigned page, const kvt_code_query *query, uint32_t head)
 {
-	uint32_t half = block->head_dim / 2;
-	const int8_t *q = query->q + (size_t)head * block->head_dim;
+	uint32_t head_dim = query->head_dim, half = head_dim / 2;
+	const int8_t *q = query->q + (size_t)head * head_dim;
 	int32_t sum = -15 * (query->sum[head] / 2);
 	for (uint32_t i = 0; i < half; i++) {
-		unsigned byte = block->means[i / 4 * 64 + 4 * page + i % 4];
+		unsigned byte = means[i / 4 * 64 + 4 * page + i % 4];
 		sum += q[i] * (int)(byte & 15) + q[half + i] * (int)(byte >> 4);
 	}
-	return (float)sum * step_of(block, 0, page);
+	return (float)sum * step_of(means, head_dim, 0, page);
 }
 
 /* Products of the 16 detail rows with a query, each with the middle of its levels taken off. */
@@ -71,7 +71,8 @@ static float page_sum(
 	float x[TOKENS], factor = query->factor[head];
 	detail_products(query, head, block->head_dim, block->details[page], product);
 	for (unsigned row = 0; row < TOKENS; row++)
-		x[row] = (float)product[row] * step_of(block, class_of(row), page);
+		x[row] = (float)product[row] *
+			 step_of(block->means, block->head_dim, class_of(row), page);
 	for (unsigned half = 1; half < TOKENS; half *= 2)
 		for (unsigned i = 0; i < TOKENS; i++)
 			if (!(i & half)) {
@@ -79,7 +80,7 @@ static float page_sum(
 				x[i] = a + b;
 				x[i + half] = a - b;
 			}
-	float base = fmaf(mean_product(block, page, query, head), factor, one);
+	float base = fmaf(mean_product(block->means, page, query, head), factor, one);
 	for (unsigned i = 0; i < TOKENS; i++)
 		x[i] = power(fmaf(x[i], factor, base));
 	for (unsigned n = TOKENS / 2; n > 0; n /= 2)
@@ -96,18 +97,21 @@ void kvt_code_score_scalar(const kvt_code_block *block, const kvt_code_query *qu
 			sums[h * pitch + page] = page_sum(block, page, query, head + h);
 }
 
-void kvt_code_score_means_scalar(const kvt_code_block *block, const kvt_code_query *query,
+void kvt_code_score_means_scalar(const uint8_t *means, uint32_t n, const kvt_code_query *query,
 	uint32_t head, float *sums, size_t pitch)
 {
-	const uint8_t *bytes =
-		block->means + 8 * block->head_dim + BLOCK * (size_t)KVT_CODE_CLASSES;
-	for (unsigned h = 0; h < 4; h++)
-		for (unsigned page = 0; page < BLOCK; page++) {
-			float variance = kvt_code_variance(
-				(uint16_t)(bytes[2 * page] | bytes[2 * page + 1] << 8));
+	uint32_t head_dim = query->head_dim;
+	for (uint32_t i = 0; i < n * BLOCK; i++) {
+		const uint8_t *block = means + i / BLOCK * BLOCK * kvt_code_mean_bytes(head_dim);
+		const uint8_t *bits = block + 8 * head_dim + BLOCK * KVT_CODE_CLASSES;
+		unsigned page = i % BLOCK;
+		float variance =
+			kvt_code_variance((uint16_t)(bits[2 * page] | bits[2 * page + 1] << 8));
+		for (unsigned h = 0; h < 4; h++) {
 			float product = mean_product(block, page, query, head + h);
 			float base = fmaf(variance, query->noise[head + h], one);
-			sums[h * pitch + page] =
+			sums[h * pitch + i] =
 				16 * power(fmaf(product, query->factor[head + h], base));
 		}
+	}
 }
