@@ -1,12 +1,17 @@
 # kvtier: build, tables, tests, benchmarks. `make help` lists the targets.
 # Everything is built under $(BUILD). V=1 shows the commands, SANITIZE=1 builds with ASan and UBSan
-# under build-asan, CC=clang BUILD=build-clang builds with clang, WERROR=0 lets warnings pass.
+# under build-asan, SANITIZE=thread with TSan under build-tsan, CC=clang BUILD=build-clang builds with
+# clang, WERROR=0 lets warnings pass.
 
 SANITIZE ?= 0
 WERROR   ?= 1
 ifeq ($(SANITIZE),1)
 BUILD    ?= build-asan
 SANFLAGS  = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT      ?= -O1 -g
+else ifeq ($(SANITIZE),thread)
+BUILD    ?= build-tsan
+SANFLAGS  = -fsanitize=thread -fno-omit-frame-pointer
 OPT      ?= -O1 -g
 else
 BUILD    ?= build
@@ -19,7 +24,7 @@ PREFIX   ?= /usr/local
 PROVE    ?= prove
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 
-PKGS      = glib-2.0 jansson libxxhash hdf5
+PKGS      = glib-2.0 jansson libxxhash hdf5 liburing
 WARN      = -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) -Wshadow -Wstrict-prototypes \
             -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
 # Asked once, and only by a target that compiles: pkg-config may come with `make deps`.
@@ -29,7 +34,7 @@ ALL_CFLAGS = -std=gnu11 $(OPT) -ffp-contract=off $(WARN) -I. -D_GNU_SOURCE $(SAN
 LIBS       = $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lm -lpthread
 
 # Sources are found, not listed: a new file is part of the next build.
-LIB_SRC   := $(filter-out sim/cmd/%,$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c)
+LIB_SRC   := $(filter-out sim/cmd/%,$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c emu/*.c)
 CMD_SRC   := $(wildcard sim/cmd/*.c)
 TEST_SRC  := $(wildcard tests/unit/test_*.c)
 TEST_HELPERS := $(filter-out $(TEST_SRC),$(wildcard tests/unit/*.c))

@@ -47,6 +47,7 @@ look_for() {
 		need libhdf5-dev HDF5 has_library hdf5
 		need libjansson-dev jansson has_library jansson
 		need libxxhash-dev xxHash has_library libxxhash
+		need liburing-dev liburing has_library liburing
 		need librandom123-dev Random123 has_header Random123/philox.h
 		;;
 	plots)
@@ -82,7 +83,6 @@ look_for_optional() {
 	printf 'optional'
 	optional "clang" has_command clang
 	optional ", clang-format" has_command clang-format
-	optional ", liburing" has_library liburing
 	optional ", rdma-core" has_library libibverbs
 	optional ", CUDA" has_command nvcc
 	optional ", MPI" has_command mpicc

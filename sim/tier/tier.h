@@ -62,6 +62,10 @@ struct kvt_io {
 	unsigned priority;         /* a class of bandwidth.h: 0 is served first */
 	const kvt_extent *extents; /* must outlive the I/O */
 	unsigned n_extents;
+	/* [n_extents]: where each run's pages lie or go, one after another; must outlive the I/O.
+	 * Modelled tiers ignore it. NULL: a real tier moves scratch memory of its own, checks what
+	 * it reads and drops it. */
+	void *const *memory;
 	void (*done)(kvt_io *io);
 	void *arg;
 	/* set by the tier before done */

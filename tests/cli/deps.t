@@ -40,7 +40,7 @@ deps() {
 	run env PATH="$bin" CC=cc "$sh" tests/deps.sh "$@"
 }
 
-libraries='cc glib-2.0 libxxhash random123'
+libraries='cc glib-2.0 libxxhash liburing random123'
 all="$libraries hdf5 jansson gnuplot prove"
 
 # shellcheck disable=SC2086
@@ -57,7 +57,7 @@ all="$libraries hdf5 jansson gnuplot prove"
 	deps build plots check
 	exits 1 "no apt-get"
 	mentions stderr "missing: libhdf5-dev libjansson-dev (Debian's names)" "no apt-get"
-	mentions stderr "All that is needed: build-essential pkg-config libglib2.0-dev libhdf5-dev libjansson-dev libxxhash-dev librandom123-dev gnuplot-nox perl" "no apt-get"
+	mentions stderr "All that is needed: build-essential pkg-config libglib2.0-dev libhdf5-dev libjansson-dev libxxhash-dev liburing-dev librandom123-dev gnuplot-nox perl" "no apt-get"
 	[ "$(wc -l <"$scratch/stderr")" -eq 1 ]
 	report $? "no apt-get: one line"
 
@@ -100,7 +100,7 @@ apt-get -q -y --no-install-recommends install libhdf5-dev libjansson-dev" ]
 	deps -v
 	exits 0 "-v"
 	mentions stdout "found    HDF5" "-v"
-	mentions stdout "optional clang no , clang-format no , liburing no" "-v"
+	mentions stdout "optional clang no , clang-format no , rdma-core no" "-v"
 }
 deps nonsense
 exits 2 "a group that is none"
