@@ -63,6 +63,52 @@ near mass_kept .5759 0.0005 "another seed"
 holds "$(value total_s) != $(sed -n 's/^ *"total_s": \([^,]*\),*$/\1/p' "$scratch/first")" \
 	"another seed, other latencies"
 
+# Pages by sketches of 20 bytes a token at most, scored with the step's own query: nearly the best
+# choice, whatever is attended to; hashing alone and the others stay behind.
+keys=traces/samples/code-32k-keys.h5
+kept() {
+	awk -F '[:,]' -v share="$1" '/^  "mass_kept"/ { kept = $2 } /^  "mass_oracle"/ { best = $2 }
+		END { exit !(kept >= share * best) }' "$scratch/stdout"
+}
+for point in '2% .92' '5% .95' '10% .97'; do
+	for attention in exact budgeted; do
+		replay $keys --prefetch slap --budget "${point% *}" --attention $attention
+		exits 0 "slap at ${point% *}"
+		kept "${point#* }"
+		report $? "slap at ${point% *}, $attention: ${point#* } of the oracle" "$(value mass_kept)"
+		holds "$(value scorer_bytes_per_token) <= 20" "slap at ${point% *}: sketches"
+	done
+done
+replay $keys --prefetch slap --attention budgeted
+selected=$(value mass_kept)
+for other in quest arkvale centroid smoothed window random; do
+	replay $keys --prefetch $other --attention budgeted
+	holds "$(value mass_kept) < $selected" "$other keeps less than slap" "$(value mass_kept)"
+done
+
+# With the query of the step before, a tenth of the pages in HBM and a hundredth moved a step: what
+# is in HBM on time holds nine tenths of that, and more than the last step's pages and LRU do.
+ahead='--query previous --budget 2% --hbm 10% --moves 1%'
+# shellcheck disable=SC2086
+replay $keys --prefetch slap --attention budgeted $ahead
+on_time=$(value mass_on_time)
+holds "$on_time >= 0.9 * $selected" "on time with slap: $on_time, of $selected"
+holds "$(value total 3) <= 10 * 184 * 2" "a hundredth is moved: $(value total 3)"
+for attention in exact budgeted; do
+	# shellcheck disable=SC2086
+	replay $keys --prefetch last-step --attention $attention $ahead
+	holds "$(value mass_on_time) < $on_time" "on time with last-step, $attention: $(value mass_on_time)"
+done
+
+# Where a budget loses most of the mass it is said; with a share of the mass wanted nothing is lost
+# silently.
+replay $keys --prefetch slap --attention budgeted --budget 1%
+mentions stderr "attention is diffuse in layer 7: by slap's estimate" "diffuse heads are named"
+replay $keys --prefetch slap --attention budgeted --budget 1% --mass 90%
+prints stderr "" "with a mass wanted, nothing to warn of"
+holds "$(value dense_rows) > 184 && $(value mass_lost) < 0.1" \
+	"what cannot keep 90% attends to everything: $(value dense_rows) rows, lost $(value mass_lost)"
+
 # Side by side: every prefetcher with every budget, each as it is alone.
 replay $trace --compare --prefetch oracle
 exits 2 "--compare is about all prefetchers"
