@@ -169,6 +169,17 @@ void kvt_page_sketch_plan(
 		&scored, request, sketch->base.ops->estimates, &sketch->ranking, plan);
 }
 
+void kvt_page_sketch_mean(
+	uint32_t head_dim, const float *keys, uint32_t n_tokens, const float *centre, float *mean)
+{
+	for (uint32_t i = 0; i < head_dim; i++) {
+		double sum = 0;
+		for (uint32_t t = 0; t < n_tokens; t++)
+			sum += (double)keys[(size_t)t * head_dim + i];
+		mean[i] = (float)(sum / n_tokens - (centre ? (double)centre[i] : 0));
+	}
+}
+
 /* 2^x for x <= 0, by the Taylor series of 2^f, |f| <= 1/2. */
 static float power_of_2(float x)
 {

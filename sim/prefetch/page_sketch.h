@@ -58,6 +58,10 @@ const char *kvt_page_sketch_unfit(const kvt_prefetcher_spec *spec);
 	.query = kvt_page_sketch_query, .observe = kvt_page_sketch_observe,                        \
 	.plan = kvt_page_sketch_plan
 
+/* The mean of keys[n_tokens][head_dim], less centre[head_dim] where that is not NULL. */
+void kvt_page_sketch_mean(
+	uint32_t head_dim, const float *keys, uint32_t n_tokens, const float *centre, float *mean);
+
 /*
  * sums[i] = the sum of e^(scale x logit - m) over the i-th group of `tokens` logits, m being the
  * largest of all; a logit that is NaN counts as -infinity. The power is right to 2^-21.

@@ -16,29 +16,17 @@ static size_t centroid_shared_bytes(const kvt_prefetcher_spec *spec)
 	return spec->head_dim * sizeof(float);
 }
 
-/* The mean of keys[n_tokens][head_dim], less `centre` where that is not NULL. */
-static void mean(
-	uint32_t head_dim, const float *keys, uint32_t n_tokens, const float *centre, float *out)
-{
-	for (uint32_t i = 0; i < head_dim; i++) {
-		double sum = 0;
-		for (uint32_t t = 0; t < n_tokens; t++)
-			sum += (double)keys[(size_t)t * head_dim + i];
-		out[i] = (float)(sum / n_tokens - (centre ? (double)centre[i] : 0));
-	}
-}
-
 static void centroid_train(
 	const kvt_prefetcher_spec *spec, const float *keys, uint32_t n_tokens, void *shared)
 {
-	mean(spec->head_dim, keys, n_tokens, NULL, shared);
+	kvt_page_sketch_mean(spec->head_dim, keys, n_tokens, NULL, shared);
 }
 
 static void centroid_build(
 	const kvt_prefetcher_spec *spec, const void *shared, const float *keys, void *record)
 {
 	float centroid[KVT_CODE_HEAD_DIM_MAX];
-	mean(spec->head_dim, keys, spec->block_tokens, shared, centroid);
+	kvt_page_sketch_mean(spec->head_dim, keys, spec->block_tokens, shared, centroid);
 	kvt_elements_from_float(KVT_ELEMENT_F16, centroid, spec->head_dim, record);
 }
 

@@ -34,13 +34,13 @@ static void pq_build(
 static void pq_score(const kvt_prefetcher_spec *spec, const void *shared, const float *queries,
 	const void *records, uint32_t n, float *logits, size_t pitch)
 {
-	g_autofree float *table =
-		g_new(float, kvt_product_code_bytes(spec->head_dim) * KVT_PRODUCT_WORDS);
+	uint32_t n_parts = (uint32_t)kvt_product_code_bytes(spec->head_dim);
+	g_autofree float *table = g_new(float, (size_t)n_parts *KVT_PRODUCT_WORDS);
 	for (uint32_t g = 0; g < spec->group; g++) {
 		kvt_product_tables(
 			spec->head_dim, shared, queries + (size_t)g * spec->head_dim, table);
 		kvt_product_score(
-			spec->head_dim, table, records, n * spec->block_tokens, logits + g * pitch);
+			n_parts, table, records, n * spec->block_tokens, logits + g * pitch);
 	}
 }
 

@@ -15,6 +15,7 @@
 	X(quest)                                                                                   \
 	X(arkvale)                                                                                 \
 	X(centroid)                                                                                \
+	X(simhash)                                                                                 \
 	X(pq)                                                                                      \
 	X(codes)                                                                                   \
 	X(slap)                                                                                    \

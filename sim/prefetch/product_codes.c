@@ -204,9 +204,8 @@ void kvt_product_tables(uint32_t head_dim, const uint16_t *book, const float *qu
 }
 
 void kvt_product_score(
-	uint32_t head_dim, const float *table, const uint8_t *codes, uint32_t n, float *products)
+	uint32_t n_parts, const float *table, const uint8_t *codes, uint32_t n, float *products)
 {
-	uint32_t n_parts = (uint32_t)kvt_product_code_bytes(head_dim);
 	for (uint32_t i = 0; i < n; i++) {
 		const uint8_t *code = codes + (size_t)i * n_parts;
 		/* two sums, because an addition takes longer than a look-up */

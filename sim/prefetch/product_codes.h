@@ -51,9 +51,9 @@ void kvt_product_decode(uint32_t head_dim, const uint16_t *book, const uint8_t *
 /* table[part][KVT_PRODUCT_WORDS]: products of the query's channels with each word. */
 void kvt_product_tables(uint32_t head_dim, const uint16_t *book, const float *query, float *table);
 
-/* products[i] = the query's with the i-th of n codes; sums are taken in one order on every machine.
- */
+/* products[i] = the sum of table[part][code of the part] over n_parts bytes of the i-th of n codes;
+ * sums are taken in one order on every machine. */
 void kvt_product_score(
-	uint32_t head_dim, const float *table, const uint8_t *codes, uint32_t n, float *products);
+	uint32_t n_parts, const float *table, const uint8_t *codes, uint32_t n, float *products);
 
 #endif
