@@ -212,6 +212,100 @@ KVT_CODE_VARIANTS(scalar)
 KVT_CODE_VARIANTS(avx2)
 KVT_CODE_VARIANTS(avx512)
 
+/*
+ * SimHash codes, the control that hashes alone: of every token the signs of n_bits random
+ * projections of its key, less a centre, and the key's norm: 18 bytes a token for 128 bits,
+ * whatever the head_dim. Two vectors at an angle theta agree in a bit with probability 1 - theta /
+ * pi (Charikar 2002). With the query's projections not rounded to signs, query . key ~ sqrt(pi / 2)
+ * / n_bits x |key| x sum over j of sign(S key)_j (S query)_j is unbiased, with variance |query|^2
+ * |key|^2 (pi / 2 - cos^2 theta) / n_bits (QJL, arXiv 2406.03482): E sign(x) y = sqrt(2 / pi) cos
+ * theta, and E y^2 = 1.
+ *
+ * A page's code is kvt_simhash_page_bytes: n_bits / 32 vectors of 64 bytes, bit k of byte 4 t + i
+ * of vector v being hash bit 32 v + 4 k + i of token t, 1 for a sign that is not negative; then 16
+ * little-endian half-precision norms. n_bits is a multiple of 32, at most KVT_SIMHASH_BITS_MAX.
+ */
+enum { KVT_SIMHASH_BITS_MAX = 512 };
+
+/* A random projection: [head_dim][n_bits] normal numbers that only the seed decides. */
+typedef struct kvt_simhash {
+	uint32_t head_dim, n_bits;
+	float *projection;
+} kvt_simhash;
+
+/* Bytes of memory that a projection takes. */
+size_t kvt_simhash_bytes(uint32_t head_dim, uint32_t n_bits);
+
+/* Fills `memory`, held while the projection is in use. -EINVAL for sizes out of range. */
+int kvt_simhash_init(
+	kvt_simhash *hash, uint32_t head_dim, uint32_t n_bits, uint64_t seed, void *memory);
+
+/* The signs of the projections of x[head_dim], bit j % 32 of words[j / 32], for hash tables: of a
+ * key less the centre, or of a query as it is. */
+void kvt_simhash_signs(const kvt_simhash *hash, const float *x, uint32_t *words);
+
+static inline size_t kvt_simhash_page_bytes(uint32_t n_bits)
+{
+	return (size_t)n_bits * 2 + 32;
+}
+
+/* Hash bit j of a page's token. */
+static inline int kvt_simhash_bit(const uint8_t *code, unsigned token, uint32_t j)
+{
+	return code[j / 32 * 64 + 4 * token + j % 4] >> j % 32 / 4 & 1;
+}
+
+/* The norm of a page's token; of bits that no norm has, a finite number. */
+static inline float kvt_simhash_norm(const uint8_t *code, uint32_t n_bits, unsigned token)
+{
+	const uint8_t *half = code + (size_t)n_bits * 2 + (size_t)token * 2;
+	union {
+		uint32_t bits;
+		float value;
+	} norm = { .bits = (uint32_t)((half[0] | half[1] << 8) & 0x7fff) << 13 };
+	return norm.value * 0x1p112f;
+}
+
+/* Codes one page; like kvt_code_build. */
+int kvt_simhash_build(const kvt_simhash *hash, kvt_element element, const void *keys, size_t stride,
+	const float *centre, uint8_t *code);
+
+/* The queries of a group, made ready: projected, 8 bits a number and a scale a head. */
+typedef struct kvt_simhash_query {
+	uint32_t n_bits, n_heads;
+	int32_t *sum;   /* [n_heads rounded up to 4], of the weights */
+	float *factor;  /* the same; octaves x 2^23 that a product stands for, a unit of norm */
+	int8_t *weight; /* [n_heads rounded up to 4][n_bits] */
+} kvt_simhash_query;
+
+/* Like kvt_code_query_bytes, kvt_code_query_init and kvt_code_query_set; -EINVAL, too, where the
+ * projection has another number of bits than the query. */
+size_t kvt_simhash_query_bytes(uint32_t n_bits, uint32_t n_heads);
+int kvt_simhash_query_init(
+	kvt_simhash_query *query, uint32_t n_bits, uint32_t n_heads, void *memory);
+int kvt_simhash_query_set(
+	kvt_simhash_query *query, const kvt_simhash *hash, const float *queries, float scale);
+
+/* Like kvt_code_score, of the pages whose codes lie one after the other at `codes`. */
+int kvt_simhash_score(kvt_isa isa, const uint8_t *codes, const kvt_simhash_query *query,
+	const kvt_page_list *pages, float *sums, size_t pitch);
+
+/* The probability that a bit of two vectors agrees. */
+double kvt_simhash_collision(double cosine);
+
+/* The probability that a key and a query agree in at least two of n_tables hashes of k_bits bits:
+ * what MagicPIG (arXiv 2410.16179) samples keys by. */
+double kvt_simhash_sampled(double cosine, unsigned k_bits, unsigned n_tables);
+
+/* Variants, one an instruction set, of four pages and four query heads from `head` on: sums[4 h +
+ * i] of the i-th page. For kvt_simhash_score. */
+#define KVT_SIMHASH_VARIANT(isa)                                                                   \
+	void kvt_simhash_score_##isa(const uint8_t *const *codes, const kvt_simhash_query *query,  \
+		uint32_t head, float *sums);
+KVT_SIMHASH_VARIANT(scalar)
+KVT_SIMHASH_VARIANT(avx2)
+KVT_SIMHASH_VARIANT(avx512)
+
 #ifdef __cplusplus
 }
 #endif

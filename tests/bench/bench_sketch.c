@@ -19,12 +19,22 @@
 
 /* Sketches of many KV heads, each of a context of 128K tokens, as a step of decoding scans them:
  * more than caches hold, while a KV head's scores stay in cache, where they are used next. */
-enum { DIM = 64, HEADS = 4, PAGES = 8192, TURNS = 11, THREADS_MAX = 256, LISTED = PAGES / 10 };
+enum {
+	DIM = 64,
+	BITS = 128,
+	HEADS = 4,
+	PAGES = 8192,
+	TURNS = 11,
+	THREADS_MAX = 256,
+	LISTED = PAGES / 10
+};
 
 typedef struct bench {
 	uint32_t n_codes, n_means; /* KV heads with details; with means alone */
-	uint8_t *means, *details;
+	uint8_t *means, *details, *hashes;
 	kvt_code_query query;
+	kvt_simhash hash;
+	kvt_simhash_query hash_query;
 	uint32_t *random;    /* every page once, in random order */
 	uint32_t *ascending; /* one in ten, in order */
 	float *keys;
@@ -112,11 +122,18 @@ static void score_means(const bench *b, kvt_isa isa, uint32_t kv_head, float *su
 	kvt_code_score_means(isa, &codes, &b->query, &(kvt_page_list){ .n = PAGES }, sums, PAGES);
 }
 
+static void score_hashes(const bench *b, kvt_isa isa, uint32_t kv_head, float *sums)
+{
+	kvt_simhash_score(isa, b->hashes + (size_t)kv_head * PAGES * kvt_simhash_page_bytes(BITS),
+		&b->hash_query, &(kvt_page_list){ .n = PAGES }, sums, PAGES);
+}
+
 static const contender contenders[] = {
 	{ "means of page codes", DIM / 2 + 8, PAGES, 1, score_means },
 	{ "page codes", DIM * 4 + DIM / 2 + 8, PAGES, 0, score_codes },
 	{ "page codes, one in ten", DIM * 4 + DIM / 2 + 8, LISTED, 0, score_ascending },
 	{ "page codes, random order", DIM * 4 + DIM / 2 + 8, PAGES, 0, score_random },
+	{ "SimHash of 128 bits", 2 * BITS + 32, PAGES, 0, score_hashes },
 };
 
 /* One thread's share of a turn. */
@@ -237,17 +254,34 @@ static void fill(bench *b)
 	kvt_code_query_set(&b->query, b->keys, 0.125f);
 }
 
-static void measure_build(const bench *b, double seconds)
+static void fill_hashes(bench *b)
+{
+	size_t bytes = b->n_codes * PAGES * kvt_simhash_page_bytes(BITS);
+	b->hashes = allocate(bytes);
+	for (size_t i = 0; i < bytes; i++)
+		b->hashes[i] = (uint8_t)(i % 288 < 256 ? i * 2654435761u >> 13 : 0x40);
+	kvt_simhash_init(&b->hash, DIM, BITS, 1, allocate(kvt_simhash_bytes(DIM, BITS)));
+	kvt_simhash_query_init(
+		&b->hash_query, BITS, HEADS, allocate(kvt_simhash_query_bytes(BITS, HEADS)));
+	kvt_simhash_query_set(&b->hash_query, &b->hash, b->keys, 0.125f);
+}
+
+static void measure_build(const bench *b, double seconds, int hashes)
 {
 	kvt_codes codes = codes_of(b, 0);
 	uint32_t n = 0;
 	double began = thread_seconds(), spent;
 	do {
-		kvt_code_build(
-			&codes, n++ % PAGES, KVT_ELEMENT_F32, b->keys, DIM * sizeof(float), NULL);
+		if (hashes)
+			kvt_simhash_build(&b->hash, KVT_ELEMENT_F32, b->keys, DIM * sizeof(float),
+				NULL, b->hashes + n++ % PAGES * kvt_simhash_page_bytes(BITS));
+		else
+			kvt_code_build(&codes, n++ % PAGES, KVT_ELEMENT_F32, b->keys,
+				DIM * sizeof(float), NULL);
 		spent = thread_seconds() - began;
 	} while (spent < seconds);
-	printf("building page codes: %.2f Mtoken/s on one thread\n", n * 16 / spent / 1e6);
+	printf("building %s: %.2f Mtoken/s on one thread\n",
+		hashes ? "SimHash codes" : "page codes", n * 16 / spent / 1e6);
 }
 
 int main(int argc, char **argv)
@@ -263,6 +297,7 @@ int main(int argc, char **argv)
 	}
 	bench b = { .n_codes = quick ? 32 : 64, .n_means = quick ? 256 : 512 };
 	fill(&b);
+	fill_hashes(&b);
 	uint32_t cores = MIN(g_get_num_processors(), (uint32_t)THREADS_MAX);
 	printf("%u query heads a KV head, head_dim %u, contexts of %u tokens, %u and %u MB\n",
 		HEADS, DIM, PAGES * 16, b.n_means * PAGES / 1000 * (DIM / 2 + 8) / 1000,
@@ -274,6 +309,7 @@ int main(int argc, char **argv)
 			for (uint32_t t = 1; kvt_isa_supported(isa) && t <= cores;
 				t = t < cores ? cores : t + 1)
 				measure(&b, &contenders[c], isa, t);
-	measure_build(&b, 0.5);
+	measure_build(&b, 0.3, 0);
+	measure_build(&b, 0.3, 1);
 	return checksum == 1;
 }
