@@ -2,8 +2,13 @@
 #include "tests/unit/replay_fixture.h"
 
 #include <errno.h>
+#include <math.h>
+#include <string.h>
 
 #include "sim/base/rng.h"
+#include "traces/half_float.h"
+
+enum { HEAD_DIM_MAX = 128 };
 
 const kvt_fake_spec kvt_fake_default = { .seed = 1,
 	.n_steps = 60,
@@ -20,6 +25,9 @@ typedef struct fake_source {
 	kvt_fake_spec spec;
 	uint32_t *numbers, *pages;
 	float *mass;
+	uint32_t step;  /* the newest that a row was asked for */
+	uint64_t leaks; /* of what could not be known */
+	float *key, *query;
 } fake_source;
 
 static kvt_replay_present present(const kvt_replay_source *base, uint32_t step, uint32_t layer)
@@ -33,13 +41,65 @@ static kvt_replay_present present(const kvt_replay_source *base, uint32_t step, 
 		.prompt = step % 20 < spec->prompt };
 }
 
-static bool row(kvt_replay_source *base, uint32_t step, uint32_t layer, uint32_t head,
-	uint32_t wanted, kvt_replay_row *out, GError **error)
+/* A key of half precision: its own, and what its page has in common with some others. */
+static void make_key(const fake_source *source, uint32_t layer, uint32_t head, uint32_t token,
+	float *key, uint16_t *half)
 {
-	fake_source *source = (fake_source *)base;
 	const kvt_fake_spec *spec = &source->spec;
-	kvt_replay_present exist = present(base, step, layer);
-	uint32_t n = exist.end - exist.first;
+	uint64_t stream = (uint64_t)(layer * 64 + head) << 40;
+	kvt_rng own = kvt_rng_init(spec->seed ^ 1, stream + token);
+	kvt_rng topic = kvt_rng_init(spec->seed ^ 2, stream + token / spec->block_tokens % 23);
+	for (uint32_t i = 0; i < spec->head_dim; i++)
+		key[i] = (float)(kvt_rng_uniform(&own) + 2 * kvt_rng_uniform(&topic) - 1);
+	kvt_half_from_float(key, half, spec->head_dim);
+	kvt_half_to_float(half, key, spec->head_dim);
+}
+
+/* Queries turn to another topic every 7 steps. */
+static void make_query(const fake_source *source, uint32_t step, uint32_t layer, uint32_t head,
+	uint32_t member, float *query)
+{
+	const kvt_fake_spec *spec = &source->spec;
+	uint64_t stream = (uint64_t)(layer * 64 + head) << 40 | (uint64_t)member << 32;
+	kvt_rng own = kvt_rng_init(spec->seed ^ 3, stream + step);
+	kvt_rng topic = kvt_rng_init(spec->seed ^ 4, stream + step / 7);
+	for (uint32_t i = 0; i < spec->head_dim; i++)
+		query[i] = (float)(kvt_rng_normal(&own) + 2 * kvt_rng_normal(&topic));
+}
+
+/* Masses of pages first .. end - 1, the softmax of all tokens up to the step's own. */
+static void attend(fake_source *source, uint32_t step, uint32_t layer, uint32_t head,
+	const kvt_replay_present *exist)
+{
+	const kvt_fake_spec *spec = &source->spec;
+	uint32_t first = exist->first * spec->block_tokens;
+	uint32_t end = spec->context + step * spec->stride + 1, n = exist->end - exist->first;
+	uint16_t half[HEAD_DIM_MAX];
+	g_autofree double *power = g_new(double, end - first);
+	memset(source->mass, 0, n * sizeof(float));
+	for (uint32_t member = 0; member < spec->group; member++) {
+		double sum = 0;
+		make_query(source, step, layer, head, member, source->query);
+		for (uint32_t token = first; token < end; token++) {
+			double logit = 0;
+			make_key(source, layer, head, token, source->key, half);
+			for (uint32_t i = 0; i < spec->head_dim; i++)
+				logit += (double)source->key[i] * (double)source->query[i];
+			power[token - first] = exp(logit * (double)source->base.scale);
+			sum += power[token - first];
+		}
+		for (uint32_t token = first; token < end; token++)
+			source->mass[token / spec->block_tokens - exist->first] +=
+				(float)(power[token - first] / sum / spec->group);
+	}
+}
+
+/* Masses without keys: every head likes a few pages for a while. */
+static void like(fake_source *source, uint32_t step, uint32_t layer, uint32_t head,
+	const kvt_replay_present *exist)
+{
+	const kvt_fake_spec *spec = &source->spec;
+	uint32_t n = exist->end - exist->first;
 	kvt_rng noise = kvt_rng_init(
 		spec->seed, ((uint64_t)step << 32 | layer << 16 | head) + (UINT64_C(1) << 62));
 	double sum = 0;
@@ -47,17 +107,78 @@ static bool row(kvt_replay_source *base, uint32_t step, uint32_t layer, uint32_t
 		/* what a page is worth changes every 10 steps */
 		kvt_rng liking = kvt_rng_init(spec->seed,
 			((uint64_t)(step / 10) << 40) + ((uint64_t)(layer * 64 + head) << 32) +
-				exist.first + i);
+				exist->first + i);
 		double worth = kvt_rng_uniform(&liking) < 0.03 ? 20 : 0.2;
 		if (n - i <= 3)
 			worth += 10;
 		double mass = worth * (0.7 + 0.6 * kvt_rng_uniform(&noise));
-		source->pages[i] = exist.first + i;
 		source->mass[i] = (float)mass;
 		sum += mass;
 	}
 	for (uint32_t i = 0; i < n; i++)
 		source->mass[i] = (float)(source->mass[i] / sum);
+}
+
+static bool has_keys(const kvt_replay_source *base, uint32_t layer)
+{
+	return ((const fake_source *)base)->spec.group > 0;
+}
+
+static bool keys(kvt_replay_source *base, uint32_t layer, uint32_t head, uint32_t first,
+	uint32_t n_pages, uint16_t *out, GError **error)
+{
+	fake_source *source = (fake_source *)base;
+	const kvt_fake_spec *spec = &source->spec;
+	uint32_t position = spec->context + source->step * spec->stride;
+	for (uint32_t page = first; page < first + n_pages; page++) {
+		bool complete = (page + 1) * spec->block_tokens <= position;
+		source->leaks += !complete;
+		for (uint32_t t = 0; t < spec->block_tokens; t++, out += spec->head_dim) {
+			make_key(source, layer, head, page * spec->block_tokens + t, source->key,
+				out);
+			for (uint32_t i = 0; i < spec->head_dim && spec->poison && !complete; i++)
+				out[i] = (uint16_t)(0x7bff +
+						    i); /* the largest number, infinity, NaN */
+		}
+	}
+	return true;
+}
+
+static bool queries(
+	kvt_replay_source *base, uint32_t step, uint32_t layer, float *out, GError **error)
+{
+	fake_source *source = (fake_source *)base;
+	const kvt_fake_spec *spec = &source->spec;
+	bool known = step + spec->previous <= source->step;
+	source->leaks += !known;
+	for (uint32_t head = 0; head < spec->n_heads; head++)
+		for (uint32_t member = 0; member < spec->group; member++, out += spec->head_dim) {
+			make_query(source, step, layer, head, member, out);
+			for (uint32_t i = 0; i < spec->head_dim && spec->poison && !known; i++)
+				out[i] = i % 2 ? NAN : 1e30f;
+		}
+	return true;
+}
+
+uint64_t kvt_fake_source_leaks(const kvt_replay_source *base)
+{
+	return ((const fake_source *)base)->leaks;
+}
+
+static bool row(kvt_replay_source *base, uint32_t step, uint32_t layer, uint32_t head,
+	uint32_t wanted, kvt_replay_row *out, GError **error)
+{
+	fake_source *source = (fake_source *)base;
+	const kvt_fake_spec *spec = &source->spec;
+	kvt_replay_present exist = present(base, step, layer);
+	uint32_t n = exist.end - exist.first;
+	source->step = MAX(source->step, step);
+	for (uint32_t i = 0; i < n; i++)
+		source->pages[i] = exist.first + i;
+	if (spec->group > 0)
+		attend(source, step, layer, head, &exist);
+	else
+		like(source, step, layer, head, &exist);
 	/* the end of the context is listed when not all is: any part will do */
 	uint32_t listed = spec->listed > 0 ? MIN(spec->listed, n) : n;
 	*out = (kvt_replay_row){ listed, source->pages + n - listed, source->mass + n - listed };
@@ -75,6 +196,18 @@ kvt_replay_source *kvt_fake_source_new(const kvt_fake_spec *spec)
 		.n_pages = last / spec->block_tokens + 1,
 		.present = present,
 		.row = row };
+	if (spec->group > 0) {
+		g_assert_cmpuint(spec->head_dim, <=, HEAD_DIM_MAX);
+		source->base.group = spec->group;
+		source->base.head_dim = spec->head_dim;
+		source->base.block_tokens = spec->block_tokens;
+		source->base.scale = 1 / sqrtf((float)spec->head_dim);
+		source->base.has_keys = has_keys;
+		source->base.keys = keys;
+		source->base.queries = queries;
+		source->key = g_new(float, spec->head_dim);
+		source->query = g_new(float, spec->head_dim);
+	}
 	source->numbers = g_new(uint32_t, spec->n_layers);
 	for (uint32_t i = 0; i < spec->n_layers; i++)
 		source->numbers[i] = 4 * i + 3;
@@ -92,6 +225,8 @@ void kvt_fake_source_free(kvt_replay_source *base)
 	g_free(source->numbers);
 	g_free(source->pages);
 	g_free(source->mass);
+	g_free(source->key);
+	g_free(source->query);
 	g_free(source);
 }
 

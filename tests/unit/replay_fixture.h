@@ -17,12 +17,21 @@ typedef struct kvt_fake_spec {
 	uint32_t chunk;  /* tokens of a local chunk; 0: everything earlier is present */
 	uint32_t listed; /* pages a row lists at most; 0: all */
 	uint32_t prompt; /* of every 20 steps, so many begin with a token that was given */
+	/* Keys and queries, and masses that are their softmax: query heads a KV head, and numbers a
+	 * key, 0 for none; the shapes are the source's then. */
+	uint32_t group, head_dim;
+	/* What may not be known yet comes as garbage: keys of pages that are not complete, queries
+	 * after the newest step that was asked for (or, with `previous`, after the one before). */
+	bool poison, previous;
 } kvt_fake_spec;
 
 extern const kvt_fake_spec kvt_fake_default;
 
 kvt_replay_source *kvt_fake_source_new(const kvt_fake_spec *spec);
 void kvt_fake_source_free(kvt_replay_source *source);
+
+/* Pages of keys, and queries, that were asked for too early. */
+uint64_t kvt_fake_source_leaks(const kvt_replay_source *source);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_replay_source, kvt_fake_source_free)
 
 /* A tier in front of another one. Counts are of kvt_ios. */
