@@ -300,9 +300,23 @@ static void spill(kvt_event_queue *queue, kvt_event_entry entry)
 	queue->head = queue->tail = queue->front_entries;
 }
 
+/* Moves a front that lies in a chunk to where it can be added to at both ends. */
+static void leave_chunk(kvt_event_queue *queue)
+{
+	size_t n = (size_t)(queue->tail - queue->head);
+	memcpy(queue->front_entries, queue->head, n * sizeof *queue->head);
+	queue->head = queue->front_entries;
+	queue->tail = queue->front_entries + n;
+	free_chunk(queue, queue->open_chunk);
+	queue->open_chunk = NULL;
+}
+
 /* Adds to the front an entry that belongs before all levels. */
 void kvt_event_queue_insert(kvt_event_queue *queue, kvt_event_entry entry)
 {
+	/* only an instant that has been looked at and not yet reached has anything before it */
+	if (queue->open_chunk)
+		leave_chunk(queue);
 	if (queue->head > queue->front_entries &&
 		(queue->head == queue->tail || entry.when < queue->head->when)) {
 		*--queue->head = entry;

@@ -148,6 +148,22 @@ static inline bool kvt_event_queue_pop(kvt_event_queue *queue, kvt_callback *cal
 	}
 }
 
+/* When the first event is due; false when there is none. Takes nothing out and moves no time: what
+ * is pushed next may be due earlier. */
+static inline bool kvt_event_queue_next(kvt_event_queue *queue, kvt_time *when)
+{
+	for (;;) {
+		if (queue->head == queue->tail && !kvt_event_queue_refill(queue))
+			return false;
+		if (kvt_event_queue_is_pending(queue, queue->head->event)) {
+			*when = (kvt_time)queue->head->when;
+			return true;
+		}
+		queue->head++;
+		queue->n_cancelled--;
+	}
+}
+
 /* Takes a pending event out; false when it was popped or cancelled before. Any value is safe. */
 bool kvt_event_queue_cancel(kvt_event_queue *queue, kvt_event event);
 

@@ -328,6 +328,48 @@ static void test_extremes(void)
 	kvt_event_queue_clear(&queue);
 }
 
+/* Pushes by the wall clock: what comes next is looked at, and then something is due before it. */
+static void test_next(void)
+{
+	enum { N = 4000, INSTANTS = 40 };
+	kvt_event_queue queue;
+	kvt_event_queue_init(&queue);
+	kvt_rng rng = kvt_rng_init(4, 0);
+	g_autofree kvt_time *pending = g_new(kvt_time, N); /* by order of submission; < 0: gone */
+	g_autofree kvt_event *events = g_new(kvt_event, N);
+	kvt_time clock = 0, when = 0;
+	size_t n = 0, left = 0;
+	g_assert_false(kvt_event_queue_next(&queue, &when));
+	while (n < N || left > 0) {
+		uint64_t what = kvt_rng_below(&rng, 8);
+		size_t first = N;
+		for (size_t i = 0; i < n; i++)
+			if (pending[i] >= 0 && (first == N || pending[i] < pending[first]))
+				first = i;
+		g_assert_true(kvt_event_queue_next(&queue, &when) == (first < N));
+		if (first < N)
+			g_assert_cmpint(when, ==, pending[first]);
+		if (what < 5 && n < N) {
+			pending[n] = clock + (kvt_time)kvt_rng_below(&rng, INSTANTS) * 7;
+			events[n] = kvt_event_queue_push(
+				&queue, pending[n], nothing, GSIZE_TO_POINTER(n));
+			n++, left++;
+		} else if (what == 5 && first < N) {
+			g_assert_true(kvt_event_queue_cancel(&queue, events[first]));
+			pending[first] = -1, left--;
+		} else if (first < N) {
+			kvt_callback callback;
+			void *arg = NULL;
+			clock = MAX(clock, pending[first]);
+			g_assert_true(kvt_event_queue_pop(&queue, &callback, &arg));
+			g_assert_cmpuint(GPOINTER_TO_SIZE(arg), ==, first);
+			pending[first] = -1, left--;
+		}
+	}
+	g_assert_false(kvt_event_queue_next(&queue, &when));
+	kvt_event_queue_clear(&queue);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -351,5 +393,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/event-queue/memory-is-reused", test_memory_is_reused);
 	g_test_add_func("/event-queue/generations-end", test_generations_end);
 	g_test_add_func("/event-queue/extremes", test_extremes);
+	g_test_add_func("/event-queue/next", test_next);
 	return g_test_run();
 }
