@@ -240,6 +240,12 @@ size_t kvt_simhash_bytes(uint32_t head_dim, uint32_t n_bits);
 int kvt_simhash_init(
 	kvt_simhash *hash, uint32_t head_dim, uint32_t n_bits, uint64_t seed, void *memory);
 
+/* Makes the projections orthogonal in blocks of head_dim, and of the length at which estimates stay
+ * without bias. With whole blocks their variance falls to |query|^2 |key|^2 (pi / 2 - 1 - cos^2
+ * theta / 2) / n_bits, for large head_dim: the signs of a block are a vector of known length, of
+ * which a known part is along the key, and only the direction of the rest is random. */
+void kvt_simhash_orthogonalise(kvt_simhash *hash);
+
 /* The signs of the projections of x[head_dim], bit j % 32 of words[j / 32], for hash tables: of a
  * key less the centre, or of a query as it is. */
 void kvt_simhash_signs(const kvt_simhash *hash, const float *x, uint32_t *words);

@@ -52,6 +52,48 @@ int kvt_simhash_init(
 	return 0;
 }
 
+/* E |u_1| of a direction u that is uniform on the sphere: 1 in one dimension, 2 / pi in two, and n
+ * / (n + 1) of itself from n to n + 2. */
+static double mean_component(uint32_t n)
+{
+	double mean = n % 2 ? 1 : 2 / M_PI;
+	for (uint32_t i = 2 - n % 2; i < n; i += 2)
+		mean *= (double)i / (i + 1);
+	return mean;
+}
+
+/* Of columns a and b. */
+static double product(const kvt_simhash *hash, uint32_t a, uint32_t b)
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < hash->head_dim; i++) {
+		const float *row = hash->projection + (size_t)i * hash->n_bits;
+		sum += (double)row[a] * (double)row[b];
+	}
+	return sum;
+}
+
+/* column a = f x column a + g x column b */
+static void combine(kvt_simhash *hash, uint32_t a, double f, uint32_t b, double g)
+{
+	for (uint32_t i = 0; i < hash->head_dim; i++) {
+		float *row = hash->projection + (size_t)i * hash->n_bits;
+		row[a] = (float)(f * (double)row[a] + g * (double)row[b]);
+	}
+}
+
+void kvt_simhash_orthogonalise(kvt_simhash *hash)
+{
+	/* E |length x u_1| is that of a normal number, sqrt(2 / pi) */
+	double length = sqrt(2 / M_PI) / mean_component(hash->head_dim);
+	for (uint32_t j = 0; j < hash->n_bits; j++) {
+		for (uint32_t other = j - j % hash->head_dim; other < j; other++)
+			combine(hash, j, 1, other, -product(hash, j, other) / (length * length));
+		double norm = sqrt(product(hash, j, j));
+		combine(hash, j, length / norm, j, 0);
+	}
+}
+
 /* out[n_bits] = the projection of x: sums over channels, in their order. */
 static void project(const kvt_simhash *hash, const float *x, float *out)
 {

@@ -54,7 +54,8 @@ kvt_prefetcher *kvt_page_sketch_new(
 	}
 	kvt_page_ranking_init(&sketch->ranking, spec->max_pages);
 	sketch->keys = g_new(float, (size_t)spec->block_tokens * spec->head_dim);
-	sketch->logits = g_new(float, (size_t)spec->group * spec->max_pages * tokens);
+	if (kind->score)
+		sketch->logits = g_new(float, (size_t)spec->group * spec->max_pages * tokens);
 	sketch->sums = g_new(float, (size_t)spec->group * spec->max_pages);
 	sketch->share = g_new(uint32_t, spec->max_pages);
 	return &sketch->base;
@@ -139,11 +140,29 @@ void kvt_page_sketch_observe(
 {
 }
 
+/* sums[g x max_pages + i] of page first + i. */
+static void sum_powers(kvt_page_sketch *sketch, const sketch_head *head, uint32_t first, uint32_t n)
+{
+	const kvt_page_sketch_kind *kind = sketch->kind;
+	const kvt_prefetcher_spec *spec = &sketch->spec;
+	const uint8_t *records = head->records + first * sketch->record_bytes;
+	uint32_t tokens = kind->by_token ? spec->block_tokens : 1;
+	size_t pitch = (size_t)spec->max_pages * tokens;
+	if (kind->sums) {
+		kind->sums(spec, head->shared, head->queries, records, n, sketch->sums,
+			spec->max_pages);
+		return;
+	}
+	kind->score(spec, head->shared, head->queries, records, n, sketch->logits, pitch);
+	for (uint32_t g = 0; g < spec->group; g++)
+		kvt_logits_to_sums(sketch->logits + g * pitch, n, tokens, spec->scale,
+			sketch->sums + (size_t)g * spec->max_pages);
+}
+
 void kvt_page_sketch_plan(
 	kvt_prefetcher *prefetcher, const kvt_plan_request *request, kvt_plan *plan)
 {
 	kvt_page_sketch *sketch = (kvt_page_sketch *)prefetcher;
-	const kvt_page_sketch_kind *kind = sketch->kind;
 	const kvt_prefetcher_spec *spec = &sketch->spec;
 	const sketch_head *head = &sketch->heads[request->head];
 	uint32_t first = MAX(head->first, request->first_present);
@@ -152,13 +171,8 @@ void kvt_page_sketch_plan(
 		plan->mass = 0;
 	if (first >= end || !head->asked)
 		return;
-	uint32_t n = end - first, tokens = kind->by_token ? spec->block_tokens : 1;
-	size_t pitch = (size_t)spec->max_pages * tokens;
-	kind->score(spec, head->shared, head->queries, head->records + first * sketch->record_bytes,
-		n, sketch->logits, pitch);
-	for (uint32_t g = 0; g < spec->group; g++)
-		kvt_logits_to_sums(sketch->logits + g * pitch, n, tokens, spec->scale,
-			sketch->sums + (size_t)g * spec->max_pages);
+	uint32_t n = end - first;
+	sum_powers(sketch, head, first, n);
 	kvt_group_shares(sketch->sums, spec->max_pages, spec->group, n, sketch->share);
 	kvt_prefetcher_stats *stats = &sketch->base.stats;
 	stats->queries++;

@@ -34,6 +34,10 @@ typedef struct kvt_page_sketch_kind {
 	 * n of them, or n x block_tokens. Without the factor of scale. */
 	void (*score)(const kvt_prefetcher_spec *spec, const void *shared, const float *queries,
 		const void *records, uint32_t n, float *logits, size_t pitch);
+	/* In the place of score: sums of e^logit over the tokens of a page, scale applied, in any
+	 * unit that all pages of a head share: sums[g x pitch + i] of the i-th record. */
+	void (*sums)(const kvt_prefetcher_spec *spec, const void *shared, const float *queries,
+		const void *records, uint32_t n, float *sums, size_t pitch);
 } kvt_page_sketch_kind;
 
 /* An object for ops->create, and the rest of its operations. */
@@ -53,10 +57,9 @@ void kvt_page_sketch_plan(
 const char *kvt_page_sketch_unfit(const kvt_prefetcher_spec *spec);
 
 #define KVT_PAGE_SKETCH_OPS                                                                        \
-	.reads_keys = TRUE, .unfit = kvt_page_sketch_unfit, .free = kvt_page_sketch_free,          \
-	.train = kvt_page_sketch_train, .write = kvt_page_sketch_write,                            \
-	.query = kvt_page_sketch_query, .observe = kvt_page_sketch_observe,                        \
-	.plan = kvt_page_sketch_plan
+	.reads_keys = TRUE, .free = kvt_page_sketch_free, .train = kvt_page_sketch_train,          \
+	.write = kvt_page_sketch_write, .query = kvt_page_sketch_query,                            \
+	.observe = kvt_page_sketch_observe, .plan = kvt_page_sketch_plan
 
 /* The mean of keys[n_tokens][head_dim], less centre[head_dim] where that is not NULL. */
 void kvt_page_sketch_mean(

@@ -35,5 +35,6 @@ const kvt_prefetcher_ops kvt_prefetcher_arkvale = {
 	KVT_PAGE_SKETCH_OPS,
 	.name = "arkvale",
 	.summary = "pages by the largest logit near their mean key: mean -+ mean deviation",
+	.unfit = kvt_page_sketch_unfit,
 	.create = arkvale_create,
 };

@@ -63,5 +63,6 @@ const kvt_prefetcher_ops kvt_prefetcher_centroid = {
 	KVT_PAGE_SKETCH_OPS,
 	.name = "centroid",
 	.summary = "pages by the logit of their mean key",
+	.unfit = kvt_page_sketch_unfit,
 	.create = centroid_create,
 };

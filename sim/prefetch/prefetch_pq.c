@@ -63,5 +63,6 @@ const kvt_prefetcher_ops kvt_prefetcher_pq = {
 	.name = "pq",
 	.summary = "pages by the mass of their tokens, from product codes: 8 bits for 4 channels",
 	.estimates = TRUE,
+	.unfit = kvt_page_sketch_unfit,
 	.create = pq_create,
 };

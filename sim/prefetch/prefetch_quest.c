@@ -35,5 +35,6 @@ const kvt_prefetcher_ops kvt_prefetcher_quest = {
 	KVT_PAGE_SKETCH_OPS,
 	.name = "quest",
 	.summary = "pages by a bound of their logits: the extremes of keys a channel",
+	.unfit = kvt_page_sketch_unfit,
 	.create = quest_create,
 };

@@ -1,80 +1,80 @@
-/* prefetch_simhash.c: pages by the attention that their tokens would get by the sign-full estimate:
- * 128 signs and the norm of each key less the mean of the sample, 18 bytes a token. The directions
- * are counted for each head, though one set would do for all. */
+/* prefetch_simhash.c: pages by the attention that their tokens would get by what hashing alone
+ * says: 128 signs of random projections of each key, less the mean of the sample, and its norm: 18
+ * bytes a token. The projection is counted for each head, though one would do for all. */
+#include <stdlib.h>
+
 #include "kernels/kernels.h"
 #include "sim/prefetch/page_sketch.h"
-#include "sim/prefetch/product_codes.h"
-#include "sim/prefetch/sign_sketch.h"
 
-/* Of a head: the mean, then the directions. A record is the bits of all tokens, then norms in half
- * precision. */
+enum { BITS = 128, ALIGNMENT = 64 };
+
+/* Of a head: the mean, then the projection. */
+
+static const char *simhash_unfit(const kvt_prefetcher_spec *spec)
+{
+	if (spec->block_tokens != KVT_CODE_TOKENS)
+		return "pages of 16 tokens";
+	return kvt_page_sketch_unfit(spec);
+}
 
 static size_t simhash_record_bytes(const kvt_prefetcher_spec *spec)
 {
-	return spec->block_tokens * (KVT_SIGN_BYTES + sizeof(uint16_t));
+	return kvt_simhash_page_bytes(BITS);
 }
 
 static size_t simhash_shared_bytes(const kvt_prefetcher_spec *spec)
 {
-	return (size_t)(1 + KVT_SIGN_BITS) * spec->head_dim * sizeof(float);
+	return spec->head_dim * sizeof(float) + kvt_simhash_bytes(spec->head_dim, BITS);
 }
 
 static void simhash_train(
 	const kvt_prefetcher_spec *spec, const float *keys, uint32_t n_tokens, void *shared)
 {
 	float *mean = shared;
+	kvt_simhash hash;
 	kvt_page_sketch_mean(spec->head_dim, keys, n_tokens, NULL, mean);
-	kvt_sign_directions(spec->head_dim, spec->seed, mean + spec->head_dim);
+	kvt_simhash_init(&hash, spec->head_dim, BITS, spec->seed, mean + spec->head_dim);
+	kvt_simhash_orthogonalise(&hash);
+}
+
+static kvt_simhash projection_of(const kvt_prefetcher_spec *spec, const void *shared)
+{
+	return (kvt_simhash){ .head_dim = spec->head_dim,
+		.n_bits = BITS,
+		.projection = (float *)shared + spec->head_dim };
 }
 
 static void simhash_build(
 	const kvt_prefetcher_spec *spec, const void *shared, const float *keys, void *record)
 {
-	const float *mean = shared, *directions = mean + spec->head_dim;
-	uint8_t *bits = record;
-	float centred[KVT_CODE_HEAD_DIM_MAX];
-	for (uint32_t t = 0; t < spec->block_tokens; t++) {
-		for (uint32_t i = 0; i < spec->head_dim; i++)
-			centred[i] = keys[(size_t)t * spec->head_dim + i] - mean[i];
-		float norm = kvt_sign_build(
-			spec->head_dim, directions, centred, bits + t * KVT_SIGN_BYTES);
-		kvt_elements_from_float(KVT_ELEMENT_F16, &norm, 1,
-			bits + spec->block_tokens * KVT_SIGN_BYTES + t * sizeof(uint16_t));
-	}
+	kvt_simhash hash = projection_of(spec, shared);
+	kvt_simhash_build(
+		&hash, KVT_ELEMENT_F32, keys, spec->head_dim * sizeof(float), shared, record);
 }
 
-static void simhash_score(const kvt_prefetcher_spec *spec, const void *shared, const float *queries,
-	const void *records, uint32_t n, float *logits, size_t pitch)
+static void simhash_sums(const kvt_prefetcher_spec *spec, const void *shared, const float *queries,
+	const void *records, uint32_t n, float *sums, size_t pitch)
 {
-	const float *directions = (const float *)shared + spec->head_dim;
-	size_t bytes = simhash_record_bytes(spec);
-	uint32_t tokens = spec->block_tokens;
-	g_autofree float *norms = g_new(float, tokens);
-	float table[KVT_SIGN_BYTES * KVT_SIGN_WORDS];
-	for (uint32_t g = 0; g < spec->group; g++) {
-		const float *query = queries + (size_t)g * spec->head_dim;
-		kvt_sign_tables(spec->head_dim, directions, query, table);
-		for (uint32_t i = 0; i < n; i++) {
-			const uint8_t *bits = (const uint8_t *)records + i * bytes;
-			float *out = logits + g * pitch + (size_t)i * tokens;
-			kvt_product_score(KVT_SIGN_BYTES, table, bits, tokens, out);
-			kvt_elements_to_float(
-				KVT_ELEMENT_F16, bits + tokens * KVT_SIGN_BYTES, tokens, norms);
-			for (uint32_t t = 0; t < tokens; t++)
-				out[t] *= norms[t];
-		}
-	}
+	kvt_simhash hash = projection_of(spec, shared);
+	kvt_simhash_query query;
+	kvt_page_list pages = { .n = n };
+	size_t bytes = kvt_simhash_query_bytes(BITS, spec->group);
+	void *memory = aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+	g_assert(memory != NULL);
+	kvt_simhash_query_init(&query, BITS, spec->group, memory);
+	kvt_simhash_query_set(&query, &hash, queries, spec->scale);
+	kvt_simhash_score(kvt_isa_best(), records, &query, &pages, sums, pitch);
+	free(memory);
 }
 
 static kvt_prefetcher *simhash_create(const kvt_prefetcher_spec *spec)
 {
 	static const kvt_page_sketch_kind kind = {
-		.by_token = TRUE,
 		.record_bytes = simhash_record_bytes,
 		.shared_bytes = simhash_shared_bytes,
 		.train = simhash_train,
 		.build = simhash_build,
-		.score = simhash_score,
+		.sums = simhash_sums,
 	};
 	return kvt_page_sketch_new(&kind, spec);
 }
@@ -84,5 +84,6 @@ const kvt_prefetcher_ops kvt_prefetcher_simhash = {
 	.name = "simhash",
 	.summary = "pages by the mass of their tokens, from 128 signs and a norm each",
 	.estimates = TRUE,
+	.unfit = simhash_unfit,
 	.create = simhash_create,
 };

@@ -1,6 +1,6 @@
 /* test_scorers.c: prefetchers that score pages with keys and queries, against naive arithmetic:
  * Quest's bound, ArkVale's cuboid, centroids, shares and plans; and that how keys arrive changes
- * nothing. Product codes and signs are in test_token_sketches.c. */
+ * nothing. Product codes are in test_product_codes.c, signs in test_simhash.c. */
 #include <glib.h>
 #include <math.h>
 #include <string.h>

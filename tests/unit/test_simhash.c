@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "kernels/kernels.h"
@@ -148,12 +149,13 @@ static double estimate(const uint8_t *code, const scored *s, unsigned token)
 	       0x1p23 * G_LN2;
 }
 
-/* The estimate's mean and variance, over projections, against theory. */
-static void test_estimate(void)
+static const double cosines[TOKENS] = { 0, 0.5, 0.9, -0.3, 1, -1, 0.2, 0.7, 0.05, 0.95, 0.4, -0.6,
+	0.8, 0.1, 0.3, 0.6 };
+
+/* Of estimates over projections, as shares of the norms' product, [t] at cosines[t]. */
+static void estimate_moments(uint32_t n_seeds, bool orthogonal, double *mean, double *variance)
 {
-	enum { DIM = 64, BITS = 128, SEEDS = 500 };
-	static const double cosines[TOKENS] = { 0, 0.5, 0.9, -0.3, 1, -1, 0.2, 0.7, 0.05, 0.95, 0.4,
-		-0.6, 0.8, 0.1, 0.3, 0.6 };
+	enum { DIM = 64, BITS = 128 };
 	double sum[TOKENS] = { 0 }, square[TOKENS] = { 0 };
 	kvt_rng rng = kvt_rng_init(22, 0);
 	float query[DIM], keys[TOKENS * DIM];
@@ -172,8 +174,10 @@ static void test_estimate(void)
 					 (cosines[t] * query[i] / query_norm + across * key[i]));
 	}
 	uint8_t code[2 * BITS + 32];
-	for (uint64_t seed = 0; seed < SEEDS; seed++) {
+	for (uint64_t seed = 0; seed < n_seeds; seed++) {
 		kvt_simhash hash = new_hash(DIM, BITS, seed);
+		if (orthogonal)
+			kvt_simhash_orthogonalise(&hash);
 		scored s = prepare(&hash, 1, query, 1);
 		g_assert_cmpint(
 			kvt_simhash_build(&hash, KVT_ELEMENT_F32, keys, sizeof(query), NULL, code),
@@ -187,11 +191,55 @@ static void test_estimate(void)
 		g_free(hash.projection);
 	}
 	for (unsigned t = 0; t < TOKENS; t++) {
-		double mean = sum[t] / SEEDS, variance = square[t] / SEEDS - mean * mean;
+		mean[t] = sum[t] / n_seeds;
+		variance[t] = square[t] / n_seeds - mean[t] * mean[t];
+	}
+}
+
+/* The estimate's mean and variance against theory. */
+static void test_estimate(void)
+{
+	enum { BITS = 128, SEEDS = 500 };
+	double mean[TOKENS], variance[TOKENS];
+	estimate_moments(SEEDS, false, mean, variance);
+	for (unsigned t = 0; t < TOKENS; t++) {
 		double theory = (G_PI / 2 - cosines[t] * cosines[t]) / BITS;
 		/* half-precision norms and 8-bit queries are within 0.1% */
-		g_assert_cmpfloat(fabs(mean - cosines[t]), <, 4.5 * sqrt(theory / SEEDS) + 0.001);
-		g_assert_cmpfloat(fabs(variance / theory - 1), <, 4.5 * sqrt(2.0 / SEEDS));
+		g_assert_cmpfloat(
+			fabs(mean[t] - cosines[t]), <, 4.5 * sqrt(theory / SEEDS) + 0.001);
+		g_assert_cmpfloat(fabs(variance[t] / theory - 1), <, 4.5 * sqrt(2.0 / SEEDS));
+	}
+}
+
+/* With orthogonal projections: no bias either, and less variance. */
+static void test_orthogonal(void)
+{
+	enum { DIM = 48, BITS = 128, SEEDS = 500 };
+	kvt_simhash hash = new_hash(DIM, BITS, 3);
+	kvt_simhash_orthogonalise(&hash);
+	double length = 0;
+	for (uint32_t a = 0; a < BITS; a++)
+		for (uint32_t b = a; b < BITS; b++) {
+			double sum = 0;
+			for (uint32_t i = 0; i < DIM; i++)
+				sum += (double)hash.projection[i * BITS + a] *
+				       (double)hash.projection[i * BITS + b];
+			length = length > 0 ? length : sum;
+			if (a / DIM == b / DIM)
+				g_assert_cmpfloat(fabs(sum - (a == b ? length : 0)), <, 1e-4 * DIM);
+		}
+	/* E |u_1| = sqrt(2 / pi n) (1 + 1 / 4n ...), against sqrt(2 / pi) */
+	g_assert_cmpfloat(fabs(sqrt(length / DIM) - 1 + 0.25 / DIM), <, 0.001);
+	g_free(hash.projection);
+	double mean[TOKENS], variance[TOKENS];
+	estimate_moments(SEEDS, true, mean, variance);
+	for (unsigned t = 0; t < TOKENS; t++) {
+		double theory = (G_PI / 2 - 1 - cosines[t] * cosines[t] / 2) / BITS;
+		g_assert_cmpfloat(
+			fabs(mean[t] - cosines[t]), <, 4.5 * sqrt(theory / SEEDS) + 0.001);
+		/* the theory is that of many dimensions */
+		g_assert_cmpfloat(
+			fabs(variance[t] / theory - 1), <, 4.5 * sqrt(2.0 / SEEDS) + 0.03);
 	}
 }
 
@@ -327,6 +375,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/simhash/collisions", test_collisions);
 	g_test_add_func("/simhash/sampled", test_sampled);
 	g_test_add_func("/simhash/estimate", test_estimate);
+	g_test_add_func("/simhash/orthogonal", test_orthogonal);
 	g_test_add_func("/simhash/scores", test_scores);
 	g_test_add_func("/simhash/variants", test_variants);
 	g_test_add_func("/simhash/hostile", test_hostile);
