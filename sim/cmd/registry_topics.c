@@ -109,6 +109,9 @@ static char *experiment_text(int argc, char **argv, GError **error)
 		add_entry(entries, (*ops)->name, (*ops)->summary, (*ops)->options, NULL);
 	add_entry(entries, "sweep", "lengths of context that are run one after the other",
 		kvt_sweep_options, NULL);
+	add_entry(entries, "curve", "[curve ID]: the sweep with settings of its own", NULL,
+		"Keys are \"title\", and \"section.key\" with the value that the setting has in "
+		"this\ncurve. \"kvtier tables\" prints how time to first token grows along each.");
 	add_entry(entries, "claim", "[claim ID]: a published figure that the run is compared with",
 		kvt_claim_options, NULL);
 	add_entry(entries, "sources", "where settings are from", NULL,

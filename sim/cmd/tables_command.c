@@ -9,6 +9,7 @@
 #include "sim/base/progress.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
+#include "sim/cmd/tables_growth.h"
 #include "sim/engine/claims.h"
 #include "sim/engine/length_sweep.h"
 
@@ -106,8 +107,8 @@ static gboolean evaluate_all(const char *folder, gboolean spread, GPtrArray *cla
 	return ok;
 }
 
-static gboolean print_claims(
-	const kvt_command_options *options, const char *folder, GPtrArray *claims, GError **error)
+static gboolean print_claims(const kvt_command_options *options, const char *folder,
+	GPtrArray *claims, const GPtrArray *curves, GError **error)
 {
 	g_autoptr(kvt_table) table = kvt_table_new(columns);
 	for (unsigned i = 0; i < claims->len; i++)
@@ -121,7 +122,8 @@ static gboolean print_claims(
 	gboolean ok = kvt_table_write(table, KVT_FORMAT_TABLE, stream, error);
 	if (ok) {
 		print_notes(stream, claims);
-		ok = print_fitted(stream, common, error);
+		ok = print_fitted(stream, common, error) &&
+		     kvt_tables_print_growth(curves, stream, error);
 	}
 	return kvt_command_close(options, stream, ok ? error : NULL) && ok;
 }
@@ -170,15 +172,19 @@ static gboolean write_curve(const char *path, const char *folder, const char *fi
 }
 
 /* The figures and the curves as CSV, for the pictures. */
-static gboolean write_data(
-	const char *experiments, const char *folder, const GPtrArray *claims, GError **error)
+static gboolean write_data(const char *experiments, const char *folder, const GPtrArray *claims,
+	const GPtrArray *curves, GError **error)
 {
 	if (g_mkdir_with_parents(folder, 0777) != 0)
 		return kvt_error_failed(error, "%s: cannot be made: %s", folder, g_strerror(errno));
 	g_autoptr(kvt_table) table = kvt_table_new(columns);
 	for (unsigned i = 0; i < claims->len; i++)
 		add_row(table, claims->pdata[i]);
-	if (!write_table(table, folder, "figures.csv", error))
+	g_autoptr(kvt_table) growth = kvt_tables_growth(curves);
+	g_autoptr(kvt_table) points = kvt_tables_curve_points(curves);
+	if (!write_table(table, folder, "figures.csv", error) ||
+		!write_table(growth, folder, "growth.csv", error) ||
+		!write_table(points, folder, "curves.csv", error))
 		return FALSE;
 	g_auto(GStrv) names = kvt_datadir_list("experiments", ".ini", error);
 	gboolean ok = names != NULL;
@@ -186,7 +192,7 @@ static gboolean write_data(
 		g_autofree char *file = g_strconcat(names[i], ".ini", NULL);
 		g_autofree char *path = g_build_filename(experiments, file, NULL);
 		g_autofree char *csv = g_strconcat(names[i], ".csv", NULL);
-		if (kvt_length_sweep_present(path))
+		if (kvt_length_sweep_present(path) && !kvt_length_curves_present(path))
 			ok = write_curve(path, folder, csv, error);
 	}
 	return ok;
@@ -220,8 +226,13 @@ static int run(int argc, char **argv, GError **error)
 		g_ptr_array_new_with_free_func((GDestroyNotify)kvt_claim_free);
 	if (!evaluate_all(folder, !no_spread, claims, error))
 		return 0;
-	if (print_claims(&options, folder, claims, error) && data_folder)
-		write_data(folder, data_folder, claims, error);
+	/* JSON and CSV hold the figures alone */
+	bool growth = options.format == KVT_FORMAT_TABLE || data_folder;
+	g_autoptr(GPtrArray) curves = growth ? kvt_tables_run_curves(folder, error) : NULL;
+	if (growth && !curves)
+		return 0;
+	if (print_claims(&options, folder, claims, curves, error) && data_folder)
+		write_data(folder, data_folder, claims, curves, error);
 	return 0;
 }
 

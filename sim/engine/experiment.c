@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "models/llm_cost.h"
+#include "sim/base/datadir.h"
 #include "sim/base/error.h"
 #include "sim/tier/tier.h"
 
@@ -124,6 +125,26 @@ static const kvt_option resume_options[] = {
 	{ 0 },
 };
 
+static const kvt_option select_options[] = {
+	{ "curve", KVT_OPTION_STRING, 0, FIELD(select_curve), "", 0, 0, NULL,
+		"CSV file of the share of pages chosen, by context length, beside the experiment "
+		"file; none: all pages are loaded" },
+	{ "chooser", KVT_OPTION_STRING, 0, FIELD(select_chooser), "slap", 0, 0, NULL,
+		"whose curve, of the file's" },
+	{ "layers", KVT_OPTION_STRING, 0, FIELD(select_layers), "7", 0, 0, NULL,
+		"recorded layers that the global layers are like, in equal parts" },
+	{ "mass", KVT_OPTION_QUANTITY, KVT_UNIT_SHARE, FIELD(select_mass), "99%", 0, 1, NULL,
+		"share of the attention mass that the pages shall hold" },
+	{ "scope", KVT_OPTION_CHOICE, 0, FIELD(select_scope), "token", 0, 0, kvt_choice_scope_names,
+		"token: what one token attends to; question: what any token of a question does" },
+	{ "ahead", KVT_OPTION_BOOL, 0, FIELD(select_ahead), "no", 0, 0, NULL,
+		"whether all pages are known before the turn begins; otherwise a layer's are when "
+		"its queries are" },
+	{ "sketch_bytes", KVT_OPTION_BYTES, 0, FIELD(sketch_bytes), "0B", 0, 4096, NULL,
+		"of sketch a token and KV head, loaded before a layer's pages are chosen" },
+	{ 0 },
+};
+
 static const kvt_option stream_options[] = {
 	{ "mode", KVT_OPTION_CHOICE, 0, FIELD(stream_mode), "auto", 0, 0, stream_names,
 		"auto: global layers' KV streams through HBM as far as it does not fit; always: "
@@ -180,6 +201,7 @@ static const kvt_experiment_section sections[] = {
 		FIELD(faults) },
 	{ "prefill", "how a cold context is computed", prefill_options, 0 },
 	{ "resume", "how Turn 2 brings KV back", resume_options, 0 },
+	{ "select", "which pages Turn 2 brings back, where not all", select_options, 0 },
 	{ "stream", "how KV that does not fit goes through HBM", stream_options, 0 },
 	{ "decode", "how tokens are generated", decode_options, 0 },
 	{ "peak", "closed-form peak analysis", peak_options, 0 },
@@ -222,6 +244,33 @@ static gboolean load_models(kvt_experiment *experiment, GError **error)
 	return experiment->nic != NULL;
 }
 
+/* Where the file of curves is: as it is given, beside the experiment file, or among the data. */
+static char *find_curve(const kvt_experiment *experiment)
+{
+	g_autofree char *folder = g_path_get_dirname(kvt_config_path(experiment->config));
+	g_autofree char *beside = g_build_filename(folder, experiment->select_curve, NULL);
+	if (g_path_is_absolute(experiment->select_curve))
+		return g_strdup(experiment->select_curve);
+	if (g_file_test(beside, G_FILE_TEST_EXISTS))
+		return g_steal_pointer(&beside);
+	g_autofree char *name = g_build_filename("experiments", experiment->select_curve, NULL);
+	char *found = kvt_datadir_find(name, NULL);
+	return found ? found : g_steal_pointer(&beside);
+}
+
+static gboolean load_selectivity(kvt_experiment *experiment, GError **error)
+{
+	if (*experiment->select_curve == '\0')
+		return TRUE;
+	kvt_selectivity_key key = { .chooser = experiment->select_chooser,
+		.layers = experiment->select_layers,
+		.scope = experiment->select_scope,
+		.mass = experiment->select_mass };
+	g_autofree char *path = find_curve(experiment);
+	experiment->selectivity = kvt_selectivity_load(path, &key, error);
+	return experiment->selectivity != NULL;
+}
+
 static gboolean check(const kvt_experiment *experiment, GError **error)
 {
 	kvt_section *context = kvt_config_section(experiment->config, "context");
@@ -245,7 +294,8 @@ static void mark_foreign(kvt_config *config)
 	g_autofree const char **names = kvt_config_section_names(config, "");
 	for (unsigned i = 0; names[i]; i++) {
 		if (!g_str_equal(names[i], "sources") && !g_str_equal(names[i], "uncertainty") &&
-			!g_str_equal(names[i], "sweep") && !g_str_has_prefix(names[i], "claim "))
+			!g_str_equal(names[i], "sweep") && !g_str_has_prefix(names[i], "claim ") &&
+			!g_str_has_prefix(names[i], "curve "))
 			continue;
 		kvt_section *section = kvt_config_section(config, names[i]);
 		g_autofree const char **keys = kvt_section_keys(section);
@@ -266,7 +316,8 @@ static gboolean check_used(kvt_config *config, GError **error)
 		if (section && !kvt_tier_check((*tier)->name, section, error))
 			return FALSE;
 	}
-	const char *const foreign[] = { "sources", "uncertainty", "sweep", "claim ID", NULL };
+	const char *const foreign[] = { "sources", "uncertainty", "sweep", "claim ID", "curve ID",
+		NULL };
 	for (unsigned i = 0; i < G_N_ELEMENTS(foreign); i++)
 		g_ptr_array_add(known, (gpointer)foreign[i]);
 	mark_foreign(config);
@@ -300,7 +351,8 @@ static kvt_experiment *new_experiment(kvt_config *config, bool needs_model, GErr
 	kvt_experiment *experiment = g_new0(kvt_experiment, 1);
 	experiment->config = config;
 	if (!read_sections(experiment, needs_model, error) || !check_used(config, error) ||
-		!load_models(experiment, error) || !check(experiment, error)) {
+		!load_models(experiment, error) || !load_selectivity(experiment, error) ||
+		!check(experiment, error)) {
 		kvt_experiment_free(experiment);
 		return NULL;
 	}
@@ -342,6 +394,7 @@ void kvt_experiment_free(kvt_experiment *experiment)
 	kvt_host_free(experiment->host);
 	kvt_host_free(experiment->target);
 	kvt_nic_free(experiment->nic);
+	kvt_selectivity_free(experiment->selectivity);
 	kvt_config_free(experiment->config);
 	g_free(experiment);
 }
@@ -363,7 +416,9 @@ void kvt_experiment_each_setting(
 	g_autofree const char **names = kvt_config_section_names(experiment->config, "");
 	for (unsigned i = 0; names[i]; i++) {
 		if (g_str_equal(names[i], "sources") || g_str_equal(names[i], "uncertainty") ||
-			g_str_equal(names[i], "experiment") || g_str_has_prefix(names[i], "claim "))
+			g_str_equal(names[i], "experiment") ||
+			g_str_has_prefix(names[i], "claim ") ||
+			g_str_has_prefix(names[i], "curve "))
 			continue;
 		kvt_section *section = kvt_config_section(experiment->config, names[i]);
 		g_autofree const char **keys = kvt_section_keys(section);

@@ -13,6 +13,7 @@
 #include "models/llm.h"
 #include "sim/base/config.h"
 #include "sim/engine/forward_pass.h"
+#include "sim/engine/selectivity.h"
 #include "sim/engine/work_cost.h"
 #include "sim/tier/fault_tier.h"
 
@@ -76,6 +77,13 @@ typedef struct kvt_experiment {
 	int64_t reload_depth; /* [resume] */
 	int resume_policy;
 	kvt_time lookup;
+
+	char *select_curve, *select_chooser, *select_layers; /* [select] */
+	double select_mass;
+	int select_scope; /* kvt_choice_scope */
+	bool select_ahead;
+	uint64_t sketch_bytes;        /* a token and KV head */
+	kvt_selectivity *selectivity; /* NULL: everything is loaded */
 
 	int64_t window_tokens, buffers; /* [stream] */
 	kvt_time turnaround;

@@ -5,6 +5,7 @@
 
 #include "models/llm_cost.h"
 #include "sim/core/timeline.h"
+#include "sim/engine/page_chooser.h"
 
 typedef struct pass pass;
 
@@ -16,8 +17,15 @@ typedef struct load_window {
 	uint64_t tokens;
 	bool arrived, kept;
 	kvt_extent extent;
+	kvt_extent_list chosen; /* instead, of a choice's pages */
 	kvt_io io;
 } load_window;
+
+/* The next load of one kind of layers. */
+typedef struct load_cursor {
+	unsigned layer;
+	uint64_t offset; /* within the layer's range */
+} load_cursor;
 
 /* The pages of one layer on their way out. */
 typedef struct layer_write {
@@ -35,12 +43,11 @@ struct pass {
 	kvt_callback done;
 	void *done_arg;
 	unsigned n_layers;
-	/* the next load to submit */
-	unsigned load_layer;
-	uint64_t load_offset;               /* within the layer's range */
+	load_cursor next[2];                /* the next load to submit of local, global layers */
 	unsigned in_flight, kept_in_flight; /* loads submitted or in their turnaround */
 	unsigned buffers_used;
-	load_window *queue, **queue_end; /* submitted and not yet attended to, in order */
+	load_window *queue, **queue_end; /* submitted and not yet attended to, by layer */
+	unsigned last_queued;            /* layer of the last one */
 	load_window *free_windows;
 	/* computation */
 	unsigned layer;
@@ -54,6 +61,7 @@ struct pass {
 	unsigned writes_pending;
 	unsigned loads_pending; /* submitted and not yet completed */
 	bool failed, finished;
+	kvt_page_chooser *chooser; /* NULL: nothing is chosen, or everything ahead */
 };
 
 static bool is_global(const pass *p, unsigned layer)
@@ -61,7 +69,17 @@ static bool is_global(const pass *p, unsigned layer)
 	return kvt_kv_layer_is_global(&p->engine->layout, layer);
 }
 
-/* The tokens of a layer that this pass loads: [*first, *first + result). */
+/* Earlier tokens of global layers that are not attended to. */
+static uint64_t skipped_tokens(const pass *p)
+{
+	const kvt_page_choice *choice = p->spec.choice;
+	if (!choice)
+		return 0;
+	return (choice->stored_pages - choice->chosen_pages) * p->engine->layout.page_tokens;
+}
+
+/* The tokens of a layer that this pass loads: [*first, *first + result); of a choice's, as it
+ * counts them. */
 static uint64_t load_range(const pass *p, unsigned layer, uint64_t *first)
 {
 	const kvt_pass_spec *spec = &p->spec;
@@ -72,8 +90,9 @@ static uint64_t load_range(const pass *p, unsigned layer, uint64_t *first)
 	if (!spec->load_local)
 		return 0;
 	/* what the stored context holds of this layer, as far as a new token can see it */
-	uint64_t held = kvt_kv_held_tokens(&p->engine->layout, layer, spec->loaded);
-	*first = spec->loaded - held;
+	uint64_t loaded = spec->loaded + skipped_tokens(p);
+	uint64_t held = kvt_kv_held_tokens(&p->engine->layout, layer, loaded);
+	*first = loaded - held;
 	return held;
 }
 
@@ -98,7 +117,7 @@ static kvt_work resident_attention(const pass *p, uint64_t tokens, uint64_t earl
 	if (is_global(p, p->layer)) {
 		uint64_t arriving =
 			spec->loaded > spec->resident ? spec->loaded - spec->resident : 0;
-		work.kv_tokens = spec->position - arriving + earlier_new;
+		work.kv_tokens = spec->position - skipped_tokens(p) - arriving + earlier_new;
 		return work;
 	}
 	const kvt_llm *llm = p->engine->layout.llm;
@@ -122,6 +141,8 @@ static void attend_resident(pass *p)
 	}
 }
 
+static void know_queries(void *arg);
+
 /* Starts a layer: projections and the attention that needs no load. */
 static void begin_layer(pass *p)
 {
@@ -133,6 +154,10 @@ static void begin_layer(pass *p)
 		};
 		kvt_token projected = submit(p, KVT_STREAM_COMPUTE, qkv, p->ready[h]);
 		p->attended[h] = projected;
+	}
+	if (p->chooser && p->spec.choice->late && is_global(p, p->layer)) {
+		p->loads_pending++;
+		kvt_device_notify(p->engine->device, p->attended[p->halves - 1], know_queries, p);
 	}
 	/* a local layer's attention is one call, made when its window is there */
 	if (is_global(p, p->layer) || p->layer_remaining == 0)
@@ -213,23 +238,30 @@ static void end_layer(pass *p)
 	write_layer(p, p->attended[p->halves - 1]);
 }
 
+static void free_windows(load_window *window)
+{
+	for (load_window *next; window; window = next) {
+		next = window->next;
+		kvt_extent_list_free(&window->chosen);
+		g_free(window);
+	}
+}
+
 static void maybe_finish(pass *p)
 {
 	if (p->finished || (!p->computed && !p->failed) || p->computed_pending ||
-		p->writes_pending > 0 || p->loads_pending > 0)
+		p->writes_pending > 0 || p->loads_pending > 0 ||
+		(p->chooser && kvt_page_chooser_busy(p->chooser)))
 		return;
 	p->finished = true;
 	p->result->ended = kvt_loop_now(p->engine->loop);
-	for (load_window *w = p->free_windows, *next; w; w = next) {
-		next = w->next;
-		g_free(w);
-	}
-	for (load_window *w = p->queue, *next; w; w = next) {
-		next = w->next;
-		g_free(w);
-	}
+	free_windows(p->free_windows);
+	free_windows(p->queue);
 	kvt_callback done = p->done;
 	void *arg = p->done_arg;
+	if (p->chooser)
+		p->result->read_bytes += kvt_page_chooser_read_bytes(p->chooser);
+	kvt_page_chooser_free(p->chooser);
 	g_free(p->writes);
 	g_free(p);
 	done(arg);
@@ -320,26 +352,48 @@ static void start_load(void *arg)
 	kvt_tier_commit(p->engine->storage);
 }
 
-/* Moves on to the next layer that has something left to load; false when there is none. */
-static bool find_load(pass *p, uint64_t *first, uint64_t *left)
+/* Moves on to the next layer of a kind that has something left to load; false when there is none.
+ */
+static bool find_load(pass *p, bool global, uint64_t *first, uint64_t *left)
 {
-	for (; p->load_layer < p->n_layers; p->load_layer++, p->load_offset = 0) {
-		uint64_t range = load_range(p, p->load_layer, first);
-		*left = range - MIN(range, p->load_offset);
+	load_cursor *next = &p->next[global];
+	for (; next->layer < p->n_layers; next->layer++, next->offset = 0) {
+		if (is_global(p, next->layer) != global)
+			continue;
+		uint64_t range = load_range(p, next->layer, first);
+		*left = range - MIN(range, next->offset);
 		if (*left > 0)
 			return true;
 	}
 	return false;
 }
 
-static load_window *take_window(pass *p)
+/* Layers are loaded in order; only those whose pages have yet to be chosen are passed over. */
+static load_cursor *find_next(pass *p, uint64_t *first, uint64_t *left)
+{
+	uint64_t firsts[2], lefts[2];
+	bool there[2];
+	for (int global = 0; global < 2; global++)
+		there[global] = find_load(p, global, &firsts[global], &lefts[global]);
+	if (p->chooser && p->next[1].layer >= kvt_page_chooser_chosen(p->chooser))
+		there[1] = false;
+	if (!there[0] && !there[1])
+		return NULL;
+	int global = there[1] && (!there[0] || p->next[1].layer < p->next[0].layer);
+	*first = firsts[global];
+	*left = lefts[global];
+	return &p->next[global];
+}
+
+static load_window *take_window(pass *p, unsigned layer)
 {
 	load_window *window = p->free_windows;
 	if (window)
 		p->free_windows = window->next;
 	else
-		window = g_new(load_window, 1);
-	*window = (load_window){ .owner = p, .layer = p->load_layer };
+		window = g_new0(load_window, 1);
+	kvt_extent_list chosen = window->chosen;
+	*window = (load_window){ .owner = p, .layer = layer, .chosen = chosen };
 	window->io = (kvt_io){ .op = KVT_IO_READ,
 		.tenant = p->engine->tenant,
 		.priority = p->spec.read_priority,
@@ -350,19 +404,34 @@ static load_window *take_window(pass *p)
 	return window;
 }
 
+/* What a window reads: tokens [at, at + window->tokens) of its layer. */
+static void set_extents(pass *p, load_window *window, uint64_t at)
+{
+	const kvt_kv_layout *layout = &p->engine->layout;
+	window->extent = kvt_kv_extent(layout, window->layer, at, window->tokens);
+	if (!p->spec.choice || !is_global(p, window->layer))
+		return;
+	kvt_extent_list_clear(&window->chosen);
+	kvt_page_choice_extents(p->spec.choice, layout, window->layer, window->extent.first_page,
+		window->extent.n_pages, &window->chosen);
+	window->io.extents = window->chosen.extents;
+	window->io.n_extents = window->chosen.n;
+}
+
 /* The next load in order, if there is room for it; NULL otherwise. */
 static load_window *next_load(pass *p)
 {
 	const kvt_pass_spec *spec = &p->spec;
 	uint64_t first, left;
-	if (!find_load(p, &first, &left))
+	load_cursor *next = find_next(p, &first, &left);
+	if (!next)
 		return NULL;
-	uint64_t at = first + p->load_offset, tokens = left;
-	bool kept = !is_global(p, p->load_layer) || at < spec->kept;
+	uint64_t at = first + next->offset, tokens = left;
+	bool kept = !is_global(p, next->layer) || at < spec->kept;
 	if (kept) {
 		if (p->kept_in_flight >= spec->depth)
 			return NULL;
-		if (is_global(p, p->load_layer))
+		if (is_global(p, next->layer))
 			tokens = MIN(left, spec->kept - at);
 		p->kept_in_flight++;
 	} else {
@@ -372,27 +441,60 @@ static load_window *next_load(pass *p)
 		p->in_flight++;
 		p->buffers_used++;
 	}
-	load_window *window = take_window(p);
+	load_window *window = take_window(p, next->layer);
 	window->kept = kept;
 	window->tokens = tokens;
-	window->extent = kvt_kv_extent(&p->engine->layout, p->load_layer, at, tokens);
-	p->load_offset += tokens;
+	set_extents(p, window, at);
+	next->offset += tokens;
 	return window;
+}
+
+/* Behind the windows of its own layer and earlier ones. */
+static void enqueue(pass *p, load_window *window)
+{
+	load_window **at = p->queue_end;
+	if (p->queue && p->last_queued > window->layer)
+		for (at = &p->queue; *at && (*at)->layer <= window->layer; at = &(*at)->next)
+			;
+	window->next = *at;
+	*at = window;
+	if (!window->next) {
+		p->queue_end = &window->next;
+		p->last_queued = window->layer;
+	}
 }
 
 static void submit_loads(pass *p)
 {
 	load_window *window;
 	while ((window = next_load(p)) != NULL) {
-		window->next = NULL;
-		*p->queue_end = window;
-		p->queue_end = &window->next;
+		enqueue(p, window);
 		p->loads_pending++;
 		if (p->spec.turnaround > 0 && !window->kept)
 			kvt_loop_after(p->engine->loop, p->spec.turnaround, start_load, window);
 		else
 			start_load(window);
 	}
+}
+
+/* Pages have been chosen, or cannot be. */
+static void chosen(void *arg)
+{
+	pass *p = arg;
+	int status = kvt_page_chooser_status(p->chooser);
+	if (status != 0)
+		fail(p, status);
+	if (!p->failed)
+		submit_loads(p);
+	maybe_finish(p);
+}
+
+/* The layer that computes has its queries; it is the pass's, which waits for its pages. */
+static void know_queries(void *arg)
+{
+	pass *p = arg;
+	p->loads_pending--;
+	kvt_page_chooser_queries(p->chooser, p->layer);
 }
 
 /* Attends to a window that is there, and frees its buffer when that is over. */
@@ -435,7 +537,8 @@ static void finish_compute(pass *p)
 static void attend_arrived(pass *p)
 {
 	while (p->layer < p->n_layers) {
-		while (p->layer_remaining > 0 && p->queue && p->queue->arrived) {
+		while (p->layer_remaining > 0 && p->queue && p->queue->arrived &&
+			p->queue->layer == p->layer) {
 			load_window *window = p->queue;
 			p->queue = window->next;
 			if (!p->queue)
@@ -475,6 +578,12 @@ void kvt_pass_start(kvt_engine *engine, const kvt_pass_spec *spec, kvt_pass_resu
 	if (spec->write_out)
 		p->writes = g_new0(layer_write, p->n_layers);
 	*result = (kvt_pass_result){ .started = kvt_loop_now(engine->loop) };
+	bool loads = spec->loaded > spec->resident;
+	if (spec->choice && loads && (spec->choice->late || spec->choice->sketch_bytes > 0)) {
+		p->chooser = kvt_page_chooser_new(
+			engine, spec->choice, spec->depth, spec->read_priority, chosen, p);
+		kvt_page_chooser_start(p->chooser);
+	}
 	begin_layer(p);
 	submit_loads(p);
 	attend_arrived(p);

@@ -8,12 +8,15 @@
  * then over each window as it arrives (partial results carry their log-sum-exp and are merged
  * exactly), output projection, all-reduce, MLP, all-reduce. Loads run ahead of the computation, in
  * order of layers, as far as buffers allow.
+ *
+ * With a choice only the chosen pages of global layers' stored tokens are loaded and attended to.
  */
 #ifndef KVT_FORWARD_PASS_H
 #define KVT_FORWARD_PASS_H
 
 #include "sim/cache/kv_layout.h"
 #include "sim/engine/device.h"
+#include "sim/engine/page_choice.h"
 
 /* How far all-reduces are hidden behind computation. */
 typedef enum kvt_overlap {
@@ -38,6 +41,9 @@ typedef struct kvt_pass_spec {
 	uint64_t tokens;   /* new tokens, at least 1 */
 	kvt_overlap overlap;
 	bool head; /* ends with the LM head: produces a token */
+	/* NULL: everything. `resident`, `loaded` and `kept` count chosen tokens one after another
+	 * then, and what is newer than the stored ones after them. */
+	const kvt_page_choice *choice;
 	/* Of the earlier tokens in global layers, [0, resident) are in HBM, and
 	 * [resident, loaded) arrive from storage; [loaded, position) are in HBM (recent ones). */
 	uint64_t resident, loaded;

@@ -88,6 +88,7 @@ static bool account_hbm(turn_run *run, GError **error)
 				return false;
 			continue;
 		}
+		tokens -= plan->skipped_tokens;
 		uint64_t resident = plan->streamed ? plan->resident_tokens : tokens;
 		if (!hold(run, layer, 0, resident, error))
 			return false;
@@ -111,6 +112,21 @@ static bool account_hbm(turn_run *run, GError **error)
 	return true;
 }
 
+/* Declares [0, tokens) of a global layer as stored in the parts that are chosen from. */
+static bool store_parts(turn_run *run, unsigned layer, uint64_t tokens)
+{
+	const kvt_kv_layout *layout = &run->engine->layout;
+	kvt_tier *storage = run->engine->storage;
+	uint64_t pages = (tokens + layout->page_tokens - 1) / layout->page_tokens;
+	kvt_extent_list list = { 0 };
+	kvt_page_choice_stored(&run->plan.choice, layout, layer, pages, &list);
+	bool stored = true;
+	for (unsigned i = 0; stored && i < list.n; i++)
+		stored = storage->ops->preload(storage, run->engine->tenant, &list.extents[i]);
+	kvt_extent_list_free(&list);
+	return stored;
+}
+
 /* Declares [0, tokens) of the context as stored, local layers by their windows. */
 static bool store_context(turn_run *run, uint64_t tokens, GError **error)
 {
@@ -119,7 +135,11 @@ static bool store_context(turn_run *run, uint64_t tokens, GError **error)
 	for (unsigned layer = 0; layer < layout->llm->n_layers && tokens > 0; layer++) {
 		uint64_t held = kvt_kv_held_tokens(layout, layer, tokens);
 		kvt_extent extent = kvt_kv_extent(layout, layer, tokens - held, held);
-		if (!storage->ops->preload(storage, run->engine->tenant, &extent))
+		bool stored =
+			run->plan.chooses && kvt_kv_layer_is_global(layout, layer)
+				? store_parts(run, layer, tokens)
+				: storage->ops->preload(storage, run->engine->tenant, &extent);
+		if (!stored)
 			return kvt_error_usage(error,
 				"storage tier %s is too small for the context's KV, expected a "
 				"larger capacity or more drives",
@@ -140,6 +160,10 @@ static kvt_pass_spec make_pass(
 		.overlap = (kvt_overlap)e->overlap,
 		.depth = (unsigned)e->reload_depth,
 		.write_priority = 1 };
+	if (plan->chooses)
+		spec.choice = &plan->choice;
+	/* from here on as global layers count */
+	position -= plan->skipped_tokens;
 	spec.resident = spec.loaded = spec.kept = position;
 	fresh = MIN(fresh, plan->tail_tokens);
 	if (!plan->streamed)
@@ -285,7 +309,7 @@ static bool resume(turn_run *run, GError **error)
 								      : KVT_OVERLAP_NONE;
 		if (first) {
 			spec.resident = 0;
-			spec.loaded = position;
+			spec.loaded = position - plan->skipped_tokens;
 			spec.load_local = true;
 			if (plan->streamed)
 				spec.kept = plan->resident_tokens;
@@ -377,6 +401,8 @@ bool kvt_turn_run(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timel
 	turn->resident_tokens = run.plan.resident_tokens;
 	turn->load_estimate = run.plan.load_estimate;
 	turn->compute_estimate = run.plan.compute_estimate;
+	turn->chooses = run.plan.chooses;
+	turn->selectivity = run.plan.selectivity;
 	if (turn->compute_estimate > 0)
 		turn->break_even_rate =
 			(double)kvt_kv_page_bytes_total(&system->engine.layout,

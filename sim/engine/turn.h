@@ -32,6 +32,8 @@ typedef struct kvt_turn {
 	bool recomputed;          /* the policy chose not to load */
 	uint64_t resident_tokens; /* of global layers, when streamed */
 	unsigned chunks_simulated, chunks;
+	bool chooses;                      /* some pages of global layers are not loaded at all */
+	kvt_selectivity_point selectivity; /* the choice, then */
 	/* break-even of the resume policy, by estimate: seconds to load what is stored, to compute
 	 * it, and the link rate, bytes/s, at which both take as long */
 	double load_estimate, compute_estimate, break_even_rate;

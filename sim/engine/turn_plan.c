@@ -38,13 +38,49 @@ static double estimate_compute(const kvt_system *system, uint64_t tokens)
 	return seconds;
 }
 
+/* Bytes of KV of all layers in HBM at the turn's end. */
+static uint64_t needed_bytes(const kvt_turn_plan *plan, const kvt_kv_layout *layout)
+{
+	return kvt_kv_page_bytes_total(layout, plan->total_tokens) -
+	       plan->skipped_tokens * layout->token_bytes * layout->global_layers +
+	       plan->sketch_bytes;
+}
+
+/* How many pages of global layers a resumed turn loads, where it does not load all. */
+static void plan_choice(kvt_turn_plan *plan, const kvt_system *system)
+{
+	const kvt_experiment *e = system->experiment;
+	const kvt_kv_layout *layout = &system->engine.layout;
+	uint64_t stored_pages = plan->stored_tokens / layout->page_tokens;
+	if (!e->selectivity || stored_pages == 0 || layout->global_layers == 0)
+		return;
+	plan->selectivity = kvt_selectivity_at(e->selectivity, (double)plan->stored_tokens);
+	kvt_page_choice *choice = &plan->choice;
+	kvt_page_choice_init(
+		choice, stored_pages, plan->selectivity.share, plan->selectivity.run_pages);
+	const kvt_llm *llm = e->llm;
+	uint64_t kv_heads =
+		llm->attention.form == KVT_ATTENTION_LATENT ? 1 : (uint64_t)llm->attention.kv_heads;
+	uint64_t ranks = (uint64_t)e->ranks;
+	choice->parts = (unsigned)((kv_heads + ranks - 1) / ranks);
+	choice->late = !e->select_ahead;
+	choice->sketch_bytes = e->sketch_bytes * layout->page_tokens * choice->parts * ranks;
+	double layer_bytes = (double)choice->sketch_bytes * (double)stored_pages;
+	choice->score_time =
+		kvt_time_for_bytes((uint64_t)layer_bytes, system->topology.spec.hbm_rate);
+	plan->sketch_bytes = choice->sketch_bytes * stored_pages * (uint64_t)e->reload_depth;
+	plan->chooses = true;
+	plan->skipped_tokens = (stored_pages - choice->chosen_pages) * layout->page_tokens;
+}
+
 static bool plan_streaming(kvt_turn_plan *plan, const kvt_system *system, GError **error)
 {
 	const kvt_experiment *e = system->experiment;
 	const kvt_kv_layout *layout = &system->engine.layout;
 	uint64_t capacity = kvt_system_kv_capacity(system);
 	uint64_t page_bytes = layout->page_tokens * layout->token_bytes;
-	uint64_t used = 0;
+	uint64_t used = plan->sketch_bytes,
+		 global_tokens = plan->total_tokens - plan->skipped_tokens;
 	for (unsigned layer = 0; layer < e->llm->n_layers; layer++) {
 		if (kvt_kv_layer_is_global(layout, layer))
 			continue;
@@ -69,11 +105,12 @@ static bool plan_streaming(kvt_turn_plan *plan, const kvt_system *system, GError
 	uint64_t pages = layout->global_layers > 0 && e->stream_mode != KVT_STREAM_ALWAYS
 				 ? (capacity - used) / (page_bytes * layout->global_layers)
 				 : 0;
-	plan->resident_tokens = MIN(pages * layout->page_tokens,
-		plan->prefill_tokens / layout->page_tokens * layout->page_tokens);
-	if (plan->resident_tokens + plan->tail_tokens > plan->total_tokens)
-		plan->resident_tokens = plan->total_tokens > plan->tail_tokens
-						? (plan->total_tokens - plan->tail_tokens) /
+	plan->resident_tokens =
+		MIN(pages * layout->page_tokens, (plan->prefill_tokens - plan->skipped_tokens) /
+							 layout->page_tokens * layout->page_tokens);
+	if (plan->resident_tokens + plan->tail_tokens > global_tokens)
+		plan->resident_tokens = global_tokens > plan->tail_tokens
+						? (global_tokens - plan->tail_tokens) /
 							  layout->page_tokens * layout->page_tokens
 						: 0;
 	return true;
@@ -98,9 +135,10 @@ bool kvt_turn_plan_make(
 			plan->recomputed = plan->stored_tokens > 0;
 			plan->stored_tokens = 0;
 		}
+		plan_choice(plan, system);
 	}
 	uint64_t capacity = kvt_system_kv_capacity(system);
-	uint64_t needed = kvt_kv_page_bytes_total(layout, plan->total_tokens);
+	uint64_t needed = needed_bytes(plan, layout);
 	plan->streamed = e->stream_mode == KVT_STREAM_ALWAYS ||
 			 (e->stream_mode == KVT_STREAM_AUTO && needed > capacity);
 	if (!plan->streamed) {

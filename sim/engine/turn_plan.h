@@ -14,6 +14,13 @@ typedef struct kvt_turn_plan {
 	bool recomputed;         /* something was stored, and the policy computes it all the same */
 	/* what the policy weighs: bringing the stored tokens back, and computing them, seconds */
 	double load_estimate, compute_estimate;
+	/* Of the stored pages of global layers some are chosen, and the others neither loaded nor
+	 * attended to. Tokens of global layers below are counted without those. */
+	bool chooses;
+	kvt_page_choice choice;
+	kvt_selectivity_point selectivity; /* where `choice` is from */
+	uint64_t skipped_tokens;           /* 0 when nothing is left out */
+	uint64_t sketch_bytes;             /* in HBM at once */
 	bool streamed;
 	/* when streamed: of each global layer, [0, resident_tokens) stay in HBM, the newest
 	 * tail_tokens too (they are being written), and the rest goes through `buffers` staging
