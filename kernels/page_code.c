@@ -418,16 +418,17 @@ static void take(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i,
 	}
 }
 
-/* Asks for what a list will come to soon, which no hardware foresees. */
+/* Asks for what a list will come to soon, which no hardware foresees: into the second cache, which
+ * has room for more requests under way. */
 static void ask_ahead(const kvt_codes *codes, const kvt_page_list *pages, uint32_t i, int details)
 {
 	for (uint32_t k = i; k < i + BLOCK && k < pages->n; k++) {
 		const uint8_t *detail = detail_of(codes, pages->ids[k]);
 		const uint8_t *mean = mean_of(codes, pages->ids[k], 0);
 		for (uint32_t at = 0; details && at < 4 * codes->head_dim; at += LINE)
-			__builtin_prefetch(detail + at);
+			__builtin_prefetch(detail + at, 0, 2);
 		for (uint32_t v = 0; v < codes->head_dim / 8 + 2; v++)
-			__builtin_prefetch(mean + v * LINE);
+			__builtin_prefetch(mean + v * LINE, 0, 2);
 	}
 }
 

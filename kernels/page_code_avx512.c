@@ -49,11 +49,11 @@ AVX512 __m512 steps_of(__m512i e)
 		_mm512_maskz_add_epi32(_mm512_test_epi32_mask(e, e), part, octave));
 }
 
-/* Steps of class 0 of a block's pages. */
-AVX512 __m512 mean_steps(const uint8_t *means, uint32_t head_dim)
+/* Of a block's pages. */
+AVX512 __m512 class_steps(const uint8_t *means, uint32_t head_dim, unsigned class)
 {
-	const __m128i *steps = (const __m128i *)(means + 8 * (size_t)head_dim);
-	return steps_of(_mm512_cvtepu8_epi32(_mm_loadu_si128(steps)));
+	const uint8_t *steps = means + 8 * (size_t)head_dim + (size_t)BLOCK * class;
+	return steps_of(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)steps)));
 }
 
 /* Products of the mean rows of n blocks, at most 2, with four queries, times their steps. */
@@ -93,43 +93,10 @@ AVX512 void mean_products(const uint8_t *means, const int n, const kvt_code_quer
 	}
 	UNROLL for (int i = 0; i < n; i++)
 	{
-		__m512 step = mean_steps(means + i * block_bytes, head_dim);
+		__m512 step = class_steps(means + i * block_bytes, head_dim, 0);
 		UNROLL for (int h = 0; h < 4; h++) product[i][h] =
 			_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][h]), step);
 	}
-}
-
-/* The 5 steps of a page are 8 bytes of `steps`. */
-AVX512 void transpose_steps(const kvt_code_block *block, __m128i *steps)
-{
-	const __m128i *class = (const __m128i *)(block->means + 8 * (size_t)block->head_dim);
-	const __m128i last = _mm_loadu_si128(class + 4), none = _mm_setzero_si128();
-	__m128i a = _mm_loadu_si128(class), b = _mm_loadu_si128(class + 1);
-	__m128i c = _mm_loadu_si128(class + 2), d = _mm_loadu_si128(class + 3);
-	UNROLL for (int half = 0; half < 2; half++)
-	{
-		__m128i ab = half ? _mm_unpackhi_epi8(a, b) : _mm_unpacklo_epi8(a, b);
-		__m128i cd = half ? _mm_unpackhi_epi8(c, d) : _mm_unpacklo_epi8(c, d);
-		__m128i ef = half ? _mm_unpackhi_epi8(last, none) : _mm_unpacklo_epi8(last, none);
-		__m128i low = _mm_unpacklo_epi16(ab, cd), high = _mm_unpackhi_epi16(ab, cd);
-		__m128i low_ef = _mm_unpacklo_epi16(ef, none),
-			high_ef = _mm_unpackhi_epi16(ef, none);
-		steps[4 * half] = _mm_unpacklo_epi32(low, low_ef);
-		steps[4 * half + 1] = _mm_unpackhi_epi32(low, low_ef);
-		steps[4 * half + 2] = _mm_unpacklo_epi32(high, high_ef);
-		steps[4 * half + 3] = _mm_unpackhi_epi32(high, high_ef);
-	}
-}
-
-/* Steps of a page's 16 rows out of its 8 bytes. */
-AVX512 __m512 row_steps(const uint8_t *steps)
-{
-	const __m512i class_of = _mm512_setr_epi32((int)0xffffff00, (int)0xffffff01,
-		(int)0xffffff02, (int)0xffffff02, (int)0xffffff03, (int)0xffffff03, (int)0xffffff03,
-		(int)0xffffff03, (int)0xffffff04, (int)0xffffff04, (int)0xffffff04, (int)0xffffff04,
-		(int)0xffffff04, (int)0xffffff04, (int)0xffffff04, (int)0xffffff04);
-	__m128i bytes = _mm_loadl_epi64((const __m128i *)steps);
-	return steps_of(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), class_of));
 }
 
 /* Products of the 16 detail rows of four pages with four queries; start: less the middle of the
@@ -166,79 +133,106 @@ AVX512 void detail_products(const uint8_t *const *details, uint32_t head_dim, co
 		sum[i][h];
 }
 
-/* Sums and differences over the 16 rows; products by 1 and -1 are exact. */
-AVX512 __m512 hadamard(__m512 x)
+/* Lane i of vector j and lane j of vector i change places. */
+AVX512 void transpose_lanes(__m512i *x)
 {
-	const __m512 plus = _mm512_set1_ps(1), minus = _mm512_set1_ps(-1);
-	x = _mm512_fmadd_ps(x, _mm512_mask_mov_ps(plus, 0xaaaa, minus), _mm512_permute_ps(x, 0xb1));
-	x = _mm512_fmadd_ps(x, _mm512_mask_mov_ps(plus, 0xcccc, minus), _mm512_permute_ps(x, 0x4e));
-	x = _mm512_fmadd_ps(
-		x, _mm512_mask_mov_ps(plus, 0xf0f0, minus), _mm512_shuffle_f32x4(x, x, 0xb1));
-	return _mm512_fmadd_ps(
-		x, _mm512_mask_mov_ps(plus, 0xff00, minus), _mm512_shuffle_f32x4(x, x, 0x4e));
+	__m512i a = _mm512_shuffle_i32x4(x[0], x[1], 0x44);
+	__m512i b = _mm512_shuffle_i32x4(x[0], x[1], 0xee);
+	__m512i c = _mm512_shuffle_i32x4(x[2], x[3], 0x44);
+	__m512i d = _mm512_shuffle_i32x4(x[2], x[3], 0xee);
+	x[0] = _mm512_shuffle_i32x4(a, c, 0x88);
+	x[1] = _mm512_shuffle_i32x4(a, c, 0xdd);
+	x[2] = _mm512_shuffle_i32x4(b, d, 0x88);
+	x[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
 }
 
-/* Halves of four vectors are added until each has four numbers left, in its lane. */
-AVX512 __m512 sum_of_lanes(const __m512 *x)
+/* In every lane, number i of vector j and number j of vector i change places. */
+AVX512 void transpose_within_lanes(__m512i a, __m512i b, __m512i c, __m512i d, __m512i *out)
 {
-	__m512 a = _mm512_add_ps(
-		_mm512_shuffle_f32x4(x[0], x[1], 0x44), _mm512_shuffle_f32x4(x[0], x[1], 0xee));
-	__m512 b = _mm512_add_ps(
-		_mm512_shuffle_f32x4(x[2], x[3], 0x44), _mm512_shuffle_f32x4(x[2], x[3], 0xee));
-	return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+	__m512i ab = _mm512_unpacklo_epi32(a, b), cd = _mm512_unpacklo_epi32(c, d);
+	out[0] = _mm512_unpacklo_epi64(ab, cd);
+	out[1] = _mm512_unpackhi_epi64(ab, cd);
+	ab = _mm512_unpackhi_epi32(a, b);
+	cd = _mm512_unpackhi_epi32(c, d);
+	out[2] = _mm512_unpacklo_epi64(ab, cd);
+	out[3] = _mm512_unpackhi_epi64(ab, cd);
 }
 
-/* The same within lanes: number i of a lane is the sum of vector i's. */
-AVX512 __m512 sum_within_lanes(const __m512 *x)
+/* Sums and differences over 16 vectors. */
+AVX512 void hadamard(__m512 *x)
 {
-	__m512 a = _mm512_add_ps(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));
-	__m512 b = _mm512_add_ps(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));
-	return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
-}
-
-/* The four heads' tokens of a page. */
-AVX512 __m512 page_tokens(const __m512i *product, __m512 steps, const float *factor,
-	const float (*base)[BLOCK], unsigned page)
-{
-	__m512 token[4];
-	UNROLL for (int h = 0; h < 4; h++)
+	UNROLL for (int half = 1; half < 16; half *= 2)
+		UNROLL for (int i = 0; i < 16; i++) if (!(i & half))
 	{
-		/* row 1 has its upper bits in row 0 */
-		__m512i upper = _mm512_slli_epi32(_mm512_shuffle_epi32(product[h], 0xb1), 2);
-		__m512i whole = _mm512_mask_add_epi32(product[h], 2, product[h], upper);
-		__m512 x = _mm512_maskz_mul_ps(0xfffe, _mm512_cvtepi32_ps(whole), steps);
-		token[h] = power(_mm512_fmadd_ps(
-			hadamard(x), _mm512_set1_ps(factor[h]), _mm512_set1_ps(base[h][page])));
+		__m512 a = x[i], b = x[i + half];
+		x[i] = _mm512_add_ps(a, b);
+		x[i + half] = _mm512_sub_ps(a, b);
 	}
-	return sum_of_lanes(token);
+}
+
+/* Steps of the classes of a block's pages, and what a page's tokens have in common by head and
+ * page: lanes are heads, and the numbers in them the 4 pages of a quarter of the block. */
+typedef struct block_terms {
+	float step[KVT_CODE_CLASSES][BLOCK] __attribute__((aligned(64)));
+	__m512i base[4];
+	__m512 factor;
+} block_terms;
+
+AVX512 void set_terms(
+	const kvt_code_block *block, const kvt_code_query *query, uint32_t head, block_terms *terms)
+{
+	const __m512i heads = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+	__m512 mean[1][4];
+	UNROLL for (unsigned c = 1; c < KVT_CODE_CLASSES; c++)
+		_mm512_store_ps(terms->step[c], class_steps(block->means, block->head_dim, c));
+	mean_products(block->means, 1, query, head, mean);
+	UNROLL for (int h = 0; h < 4; h++) terms->base[h] = _mm512_castps_si512(_mm512_fmadd_ps(
+		mean[0][h], _mm512_set1_ps(query->factor[head + h]), _mm512_set1_ps(one)));
+	transpose_lanes(terms->base);
+	terms->factor = _mm512_permutexvar_ps(
+		heads, _mm512_castps128_ps512(_mm_loadu_ps(query->factor + head)));
+}
+
+/* The sums of four pages, out of products[page][head] whose 16 numbers are rows: lanes become
+ * heads, numbers in them pages, and the rows vectors. */
+AVX512 __m512 four_sums(__m512i (*product)[4], const block_terms *terms, unsigned page)
+{
+	__m512i row[16];
+	__m512 x[16], step[KVT_CODE_CLASSES];
+	UNROLL for (unsigned i = 0; i < 4; i++) transpose_lanes(product[i]);
+	UNROLL for (unsigned i = 0; i < 4; i++) transpose_within_lanes(
+		product[0][i], product[1][i], product[2][i], product[3][i], row + 4 * i);
+	/* row 1 has its upper bits in row 0 */
+	row[1] = _mm512_add_epi32(row[1], _mm512_slli_epi32(row[0], 2));
+	UNROLL for (unsigned c = 1; c < KVT_CODE_CLASSES; c++) step[c] =
+		_mm512_broadcast_f32x4(_mm_load_ps(terms->step[c] + page));
+	x[0] = _mm512_setzero_ps();
+	UNROLL for (unsigned i = 1; i < 16; i++) x[i] =
+		_mm512_mul_ps(_mm512_cvtepi32_ps(row[i]), step[i < 2      ? i
+								  : i < 4 ? 2
+								  : i < 8 ? 3
+									  : 4]);
+	hadamard(x);
+	__m512 base = _mm512_castsi512_ps(terms->base[page / 4]);
+	UNROLL for (unsigned i = 0; i < 16; i++) x[i] =
+		power(_mm512_fmadd_ps(x[i], terms->factor, base));
+	UNROLL for (unsigned n = 8; n > 0; n /= 2) UNROLL for (unsigned i = 0; i < n; i++) x[i] =
+		_mm512_add_ps(x[i], x[i + n]);
+	return x[0];
 }
 
 __attribute__((target(TARGET))) void kvt_code_score_avx512(const kvt_code_block *block,
 	const kvt_code_query *query, uint32_t head, float *sums, size_t pitch)
 {
 	const int8_t *q = query->q + (size_t)head * block->head_dim;
-	__m512 mean[1][4];
-	__m512i start[4];
-	float base[4][BLOCK] __attribute__((aligned(64)));
-	__m128i steps[8];
-	transpose_steps(block, steps);
-	mean_products(block->means, 1, query, head, mean);
-	UNROLL for (int h = 0; h < 4; h++)
-	{
-		start[h] = _mm512_set1_epi32(-3 * (query->sum[head + h] / 2));
-		_mm512_store_ps(base[h],
-			_mm512_fmadd_ps(mean[0][h], _mm512_set1_ps(query->factor[head + h]),
-				_mm512_set1_ps(one)));
-	}
+	__m512i start[4], product[4][4];
+	block_terms terms;
+	set_terms(block, query, head, &terms);
+	UNROLL for (int h = 0; h < 4; h++) start[h] =
+		_mm512_set1_epi32(-3 * (query->sum[head + h] / 2));
 	for (unsigned page = 0; page < BLOCK; page += 4) {
-		__m512 four_pages[4];
-		__m512i product[4][4];
 		detail_products(block->details + page, block->head_dim, q, start, product);
-		UNROLL for (unsigned i = 0; i < 4; i++) four_pages[i] =
-			page_tokens(product[i], row_steps((const uint8_t *)steps + 8 * (page + i)),
-				query->factor + head, (const float(*)[BLOCK])base, page + i);
-		/* heads are lanes now, pages the numbers in them */
-		__m512 all = sum_within_lanes(four_pages);
+		__m512 all = four_sums(product, &terms, page);
 		_mm_storeu_ps(sums + page, _mm512_castps512_ps128(all));
 		_mm_storeu_ps(sums + pitch + page, _mm512_extractf32x4_ps(all, 1));
 		_mm_storeu_ps(sums + 2 * pitch + page, _mm512_extractf32x4_ps(all, 2));

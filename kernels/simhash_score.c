@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TOKENS = KVT_CODE_TOKENS, TOGETHER = 4, LINE = 64, AHEAD = 8 };
+enum { TOKENS = KVT_CODE_TOKENS, TOGETHER = 4, LINE = 64, AHEAD = 16 };
 
 /* Octaves x 2^23; page_code_scalar.c */
 static const float one = 127 * 0x1p23f, least = 0x1p23f, most = 227 * 0x1p23f;
@@ -78,7 +78,7 @@ int kvt_simhash_score(kvt_isa isa, const uint8_t *codes, const kvt_simhash_query
 			four[k] = code_at(codes, bytes, pages, k < n ? i + k : i);
 		for (uint32_t k = i + AHEAD; k < i + AHEAD + TOGETHER && k < pages->n; k++)
 			for (size_t at = 0; at < bytes; at += LINE)
-				__builtin_prefetch(code_at(codes, bytes, pages, k) + at);
+				__builtin_prefetch(code_at(codes, bytes, pages, k) + at, 0, 2);
 		for (uint32_t head = 0; head < query->n_heads; head += 4) {
 			float out[4 * TOGETHER];
 			variants[isa](four, query, head, out);
