@@ -47,6 +47,23 @@ replay_masses() {
 	done
 }
 
+# Needed pages that are in HBM on time, by the time there is for fetching them.
+timeliness() {
+	echo "room,chooser,lead_s,timely,mass_on_time"
+	for room in "10 --moves 1%" 2; do
+		for chooser in oracle slap simhash quest "last-step --dense-prompt"; do
+			for lead in 10 30 60 100 150 200 300 1000; do
+				# shellcheck disable=SC2086  # an option may follow
+				"$KVTIER" replay "$plots/../traces/samples/code-32k-keys.h5" --budget 2% --hbm ${room%% *}% \
+					${room#"${room%% *}"} --prefetch $chooser --query previous --attention budgeted \
+					--model llama-4-scout-17b-16e-fp8 --lead "${lead}us" --format csv 2>/dev/null |
+					awk -F , -v row="${room%% *},${chooser%% *},${lead}e-6" '{ value[$1] = $2 }
+						END { print row "," value["timely"] "," value["mass_on_time"] }'
+			done
+		done
+	done
+}
+
 # Where the steps of two retrievals look: everywhere, and on the pages that they are asked for.
 heat() {
 	output=$1
@@ -58,6 +75,7 @@ run_turns
 heat heat --bins 260
 heat heat_turn3 --steps 192:368 --pages 608:628
 heat heat_turn4 --steps 368: --pages 1532:1552
+timeliness >"$data/timeliness.csv"
 replay_masses >"$data/replay-masses.csv"
 for script in "$plots"/*.gp; do
 	figure=$(basename "$script" .gp)

@@ -218,6 +218,9 @@ static json_t *to_json(const replay_job *job)
 		settings->moves > 0 ? kvt_json_real(settings->moves) : json_null());
 	json_object_set_new(result, "mass_wanted",
 		settings->target > 0 ? kvt_json_real(settings->target) : json_null());
+	json_object_set_new(result, "lead_s",
+		settings->has_lead ? kvt_json_real(kvt_time_to_seconds(settings->lead))
+				   : json_null());
 	json_object_set_new(result, "tier", kvt_json_text(job->setup.storage_name));
 	json_object_set_new(result, "model",
 		experiment->llm ? kvt_json_text(experiment->llm->name) : json_null());

@@ -41,8 +41,9 @@ void kvt_replay_options_clear(kvt_replay_options *given)
 {
 	char **texts[] = { &given->steps, &given->budget, &given->hbm, &given->prefetch,
 		&given->policy, &given->attention, &given->masses, &given->query, &given->moves,
-		&given->mass, &given->tier, &given->model, &given->gpu, &given->system,
-		&given->window, &given->timeline, &given->prefetchers, &given->policies };
+		&given->mass, &given->lead, &given->tier, &given->model, &given->gpu,
+		&given->system, &given->window, &given->timeline, &given->prefetchers,
+		&given->policies };
 	for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
 		g_clear_pointer(texts[i], g_free);
 }
@@ -90,6 +91,10 @@ GOptionEntry *kvt_replay_options_entries(kvt_replay_options *given)
 			"FILE.ini" },
 		{ "depth", 0, 0, G_OPTION_ARG_INT, &given->depth,
 			"layers' prefetches under way at once (4)", "N" },
+		{ "lead", 0, 0, G_OPTION_ARG_FILENAME, &given->lead,
+			"time between a layer's attention and that of the next step, attention "
+			"aside, in which its prefetch can arrive (the model's other work)",
+			"TIME" },
 		{ "window", 0, 0, G_OPTION_ARG_FILENAME, &given->window,
 			"staging window of demand fetches (1MiB)", "SIZE" },
 		{ "seed", 0, 0, G_OPTION_ARG_INT64, &given->seed, "of random numbers (1)", "N" },
@@ -179,7 +184,7 @@ static gboolean read_names(
 gboolean kvt_replay_options_read(const kvt_replay_options *given, kvt_replay_settings *settings,
 	kvt_replay_trace_spec *trace, GError **error)
 {
-	double window;
+	double window, lead = 0;
 	trace->layer = given->layer;
 	if (given->layer < -1)
 		return kvt_error_usage(
@@ -196,6 +201,11 @@ gboolean kvt_replay_options_read(const kvt_replay_options *given, kvt_replay_set
 			KVT_UNIT_BYTES, &window, error))
 		return FALSE;
 	settings->window_bytes = (uint64_t)window;
+	if (given->lead &&
+		!kvt_command_quantity("--lead", given->lead, KVT_UNIT_TIME, &lead, error))
+		return FALSE;
+	settings->has_lead = given->lead != NULL;
+	settings->lead = kvt_time_from_seconds(lead);
 	settings->dense_prompt = given->dense_prompt;
 	if (given->dense_prompt && settings->attention == KVT_REPLAY_EXACT)
 		return kvt_error_usage(error,

@@ -11,7 +11,7 @@
 /* What the options were given as; texts are NULL where they were not. */
 typedef struct kvt_replay_options {
 	char *steps, *budget, *hbm, *prefetch, *policy, *attention, *masses;
-	char *query, *moves, *mass;
+	char *query, *moves, *mass, *lead;
 	char *tier, *model, *gpu, *system, *window, *timeline;
 	int layer, depth;
 	gint64 seed;

@@ -94,7 +94,9 @@ typedef struct kvt_replay_settings {
 	 */
 	kvt_time (*attention_time)(void *arg, uint64_t tokens);
 	void *attention_arg;
-	uint32_t block_tokens;   /* tokens a page, with attention_time */
+	uint32_t block_tokens; /* tokens a page, with attention_time */
+	bool has_lead;         /* a step's other work takes `lead`, whatever the model says */
+	kvt_time lead;
 	kvt_time layer_time;     /* a layer's other work, before its attention */
 	kvt_time step_time;      /* a step's other work, after its last layer */
 	uint64_t window_bytes;   /* of a staging window for demand fetches */

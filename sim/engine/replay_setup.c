@@ -114,8 +114,9 @@ void kvt_replay_setup_apply(kvt_replay_setup *setup, kvt_replay_settings *settin
 	settings->page_bytes = setup->page_bytes;
 	settings->copies = setup->copies;
 	settings->hbm_rate = setup->system->topology.spec.hbm_rate;
-	settings->layer_time = setup->layer_time;
-	settings->step_time = setup->step_time;
+	setup->lead_given = settings->has_lead;
+	settings->layer_time = settings->has_lead ? 0 : setup->layer_time;
+	settings->step_time = settings->has_lead ? settings->lead : setup->step_time;
 	settings->block_tokens = setup->shape.block_tokens;
 	settings->attention_time = setup->experiment->llm ? attention_time : NULL;
 	settings->attention_arg = setup;
@@ -224,6 +225,10 @@ json_t *kvt_replay_setup_provenance(const kvt_replay_setup *setup)
 		experiment->llm ? kvt_work_cost_source(setup->system->cost, KVT_WORK_ATTENTION)
 				: "bytes / HBM rate",
 		experiment->llm ? "the GPU's kernel tables, see models/gpu" : "derived: roofline");
+	if (setup->lead_given) {
+		add(array, "time of a step's other work", "--lead", "set by the user");
+		return array;
+	}
 	add(array, "time of a layer's other work",
 		experiment->llm ? kvt_work_cost_source(setup->system->cost, KVT_WORK_MLP) : "0s",
 		experiment->llm ? "the GPU's kernel tables, see models/gpu"

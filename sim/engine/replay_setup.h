@@ -24,6 +24,7 @@ typedef struct kvt_replay_setup {
 	kvt_replay_shape shape;
 	uint64_t page_bytes;
 	unsigned copies;
+	bool lead_given; /* the settings say what a step's other work takes */
 	kvt_time layer_time, step_time;
 	char *storage_name; /* the storage tier's, or "ONE+OTHER" */
 } kvt_replay_setup;

@@ -158,6 +158,19 @@ for knob in '--budget 8%' '--hbm 20%' '--policy belady' '--prefetch none' '--att
 	report $? "$knob changes a figure"
 done
 
+# Prefetches that have longer come in time more often; in the end all that the oracle asks for do.
+keys=traces/samples/code-32k-keys.h5
+shares=
+for lead in 10us 100us 1ms; do
+	replay $keys --budget 2% --hbm 2% --query previous --prefetch oracle --attention budgeted --steps 0:40 \
+		--model llama-4-scout-17b-16e-fp8 --lead $lead
+	exits 0 "--lead $lead"
+	shares="$shares $(value timely)"
+done
+echo "$shares" | awk '{ exit !($1 < $2 - .03 && $2 < $3 - .03 && $3 > .98) }'
+report $? "timely rises with --lead" "$shares"
+near lead_s .001 0 "--lead 1ms"
+
 # Other traces: one that begins within a page; masses recomputed where rows are too short.
 replay $retrieval --prefetch oracle
 exits 0 "a trace that begins within a page"
@@ -199,6 +212,8 @@ bad() {
 bad '--budget: 0%, expected a share above 0% and up to 100%' --budget 0%
 bad '--budget: "101%" is more than the whole, expected a share between 0 and 1, like 2% or 0.02' \
 	--budget 101%
+bad '--lead: "1 step" has the unknown unit "step", expected a time with a unit, like 350us, 1.3s or 6.2min' \
+	--lead "1 step"
 bad '--moves: 0%, expected a share above 0% and up to 100%' --moves 0%
 bad '--query: "next" is not known, expected one of current, previous' --query next
 bad 'prefetcher last-step: does not estimate mass, expected one that does, such as slap, where a share of the mass is asked for' \
