@@ -140,6 +140,11 @@ int kvt_code_build(const kvt_codes *codes, uint32_t page, kvt_element element, c
 /* What the code says of a page: out[16][head_dim], the centre not added. */
 int kvt_code_decode(const kvt_codes *codes, uint32_t page, float *out);
 
+/* Squared distances between the mean of a page's keys and those of others[n], as the mean records
+ * have them. All are coded. -EINVAL for a head_dim that is not allowed. */
+int kvt_code_mean_distances(const kvt_codes *codes, uint32_t page, const uint32_t *others,
+	uint32_t n, float *distances);
+
 /* The queries of a group, made ready: rotated, 8 bits a number and a scale a head. */
 typedef struct kvt_code_query {
 	uint32_t head_dim, n_heads;

@@ -165,30 +165,92 @@ static void join_records(float *sums, uint32_t n_pages, uint32_t records)
 	}
 }
 
+/* The records of pages ids[n], or first .. first + n - 1. */
+static kvt_page_list records_of(
+	kvt_code_sketch *sketch, uint32_t first, uint32_t n, const uint32_t *ids)
+{
+	uint32_t records = sketch->records;
+	kvt_page_list list = { .n = n * records, .first = first * records, .ids = NULL };
+	if (!ids)
+		return list;
+	for (uint32_t i = 0; i < n; i++)
+		for (uint32_t r = 0; r < records; r++)
+			sketch->records_of[i * records + r] = ids[i] * records + r;
+	list.ids = sketch->records_of;
+	return list;
+}
+
+/* Sums of e^logit of pages by query head, `pitch` numbers from one to the next. */
+static void score_into(kvt_code_sketch *sketch, const sketch_head *head, uint32_t first, uint32_t n,
+	const uint32_t *ids, float *sums, size_t pitch, kvt_prefetcher_stats *stats)
+{
+	const kvt_prefetcher_spec *spec = &sketch->spec;
+	kvt_page_list list = records_of(sketch, first, n, ids);
+	int status = kvt_code_score(sketch->isa, &head->codes, &sketch->query, &list, sums, pitch);
+	g_assert(status == 0);
+	for (uint32_t query = 0; query < spec->group && sketch->records > 1; query++)
+		join_records(sums + query * pitch, n, sketch->records);
+	stats->scored_pages += n;
+	stats->scanned_bytes += (uint64_t)list.n * (kvt_code_mean_bytes(spec->head_dim) +
+							   kvt_code_detail_bytes(spec->head_dim));
+}
+
 void kvt_code_sketch_score(kvt_code_sketch *sketch, uint32_t head_index, uint32_t first, uint32_t n,
 	const uint32_t *ids, uint32_t *share, kvt_prefetcher_stats *stats)
 {
 	const sketch_head *head = &sketch->heads[head_index];
-	const kvt_prefetcher_spec *spec = &sketch->spec;
-	uint32_t records = sketch->records;
-	size_t pitch = (size_t)n * records;
+	size_t pitch = (size_t)n * sketch->records;
 	g_assert(head->has_query);
-	kvt_code_query_set(&sketch->query, head->queries, spec->scale);
-	kvt_page_list list = { .n = n * records, .first = first * records, .ids = NULL };
-	if (ids) {
-		for (uint32_t i = 0; i < n; i++)
-			for (uint32_t r = 0; r < records; r++)
-				sketch->records_of[i * records + r] = ids[i] * records + r;
-		list.ids = sketch->records_of;
-	}
-	int status = kvt_code_score(
-		sketch->isa, &head->codes, &sketch->query, &list, sketch->sums, pitch);
-	g_assert(status == 0);
-	for (uint32_t query = 0; query < spec->group && records > 1; query++)
-		join_records(sketch->sums + query * pitch, n, records);
-	kvt_group_shares(sketch->sums, pitch, spec->group, n, share);
+	kvt_code_query_set(&sketch->query, head->queries, sketch->spec.scale);
+	score_into(sketch, head, first, n, ids, sketch->sums, pitch, stats);
+	kvt_group_shares(sketch->sums, pitch, sketch->spec.group, n, share);
 	stats->queries++;
-	stats->scored_pages += n;
-	stats->scanned_bytes += pitch * (kvt_code_mean_bytes(spec->head_dim) +
-						kvt_code_detail_bytes(spec->head_dim));
+}
+
+void kvt_code_sketch_score_more(kvt_code_sketch *sketch, uint32_t head_index, uint32_t n_before,
+	uint32_t n, const uint32_t *ids, uint32_t *share, kvt_prefetcher_stats *stats)
+{
+	const sketch_head *head = &sketch->heads[head_index];
+	size_t pitch = (size_t)sketch->spec.max_pages * sketch->records;
+	g_assert(head->has_query);
+	if (n_before == 0) {
+		kvt_code_query_set(&sketch->query, head->queries, sketch->spec.scale);
+		stats->queries++;
+	}
+	score_into(sketch, head, 0, n - n_before, ids + n_before, sketch->sums + n_before, pitch,
+		stats);
+	kvt_group_shares(sketch->sums, pitch, sketch->spec.group, n, share);
+}
+
+const float *kvt_code_sketch_centre(const kvt_code_sketch *sketch, uint32_t head)
+{
+	return sketch->heads[head].centre;
+}
+
+const float *kvt_code_sketch_queries(const kvt_code_sketch *sketch, uint32_t head)
+{
+	return sketch->heads[head].queries;
+}
+
+void kvt_code_sketch_distances(const kvt_code_sketch *sketch, uint32_t head, uint32_t page,
+	const uint32_t *others, uint32_t n, float *distances)
+{
+	enum { AT_ONCE = 64 };
+	const kvt_codes *codes = &sketch->heads[head].codes;
+	uint32_t records = sketch->records, list[AT_ONCE];
+	float parts[AT_ONCE];
+	for (uint32_t done = 0; done < n; done += AT_ONCE) {
+		uint32_t m = MIN(n - done, AT_ONCE);
+		for (uint32_t i = 0; i < m; i++)
+			distances[done + i] = 0;
+		for (uint32_t r = 0; r < records; r++) {
+			for (uint32_t i = 0; i < m; i++)
+				list[i] = others[done + i] * records + r;
+			int status =
+				kvt_code_mean_distances(codes, page * records + r, list, m, parts);
+			g_assert(status == 0);
+			for (uint32_t i = 0; i < m; i++)
+				distances[done + i] += parts[i];
+		}
+	}
 }

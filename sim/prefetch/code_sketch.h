@@ -40,4 +40,18 @@ bool kvt_code_sketch_has_query(const kvt_code_sketch *sketch, uint32_t head, uin
 void kvt_code_sketch_score(kvt_code_sketch *sketch, uint32_t head, uint32_t first, uint32_t n,
 	const uint32_t *ids, uint32_t *share, kvt_prefetcher_stats *stats);
 
+/* The same of a list that grows: ids[n_before] have been scored by this call, for the same head and
+ * query, and nothing else since; the others are scored now. share[n] is of the mass of all of them.
+ */
+void kvt_code_sketch_score_more(kvt_code_sketch *sketch, uint32_t head, uint32_t n_before,
+	uint32_t n, const uint32_t *ids, uint32_t *share, kvt_prefetcher_stats *stats);
+
+/* What a head's codes leave out of keys, [head_dim]; its newest queries, [group][head_dim]. */
+const float *kvt_code_sketch_centre(const kvt_code_sketch *sketch, uint32_t head);
+const float *kvt_code_sketch_queries(const kvt_code_sketch *sketch, uint32_t head);
+
+/* Squared distances between the means of a page and of others[n], all written. */
+void kvt_code_sketch_distances(const kvt_code_sketch *sketch, uint32_t head, uint32_t page,
+	const uint32_t *others, uint32_t n, float *distances);
+
 #endif

@@ -19,6 +19,8 @@
 	X(pq)                                                                                      \
 	X(codes)                                                                                   \
 	X(slap)                                                                                    \
+	X(slap_index)                                                                              \
+	X(slap_hash)                                                                               \
 	X(oracle)
 
 #define DECLARE(name) extern const kvt_prefetcher_ops kvt_prefetcher_##name;

@@ -54,23 +54,44 @@ static uint32_t towards(uint32_t from, uint32_t to, unsigned shift)
 	return (uint32_t)(from + (((int64_t)to - from) >> shift));
 }
 
-void kvt_reuse_score(kvt_reuse *reuse, uint32_t first, uint32_t n, const uint32_t *share)
+/* Pages ids[n], or first .. first + n - 1 where ids is NULL. */
+static void score_pages(
+	kvt_reuse *reuse, uint32_t first, uint32_t n, const uint32_t *ids, const uint32_t *share)
 {
 	uint64_t total = 0;
 	for (uint32_t i = 0; i < n; i++)
-		total += scale_by(share[i], reuse->correction[first + i]);
+		total += scale_by(share[i], reuse->correction[ids ? ids[i] : first + i]);
 	/* sums of rounded shares may be 0 where pages are many and alike */
 	double norm = (double)(KVT_MASS_ONE - reuse->unscored) / (double)MAX(total, 1);
-	for (uint32_t page = first; page < first + n; page++) {
-		uint64_t corrected = scale_by(share[page - first], reuse->correction[page]);
+	uint32_t end = reuse->end;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t page = ids ? ids[i] : first + i;
+		uint64_t corrected = scale_by(share[i], reuse->correction[page]);
 		uint32_t now = (uint32_t)MIN((double)corrected * norm, (double)KVT_MASS_ONE);
 		bool known = page < reuse->end;
 		reuse->share[page] = now;
 		reuse->recent[page] = known ? towards(reuse->recent[page], now, 1) : now;
 		reuse->lasting[page] = known ? towards(reuse->lasting[page], now, 2) : now;
 		reuse->correction[page] -= (int16_t)(reuse->correction[page] >> FORGET_SHIFT);
+		end = MAX(end, page + 1);
 	}
-	reuse->end = MAX(reuse->end, first + n);
+	reuse->end = end;
+}
+
+void kvt_reuse_score(kvt_reuse *reuse, uint32_t first, uint32_t n, const uint32_t *share)
+{
+	score_pages(reuse, first, n, NULL, share);
+}
+
+void kvt_reuse_score_pages(kvt_reuse *reuse, uint32_t n, const uint32_t *ids, const uint32_t *share)
+{
+	score_pages(reuse, 0, n, ids, share);
+}
+
+void kvt_reuse_forget_shares(kvt_reuse *reuse, uint32_t n, const uint32_t *ids)
+{
+	for (uint32_t i = 0; i < n; i++)
+		reuse->share[ids[i]] = 0;
 }
 
 void kvt_reuse_learn(kvt_reuse *reuse, const kvt_page_masses *row)

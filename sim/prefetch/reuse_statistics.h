@@ -26,6 +26,14 @@ void kvt_reuse_clear(kvt_reuse *reuse);
  * They are corrected, made shares of all mass, and remembered. */
 void kvt_reuse_score(kvt_reuse *reuse, uint32_t first, uint32_t n, const uint32_t *share);
 
+/* The same of ids[n] alone, distinct, when the others were not scored: they get no share until they
+ * are, and what is smoothed of them stays as it was. */
+void kvt_reuse_score_pages(
+	kvt_reuse *reuse, uint32_t n, const uint32_t *ids, const uint32_t *share);
+
+/* Forgets the shares, not what is smoothed, of ids[n]. */
+void kvt_reuse_forget_shares(kvt_reuse *reuse, uint32_t n, const uint32_t *ids);
+
 /* Attention found these masses, on the pages that it attended to alone. */
 void kvt_reuse_learn(kvt_reuse *reuse, const kvt_page_masses *row);
 
