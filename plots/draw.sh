@@ -64,6 +64,17 @@ timeliness() {
 	done
 }
 
+# Mass kept in a retrieval by every prefetcher, with the step's own query and with the one before.
+scorers() {
+	echo "query,prefetch,budget,mass,bytes"
+	for query in current previous; do
+		"$KVTIER" replay "$plots/../traces/samples/code-32k-keys.h5" --compare --query "$query" --format csv |
+			awk -F , -v query="$query" '
+				NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+				{ print query "," $at["prefetch"] "," 100 * $at["budget"] "," $at["mass_kept"] "," $at["scorer_bytes_per_token"] }'
+	done
+}
+
 # Where the steps of two retrievals look: everywhere, and on the pages that they are asked for.
 heat() {
 	output=$1
@@ -77,6 +88,7 @@ heat heat_turn3 --steps 192:368 --pages 608:628
 heat heat_turn4 --steps 368: --pages 1532:1552
 timeliness >"$data/timeliness.csv"
 replay_masses >"$data/replay-masses.csv"
+scorers >"$data/scorers.csv"
 for script in "$plots"/*.gp; do
 	figure=$(basename "$script" .gp)
 	[ "$figure" != style ] || continue

@@ -74,6 +74,14 @@ static float distance(const float *x, const float *y)
 	return sum;
 }
 
+/* Words from n_words on are the first one, so that no key is nearest to them. */
+static void copy_first(uint32_t n_words, float words[CHANNELS][WORDS])
+{
+	for (unsigned c = 0; c < CHANNELS; c++)
+		for (uint32_t w = n_words; w < WORDS; w++)
+			words[c][w] = words[c][0];
+}
+
 /* First words, each a point that is likely as it is far from the words there are (k-means++). */
 static void seed_words(const float *points, uint32_t n, uint32_t n_words, kvt_rng *rng,
 	float words[CHANNELS][WORDS])
@@ -82,15 +90,10 @@ static void seed_words(const float *points, uint32_t n, uint32_t n_words, kvt_rn
 	const float *word = points + CHANNELS * kvt_rng_below(rng, n);
 	for (uint32_t i = 0; i < n; i++)
 		apart[i] = INFINITY;
-	for (uint32_t w = 0; w < WORDS; w++) {
-		if (w >= n_words)
-			word = (const float[CHANNELS]){ words[0][0], words[1][0], words[2][0],
-				words[3][0] };
+	for (uint32_t w = 0; w < n_words; w++) {
+		double total = 0;
 		for (unsigned c = 0; c < CHANNELS; c++)
 			words[c][w] = word[c];
-		if (w + 1 >= n_words)
-			continue;
-		double total = 0;
 		for (uint32_t i = 0; i < n; i++) {
 			float d = distance(points + (size_t)i * CHANNELS, word);
 			apart[i] = d < apart[i] ? d : apart[i];
@@ -102,6 +105,7 @@ static void seed_words(const float *points, uint32_t n, uint32_t n_words, kvt_rn
 			left -= (double)apart[i];
 		word = points + (size_t)i * CHANNELS;
 	}
+	copy_first(n_words, words);
 }
 
 /* Lloyd's rounds; a word that no point is near to stays where it is. */
@@ -124,9 +128,8 @@ static void improve_words(
 			for (uint32_t w = 0; w < n_words; w++)
 				if (count[w] > 0)
 					words[c][w] = (float)(sum[c][w] / count[w]);
-			for (uint32_t w = n_words; w < WORDS; w++)
-				words[c][w] = words[c][0];
 		}
+		copy_first(n_words, words);
 	}
 }
 
@@ -145,7 +148,7 @@ void kvt_product_train(uint32_t head_dim, const float *keys, uint32_t n_tokens, 
 		kvt_rng rng = kvt_rng_init(seed, kvt_rng_stream_id("prefetch.pq", part));
 		seed_words(points, n, n_words, &rng, words);
 		improve_words(points, n, n_words, words);
-		kvt_elements_from_float(KVT_ELEMENT_F16, words[0], CHANNELS * (size_t)WORDS,
+		kvt_elements_from_float(KVT_ELEMENT_F16, (float *)words, CHANNELS * (size_t)WORDS,
 			book + (size_t)part * CHANNELS * WORDS);
 	}
 }
@@ -153,7 +156,7 @@ void kvt_product_train(uint32_t head_dim, const float *keys, uint32_t n_tokens, 
 static void read_words(const uint16_t *book, uint32_t part, float words[CHANNELS][WORDS])
 {
 	kvt_elements_to_float(KVT_ELEMENT_F16, book + (size_t)part * CHANNELS * WORDS,
-		CHANNELS * (size_t)WORDS, words[0]);
+		CHANNELS * (size_t)WORDS, (float *)words);
 }
 
 kvt_product_coder *kvt_product_coder_new(uint32_t head_dim, const uint16_t *book)
