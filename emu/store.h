@@ -283,6 +283,7 @@ typedef struct kvt_store_report {
 	uint64_t bad_segments; /* index or header is wrong, or the file is missing or short */
 	uint64_t bad_records;  /* header is wrong or not the one in the index */
 	uint64_t bad_pages;    /* checksum is wrong, or they cannot be read */
+	uint64_t torn_records; /* that were being written when the store was last left */
 } kvt_store_report;
 
 /* Reads everything and compares; `problem` (may be NULL) gets a line for each thing that is wrong.

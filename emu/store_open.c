@@ -1,0 +1,370 @@
+/* store_open.c: page stores made, opened, closed and described. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "emu/store_internal.h"
+#include "sim/base/error.h"
+
+#define NEW_FILE KVT_STORE_FILE ".new"
+
+const char *const kvt_store_sync_names[] = { "none", "data", NULL };
+
+void *kvt_store_buffer_new(uint64_t size)
+{
+	uint64_t whole = (size + KVT_STORE_BLOCK - 1) / KVT_STORE_BLOCK * KVT_STORE_BLOCK;
+	void *buffer = aligned_alloc(KVT_STORE_BLOCK, whole);
+	if (!buffer)
+		g_error("no memory for %" G_GUINT64_FORMAT " bytes", whole);
+	memset(buffer, 0, whole);
+	return buffer;
+}
+
+void kvt_store_notice(const kvt_store *store, const char *format, ...)
+{
+	if (!store->settings.notice)
+		return;
+	va_list args;
+	va_start(args, format);
+	g_autofree char *line = g_strdup_vprintf(format, args);
+	va_end(args);
+	store->settings.notice(store->settings.arg, line);
+}
+
+void kvt_store_make_read_only(kvt_store *store, const char *what, int status)
+{
+	if (!store->read_only)
+		kvt_store_notice(store, "%s: %s: %s; the store is read-only from now on",
+			store->path, what, g_strerror(-status));
+	store->read_only = true;
+}
+
+/* --- Making one --- */
+
+static gboolean complete_shape(const char *path, kvt_store_shape *shape, GError **error)
+{
+	if (shape->segment_bytes == 0)
+		shape->segment_bytes =
+			CLAMP(shape->capacity / 256, UINT64_C(1) << 20, UINT64_C(16) << 30);
+	shape->segment_bytes -= shape->segment_bytes % KVT_STORE_BLOCK;
+	if (shape->segment_bytes < 16 * KVT_STORE_BLOCK)
+		return kvt_error_usage(error,
+			"%s: segments of %" G_GUINT64_FORMAT " bytes, expected at least 64KiB",
+			path, shape->segment_bytes);
+	uint64_t fixed = KVT_STORE_FILE_BLOCKS * KVT_STORE_BLOCK + kvt_store_journal_room(shape);
+	if (shape->capacity < fixed || (shape->capacity - fixed) / shape->segment_bytes < 4)
+		return kvt_error_usage(error,
+			"%s: a capacity of %" G_GUINT64_FORMAT
+			" bytes, expected room for four segments of %" G_GUINT64_FORMAT
+			" and %" G_GUINT64_FORMAT " beside them",
+			path, shape->capacity, shape->segment_bytes, fixed);
+	while (shape->key == 0)
+		if (getrandom(&shape->key, sizeof(shape->key), 0) < 0)
+			return kvt_error_failed(
+				error, "%s: no random key: %s", path, g_strerror(errno));
+	return TRUE;
+}
+
+/* A directory with nothing in it but what an interrupted create has left. */
+static gboolean prepare_directory(const char *path, GError **error)
+{
+	if (mkdir(path, 0755) == 0)
+		return TRUE;
+	if (errno != EEXIST)
+		return kvt_error_failed(error, "%s: cannot be made: %s", path, g_strerror(errno));
+	g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+	if (!dir)
+		return kvt_error_usage(error,
+			"%s: not a directory that can be read, expected a "
+			"new or an empty one",
+			path);
+	for (const char *name; (name = g_dir_read_name(dir)) != NULL;) {
+		if (strcmp(name, KVT_STORE_FILE) == 0)
+			return kvt_error_usage(error, "%s: is a page store already", path);
+		if (strcmp(name, KVT_STORE_JOURNAL) != 0 && strcmp(name, NEW_FILE) != 0 &&
+			strcmp(name, KVT_STORE_JOURNAL ".new") != 0)
+			return kvt_error_usage(error,
+				"%s: is not empty, expected a new or an empty directory", path);
+	}
+	return TRUE;
+}
+
+static int write_super(kvt_store *store)
+{
+	const kvt_store_io *io = store->io;
+	uint64_t size = KVT_STORE_FILE_BLOCKS * KVT_STORE_BLOCK;
+	uint8_t *blocks = kvt_store_buffer_new(size);
+	for (unsigned i = 0; i < KVT_STORE_SUPER_BLOCKS; i++)
+		kvt_store_super_encode(&store->shape, blocks + i * KVT_STORE_BLOCK);
+	kvt_store_mark_encode(
+		store->shape.key, "", blocks + KVT_STORE_SUPER_BLOCKS * KVT_STORE_BLOCK);
+	int fd = io->open(io->arg, store->dir, NEW_FILE, O_RDWR | O_CREAT | O_TRUNC, 0644);
+	int status = fd < 0 ? fd : kvt_store_write_all(io, fd, blocks, size, 0);
+	if (status == 0)
+		status = io->sync(io->arg, fd);
+	if (fd >= 0)
+		io->close(io->arg, fd);
+	if (status == 0)
+		status = io->rename(io->arg, store->dir, NEW_FILE, KVT_STORE_FILE);
+	if (status == 0)
+		status = io->sync_dir(io->arg, store->dir);
+	free(blocks);
+	return status;
+}
+
+static kvt_store *store_new(const char *path, const kvt_store_settings *settings)
+{
+	kvt_store *store = g_new0(kvt_store, 1);
+	g_mutex_init(&store->lock);
+	store->path = g_strdup(path);
+	store->dir = store->file = store->journal.fd = -1;
+	if (settings)
+		store->settings = *settings;
+	store->io = store->settings.io ? store->settings.io : &kvt_store_system_io;
+	store->read_only = store->settings.read_only;
+	store->direct = store->settings.direct;
+	store->streams = kvt_store_streams_new();
+	store->segments = g_ptr_array_new();
+	store->next_number = store->generation = 1;
+	g_autofree char *boot = NULL;
+	if (!store->settings.boot)
+		g_file_get_contents("/proc/sys/kernel/random/boot_id", &boot, NULL, NULL);
+	g_strlcpy(store->boot,
+		settings && settings->boot ? settings->boot
+		: boot                     ? boot
+					   : "?",
+		sizeof(store->boot));
+	g_strchomp(store->boot);
+	return store;
+}
+
+static void close_fd(const kvt_store *store, int fd)
+{
+	if (fd >= 0)
+		store->io->close(store->io->arg, fd);
+}
+
+void kvt_store_drop(kvt_store *store)
+{
+	if (!store)
+		return;
+	store->read_only = true;
+	while (store->segments->len > 0) {
+		kvt_store_file *file = g_ptr_array_index(store->segments, store->segments->len - 1);
+		for (guint i = 0; i < file->records->len; i++) {
+			kvt_store_record *record = g_ptr_array_index(file->records, i);
+			if (record->live_pages > 0)
+				kvt_store_index_remove(store, record->stream, record->first_page,
+					kvt_store_end(record), record);
+		}
+		kvt_store_segment_free(store, file);
+	}
+	close_fd(store, store->journal.fd);
+	close_fd(store, store->file);
+	if (store->dir >= 0)
+		close(store->dir);
+	g_hash_table_destroy(store->streams);
+	g_ptr_array_free(store->segments, TRUE);
+	g_free(store->slots);
+	g_free(store->path);
+	g_mutex_clear(&store->lock);
+	g_free(store);
+}
+
+gboolean kvt_store_create(const char *path, const kvt_store_shape *shape,
+	const kvt_store_settings *settings, GError **error)
+{
+	kvt_store_shape whole = *shape;
+	if (!complete_shape(path, &whole, error) || !prepare_directory(path, error))
+		return FALSE;
+	kvt_store *store = store_new(path, settings);
+	store->shape = whole;
+	store->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int status = store->dir < 0 ? -errno : kvt_store_journal_renew(store);
+	if (status == 0)
+		status = write_super(store);
+	kvt_store_drop(store);
+	return status == 0 || kvt_error_failed(error, "%s: cannot be made a page store: %s", path,
+				      g_strerror(-status));
+}
+
+/* --- Opening --- */
+
+/* Whether the directory can be written; where not, the store is opened read-only. */
+static gboolean open_file(kvt_store *store, GError **error)
+{
+	store->dir = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (store->dir < 0)
+		return kvt_error_failed(
+			error, "%s: cannot be opened: %s", store->path, g_strerror(errno));
+	const kvt_store_io *io = store->io;
+	int fd = -EROFS;
+	if (!store->read_only) {
+		if (faccessat(store->dir, ".", W_OK | X_OK, 0) < 0)
+			fd = -errno;
+		else
+			fd = io->open(io->arg, store->dir, KVT_STORE_FILE, O_RDWR, 0);
+		if (fd == -EROFS || fd == -EACCES || fd == -EPERM)
+			kvt_store_make_read_only(store, "the directory cannot be written", fd);
+	}
+	if (store->read_only)
+		fd = io->open(io->arg, store->dir, KVT_STORE_FILE, O_RDONLY, 0);
+	if (fd == -ENOENT)
+		return kvt_error_failed(error,
+			"%s: is not a page store, expected a directory "
+			"made by `kvtier store create`",
+			store->path);
+	if (fd < 0)
+		return kvt_error_failed(
+			error, "%s: " KVT_STORE_FILE ": %s", store->path, g_strerror(-fd));
+	store->file = fd;
+	if (flock(fd, (store->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
+		return TRUE;
+	if (errno == EWOULDBLOCK)
+		return kvt_error_failed(error,
+			"%s: another process has it open, expected one at a time", store->path);
+	return kvt_error_failed(error, "%s: cannot be locked: %s", store->path, g_strerror(errno));
+}
+
+static gboolean read_super(kvt_store *store, GError **error)
+{
+	uint8_t *block = kvt_store_buffer_new(KVT_STORE_BLOCK);
+	int status = -EBADMSG;
+	for (unsigned i = 0; i < KVT_STORE_SUPER_BLOCKS && status != 0; i++) {
+		int read = kvt_store_read_all(store->io, store->file, block, KVT_STORE_BLOCK,
+			(uint64_t)i * KVT_STORE_BLOCK);
+		if (read < 0 && read != -ENODATA)
+			status = read;
+		else if (read == 0)
+			status = kvt_store_super_decode(block, &store->shape);
+	}
+	free(block);
+	if (status == -EPROTONOSUPPORT)
+		return kvt_error_failed(error, "%s: is of another version, expected version %u",
+			store->path, KVT_STORE_VERSION);
+	if (status < 0)
+		return kvt_error_failed(error, "%s: " KVT_STORE_FILE " %s%s", store->path,
+			status == -EBADMSG ? "is damaged" : "cannot be read: ",
+			status == -EBADMSG ? "" : g_strerror(-status));
+	/* whoever wrote it held to this; what is not so would overflow below */
+	kvt_store_shape shape = store->shape;
+	if (!complete_shape(store->path, &shape, error))
+		return FALSE;
+	store->n_slots = (uint32_t)MIN(2 * (shape.capacity / shape.segment_bytes) + 64, 1u << 20);
+	store->slots = g_new0(kvt_store_file *, store->n_slots);
+	return TRUE;
+}
+
+int kvt_store_write_mark(kvt_store *store, const char *boot)
+{
+	if (store->shape.sync != KVT_STORE_SYNC_NONE)
+		return 0;
+	uint8_t *block = kvt_store_buffer_new(KVT_STORE_BLOCK);
+	kvt_store_mark_encode(store->shape.key, boot, block);
+	int status = kvt_store_write_all(store->io, store->file, block, KVT_STORE_BLOCK,
+		KVT_STORE_SUPER_BLOCKS * KVT_STORE_BLOCK);
+	free(block);
+	return status == 0 ? store->io->sync(store->io->arg, store->file) : status;
+}
+
+kvt_store *kvt_store_open(const char *path, const kvt_store_settings *settings, GError **error)
+{
+	kvt_store *store = store_new(path, settings);
+	if (open_file(store, error) && read_super(store, error) && kvt_store_recover(store, error))
+		return store;
+	kvt_store_drop(store);
+	return NULL;
+}
+
+static int sync_all(kvt_store *store)
+{
+	const kvt_store_io *io = store->io;
+	int status = 0;
+	for (guint i = 0; i < store->segments->len && status == 0; i++) {
+		const kvt_store_file *file = g_ptr_array_index(store->segments, i);
+		status = io->sync(io->arg, file->fd);
+	}
+	if (status == 0)
+		status = io->sync(io->arg, store->journal.fd);
+	if (status == 0)
+		status = io->sync_dir(io->arg, store->dir);
+	return status;
+}
+
+gboolean kvt_store_close(kvt_store *store, GError **error)
+{
+	int status = 0;
+	g_assert(store->count.readers == 0 && store->count.writers == 0);
+	if (!store->read_only) {
+		if (store->active)
+			kvt_store_segment_close(store, store->active);
+		if (store->shape.sync == KVT_STORE_SYNC_NONE)
+			status = sync_all(store);
+		if (status == 0)
+			status = kvt_store_write_mark(store, "");
+	}
+	if (status < 0)
+		kvt_error_failed(error, "%s: not everything could be made durable: %s", store->path,
+			g_strerror(-status));
+	kvt_store_drop(store);
+	return status == 0;
+}
+
+/* --- What it is --- */
+
+void kvt_store_info_get(kvt_store *store, kvt_store_info *info)
+{
+	g_mutex_lock(&store->lock);
+	*info = store->count;
+	info->shape = store->shape;
+	info->read_only = store->read_only;
+	info->direct = store->direct;
+	info->used = store->used + KVT_STORE_FILE_BLOCKS * KVT_STORE_BLOCK +
+		     kvt_store_journal_room(&store->shape);
+	uint64_t kept = store->settings.evict ? 0 : store->shape.segment_bytes;
+	if (info->used + kept < store->shape.capacity)
+		info->free = store->shape.capacity - info->used - kept;
+	if (store->active)
+		info->free += store->active->bytes - store->active->used;
+	info->segments = store->segments->len;
+	for (guint i = 0; i < store->segments->len; i++) {
+		const kvt_store_file *file = g_ptr_array_index(store->segments, i);
+		info->sealed += file->sealed;
+		info->draining += file->draining;
+		info->damaged += file->damaged;
+		info->records += file->records->len;
+		info->pages += file->live_pages;
+		info->page_bytes += file->live_page_bytes;
+		info->dead_page_bytes += file->page_bytes - file->live_page_bytes;
+	}
+	GHashTableIter iter;
+	gpointer stream;
+	g_hash_table_iter_init(&iter, store->streams);
+	while (g_hash_table_iter_next(&iter, &stream, NULL))
+		info->runs += kvt_store_spans_count(&((kvt_store_stream *)stream)->live);
+	info->streams = g_hash_table_size(store->streams);
+	info->generation = store->generation;
+	info->memory = kvt_store_index_memory(store);
+	g_mutex_unlock(&store->lock);
+}
+
+unsigned kvt_store_segments(kvt_store *store, kvt_store_segment *segments, unsigned max)
+{
+	g_mutex_lock(&store->lock);
+	unsigned n = store->segments->len;
+	for (unsigned i = 0; i < MIN(n, max); i++)
+		kvt_store_segment_describe(g_ptr_array_index(store->segments, i), &segments[i]);
+	g_mutex_unlock(&store->lock);
+	return n;
+}
+
+uint32_t kvt_store_slots(const kvt_store *store)
+{
+	return store->n_slots;
+}
