@@ -126,6 +126,14 @@ static void relax(void)
 #endif
 }
 
+static bool must_poll(const real_loop *loop)
+{
+	for (const kvt_real_source *source = loop->sources; source; source = source->next)
+		if (source->must_poll)
+			return true;
+	return false;
+}
+
 /* Polls until something is there, `until`, or the loop has spun for its time; false: go to sleep.
  */
 static bool spin(real_loop *loop, kvt_time until)
@@ -159,6 +167,9 @@ static void sleep_until(real_loop *loop, kvt_time until)
 	struct timespec timeout = { ns / 1000000000, ns % 1000000000 };
 	int error = ppoll(fds, n, until == KVT_TIME_NEVER ? NULL : &timeout, NULL);
 	g_assert(error >= 0 || errno == EINTR);
+	n = 1;
+	for (kvt_real_source *source = loop->sources; error > 0 && source; source = source->next)
+		source->readable |= fds[n++].revents != 0;
 	loop->stats.sleeps++;
 	loop->stats.asleep += now_of(loop) - begin;
 }
@@ -170,7 +181,7 @@ static bool wait_for_event(real_loop *loop)
 	bool timer = kvt_event_queue_next(&loop->queue, &when);
 	if (!timer && loop->holds == 0)
 		return false;
-	if (when <= now_of(loop) || spin(loop, when))
+	if (when <= now_of(loop) || must_poll(loop) || spin(loop, when))
 		return true;
 	/* what is left before the timer is spun */
 	sleep_until(loop, timer ? when - loop->spin : KVT_TIME_NEVER);

@@ -34,7 +34,10 @@ typedef struct kvt_real_source {
 	 * (kvt_loop_at for now) for all that has completed, in order of submission. Returns how
 	 * many. Called between batches, also when nothing is under way. */
 	unsigned (*poll)(void *arg);
-	int wait_fd; /* readable when poll would find something */
+	int wait_fd;   /* readable when poll would find something */
+	bool readable; /* set by the loop when wait_fd was; the source may clear it */
+	/* Set while only polling finds what is under way: the loop then does not sleep. */
+	bool must_poll;
 	void *arg;
 	struct kvt_real_source *next; /* the loop's */
 } kvt_real_source;
