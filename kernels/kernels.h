@@ -45,8 +45,9 @@ void kvt_elements_to_float(kvt_element element, const void *numbers, size_t n, f
 void kvt_elements_from_float(kvt_element element, const float *numbers, size_t n, void *out);
 
 /*
- * Page codes: keys at 2.3 bits a number (18.5 bytes a token at head_dim 64, 36.5 at 128), from
- * which the logits of a page's tokens are estimated with errors that are small and known.
+ * Page codes: keys at 2.3 bits a number, from which the logits of a page's tokens are estimated
+ * with errors that are small and known. A token takes 18.5 bytes at head_dim 64, all steps and
+ * variances counted, and 36.5 at 128: it is bits a number that stay the same, not bytes a token.
  *
  * A page is 16 tokens. Its keys, less a centre that all pages share (softmax does not see it), are
  * rotated over channels by a Hadamard matrix with fixed random signs, which makes the channels

@@ -146,7 +146,7 @@ static int read_keys(uint32_t head_dim, kvt_element element, const void *keys, s
 
 static unsigned quantise(float x, float inverse, unsigned levels)
 {
-	float level = floorf(x * inverse) + (float)(levels / 2);
+	float level = x * inverse + (float)(levels / 2);
 	if (!(level > 0))
 		return 0;
 	return level < (float)levels ? (unsigned)level : levels - 1;

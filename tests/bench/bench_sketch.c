@@ -7,12 +7,15 @@
  * usage: bench_sketch [--quick]
  */
 #include <glib.h>
-#include <immintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 #include "kernels/kernels.h"
 #include "sim/base/rng.h"
@@ -59,6 +62,7 @@ static kvt_codes codes_of(const bench *b, uint32_t kv_head)
 			b->details + (kv_head % b->n_codes) * PAGES * kvt_code_detail_bytes(DIM) };
 }
 
+#ifdef __x86_64__
 #define READ(name, isa, vector, load, fold)                                                        \
 	__attribute__((target(isa))) static uint64_t name(const uint8_t *from, size_t bytes)       \
 	{                                                                                          \
@@ -79,10 +83,14 @@ static kvt_codes codes_of(const bench *b, uint32_t kv_head)
 #define LOAD256(p) _mm256_load_si256((const __m256i *)(p))
 READ(read_avx2, "avx2", __m256i, LOAD256, _mm256_add_epi64)
 READ(read_avx512, "avx512f", __m512i, _mm512_load_si512, _mm512_add_epi64)
+#endif
 
 static void read_plain(kvt_isa isa, const uint8_t *from, size_t bytes)
 {
-	uint64_t sum = isa == KVT_ISA_AVX512 ? read_avx512(from, bytes) : read_avx2(from, bytes);
+	uint64_t sum = 0;
+#ifdef __x86_64__
+	sum = isa == KVT_ISA_AVX512 ? read_avx512(from, bytes) : read_avx2(from, bytes);
+#endif
 	__atomic_fetch_xor(&checksum, sum, __ATOMIC_RELAXED);
 }
 
