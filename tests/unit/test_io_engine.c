@@ -130,13 +130,19 @@ static unsigned run_all(bench *b, int other)
 	return failed;
 }
 
+static uint64_t blocks_below(bench *b, uint64_t most, uint64_t left)
+{
+	uint64_t blocks = 1 + kvt_rng_below(&b->rng, most);
+	return MIN(blocks, left);
+}
+
 /* New bytes written to places that do not overlap, then everything read in other pieces. */
 static void write_and_read(bench *b, int other)
 {
 	uint64_t at = 0, blocks;
 	fill(b->shadow, FILE_BYTES, kvt_rng_next(&b->rng));
 	for (; at < BLOCKS && b->n < MOST - 1; at += blocks) {
-		blocks = MIN(1 + kvt_rng_below(&b->rng, 16), BLOCKS - at);
+		blocks = blocks_below(b, 16, BLOCKS - at);
 		add(b, KVT_RAW_WRITE, at, blocks, (unsigned)kvt_rng_below(&b->rng, 4));
 	}
 	if (at < BLOCKS)
@@ -149,7 +155,7 @@ static void write_and_read(bench *b, int other)
 		add(b, KVT_RAW_READ, 64 + i, 1, 2);
 	/* what may overlap in the file must not in memory */
 	for (at = 164; at < BLOCKS; at += blocks) {
-		blocks = MIN(1 + kvt_rng_below(&b->rng, b->n % 10 == 0 ? 500 : 20), BLOCKS - at);
+		blocks = blocks_below(b, b->n % 10 == 0 ? 500 : 20, BLOCKS - at);
 		uint64_t from = kvt_rng_below(&b->rng, BLOCKS - blocks);
 		add(b, KVT_RAW_READ, from, blocks, (unsigned)kvt_rng_below(&b->rng, 4))->io.memory =
 			b->memory + at * BLOCK;
