@@ -54,6 +54,25 @@ static void print_bytes(FILE *stream, const char *label, const json_t *bytes)
 	}
 }
 
+static void print_choice(FILE *stream, const json_t *choice)
+{
+	if (!choice)
+		return;
+	fprintf(stream, "  %-34s %.1f%%, with %.1f%% of the mass\n",
+		"of global layers' pages, loaded",
+		100 * json_number_value(json_object_get(choice, "share")),
+		100 * json_number_value(json_object_get(choice, "mass_kept")));
+	if (json_is_true(json_object_get(choice, "extrapolated"))) {
+		g_autofree char *tokens = kvt_unit_format(
+			json_number_value(json_object_get(choice, "recorded_to_tokens")),
+			KVT_UNIT_COUNT);
+		fprintf(stream,
+			"    extrapolated: no recording of this length, that of the nearest is "
+			"taken (the longest: %s tokens)\n",
+			tokens);
+	}
+}
+
 static void print_turn(FILE *stream, const json_t *turn)
 {
 	print_times(stream, turn);
@@ -61,6 +80,7 @@ static void print_turn(FILE *stream, const json_t *turn)
 	print_bytes(stream, "written to", json_object_get(turn, "written_bytes"));
 	print_quantity(stream, "peak HBM, all GPUs", json_object_get(turn, "peak_hbm_bytes"),
 		KVT_UNIT_BYTES);
+	print_choice(stream, json_object_get(turn, "choice"));
 	if (json_is_true(json_object_get(turn, "streamed")))
 		fprintf(stream,
 			"  the KV does not fit into HBM: %" JSON_INTEGER_FORMAT

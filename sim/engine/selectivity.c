@@ -187,23 +187,26 @@ static bool read_lines(reader *r, const char *text, GError **error)
 	return true;
 }
 
+static bool refuse_layer(const reader *r, const layer_curve *curve, GError **error)
+{
+	GList *names = g_list_sort(g_hash_table_get_keys(r->others), (GCompareFunc)strcmp);
+	g_autofree char *other = names ? g_strconcat("such as ", names->data, NULL)
+				       : g_strdup("but there is none at all");
+	g_list_free(names);
+	return kvt_error_at(error, r->name, 0,
+		"no curve of %s of layer %" G_GINT64_FORMAT
+		" at %g%%, a %s, expected one that is there, %s",
+		r->key->chooser, curve->layer, 100 * r->key->mass,
+		kvt_choice_scope_names[r->key->scope], other);
+}
+
 /* Every layer has a point; sums become means. */
 static bool finish_layers(reader *r, GError **error)
 {
 	for (unsigned i = 0; i < r->curves->n_layers; i++) {
 		layer_curve *curve = &r->curves->layers[i];
-		if (curve->points->len == 0) {
-			GList *names =
-				g_list_sort(g_hash_table_get_keys(r->others), (GCompareFunc)strcmp);
-			bool refused = kvt_error_at(error, r->name, 0,
-				"no curve of %s of layer %" G_GINT64_FORMAT " at %g%%, a %s, "
-				"expected one that is there, such as %s",
-				r->key->chooser, curve->layer, 100 * r->key->mass,
-				kvt_choice_scope_names[r->key->scope],
-				names ? (const char *)names->data : "none: it has no row");
-			g_list_free(names);
-			return refused;
-		}
+		if (curve->points->len == 0)
+			return refuse_layer(r, curve, error);
 		for (unsigned p = 0; p < curve->points->len; p++) {
 			kvt_selectivity_point *point =
 				&g_array_index(curve->points, kvt_selectivity_point, p);

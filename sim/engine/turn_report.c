@@ -44,6 +44,18 @@ static json_t *stages(const kvt_turn *turn)
 	return object;
 }
 
+/* What of global layers is loaded. */
+static json_t *choice(const kvt_selectivity_point *point)
+{
+	json_t *object = json_object();
+	set_real(object, "share", point->share);
+	set_real(object, "run_pages", point->run_pages);
+	set_real(object, "mass_kept", point->mass_kept);
+	json_object_set_new(object, "extrapolated", json_boolean(point->extrapolated));
+	set_real(object, "recorded_to_tokens", point->recorded_to);
+	return object;
+}
+
 json_t *kvt_turn_to_json(const kvt_experiment *e, const kvt_turn *turn)
 {
 	json_t *object = json_object();
@@ -64,6 +76,8 @@ json_t *kvt_turn_to_json(const kvt_experiment *e, const kvt_turn *turn)
 	json_object_set_new(
 		object, "resident_tokens", json_integer((json_int_t)turn->resident_tokens));
 	json_object_set_new(object, "recomputed", json_boolean(turn->recomputed));
+	if (turn->chooses)
+		json_object_set_new(object, "choice", choice(&turn->selectivity));
 	json_t *policy = json_object();
 	set_real(policy, "load_estimate_s", turn->load_estimate);
 	set_real(policy, "compute_estimate_s", turn->compute_estimate);

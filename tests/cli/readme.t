@@ -90,4 +90,21 @@ sed -n '/kvtier tables -->/,/-- end/p' README.md >"$scratch/table"
 [ ! -s "$scratch/stale" ]
 report $? "README's table of figures is what kvtier tables prints" "$(cat "$scratch/stale")"
 
+# The table of growth: every curve, and no exponent more than 0.05 from today's.
+sed -n '/kvtier tables: growth -->/,/-- end/p' README.md >"$scratch/growth"
+"$KVTIER" tables --no-spread | sed -n '/^Turn 2 loads/,/^  worst/p' | awk -v table="$scratch/growth" '
+	function title(line) { sub(/   *[0-9.]+  .*/, "", line); return line }
+	function exponent(line) { match(line, /  +[0-9]+[.][0-9]+/); return substr(line, RSTART, RLENGTH) + 0 }
+	BEGIN { while ((getline line < table) > 0) was[title(line)] = exponent(line) }
+	/%/ {
+		found++
+		if (!(title($0) in was))
+			print title($0) " is missing"
+		else if (exponent($0) > was[title($0)] + 0.05 || exponent($0) < was[title($0)] - 0.05)
+			print title($0) " grows with " exponent($0) ", README says " was[title($0)]
+	}
+	END { if (found < 4) print "only " found " curves" }' >"$scratch/stale"
+[ ! -s "$scratch/stale" ]
+report $? "README's table of growth is what kvtier tables prints" "$(cat "$scratch/stale")"
+
 finish

@@ -88,6 +88,36 @@ mistake '[stream]\nturnaround = 5' \
 	':3: [stream] turnaround: "5" has no unit, expected a time with a unit, like 350us, 1.3s or 6.2min'
 mistake '[gpu]\ncount = 4\ncount = 5' ':4: [gpu] count: the key is there already, at line 3'
 
+# Pages that are chosen: the file of curves may be beside the experiment, and is checked.
+cp experiments/selectivity.csv "$scratch/shares.csv"
+printf 'include = %s\n[select]\ncurve = shares.csv\nmass = 90%%\n' "$PWD/$experiment" >"$scratch/choice.ini"
+run "$KVTIER" run "$scratch/choice.ini" --format json
+exits 0 "chosen pages"
+json 'my $c = $j->{choice}; $c->{share} > .05 && $c->{share} < .2 && $c->{mass_kept} > .85 && $c->{run_pages} >= 1' \
+	"chosen pages: the share is there"
+run "$KVTIER" run "$scratch/choice.ini" --set context.tokens=1M
+mentions stdout "of global layers' pages, loaded" "chosen pages"
+mentions stdout "(the longest: 131K tokens)" "chosen pages, more than were recorded"
+sed -n '1,/^chooser/p' "$scratch/shares.csv" >"$scratch/bad.csv"
+echo 'slap,7,token,0.9,8192,12,1.8,0.9,x' >>"$scratch/bad.csv"
+line=$(wc -l <"$scratch/bad.csv")
+refuses 2 "kvtier: $scratch/bad.csv:$line: share: \"12\", expected a number from 1e-09 to 1" \
+	"$KVTIER" run "$scratch/choice.ini" --set "select.curve=$scratch/bad.csv"
+refuses 2 "kvtier: $scratch/shares.csv: no curve of quest of layer 7 at 90%, a token, expected one that is there, such as oracle of layer 3 at 90%, a question" \
+	"$KVTIER" run "$scratch/choice.ini" --set select.chooser=quest
+
+# The curves are made by a script, of any recording that has keys.
+run env KVTIER="$KVTIER" CHOOSERS=oracle MASSES="90 99" PREFIXES=64 sh experiments/selectivity.sh 7 \
+	traces/samples/code-32k-window.h5
+exits 0 "selectivity.sh"
+awk -F , 'NR == 1 { next } { share[$3, $4, $5] = $6; if ($8 < $4) bad = 1 }
+	END { exit bad || NR != 9 || share["token", .99, 2112] <= share["token", .9, 2112] ||
+		share["question", .9, 2112] <= share["token", .9, 2112] }' "$scratch/stdout"
+report $? "selectivity.sh: more mass and more tokens take more pages" "$(cat "$scratch/stdout")"
+cp "$scratch/stdout" "$scratch/measured.csv"
+run "$KVTIER" run "$scratch/choice.ini" --set "select.curve=$scratch/measured.csv" --set select.chooser=oracle
+exits 0 "curves as selectivity.sh writes them"
+
 run "$KVTIER" run $experiment --set context.tokens=100G
 [ "$status" -ne 0 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ]
 report $? "a context that fits nowhere is one line" "$(cat "$scratch/stderr")"

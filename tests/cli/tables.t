@@ -71,6 +71,32 @@ for name in scout-lengths qwen-lengths; do
 	report $? "$name.csv: longer contexts take longer"
 done
 
+# How TTFT grows, with all pages and with chosen ones.
+mentions stdout "How time to first token grows" "tables"
+grep -q '^slap, 99% of the mass  *[01]\.[0-9][0-9] .* 131K ' "$scratch/stdout"
+report $? "an exponent of slap, and what was recorded" "$(sed -n '/^How time/,$p' "$scratch/stdout")"
+[ "$(head -n 1 "$scratch/data/growth.csv" | cut -d , -f 1-7)" = "curve,title,exponent,worst,from_tokens,to_tokens,last_exponent" ]
+report $? "growth.csv has its columns" "$(head -n 1 "$scratch/data/growth.csv")"
+# The exponents again, from the points.
+awk -F , '{ gsub(/"[^"]*"/, "") }
+	FNR == NR { if (FNR > 1) { exponent[$1] = $3; from[$1] = $5; to[$1] = $6 } next }
+	FNR > 1 && $2 >= from[$1] && $2 <= to[$1] { x = log($2); y = log($3); n[$1]++
+		sx[$1] += x; sy[$1] += y; sxx[$1] += x * x; sxy[$1] += x * y }
+	END { for (c in n) {
+		e = (n[c] * sxy[c] - sx[c] * sy[c]) / (n[c] * sxx[c] - sx[c] * sx[c])
+		if (n[c] < 5 || e - exponent[c] > 1e-6 || exponent[c] - e > 1e-6) print c, n[c], e, exponent[c]
+		else good++ }
+	if (good < 4) print "only " good " curves" }' "$scratch/data/growth.csv" "$scratch/data/curves.csv" >"$scratch/exponents"
+[ ! -s "$scratch/exponents" ]
+report $? "exponents are those of the points" "$(cat "$scratch/exponents")"
+awk -F , 'NR > 1 { if ($1 == curve && $2 <= tokens || $5 > 1 || $5 <= 0) bad = 1
+		if ($2 > 131072 && $1 != "exact" && $7 != "true" || $1 == "exact" && $7 != "false") bad = 1
+		curve = $1; tokens = $2; ttft[$1, $2] = $3 }
+	END { for (at in ttft) { split(at, key, SUBSEP)
+		if (key[1] == "oracle-99" && ttft[at] > ttft["slap-99", key[2]]) bad = 1 }
+	exit bad }' "$scratch/data/curves.csv"
+report $? "curves.csv: what is extrapolated says so, and the oracle is a bound"
+
 refuses 2 'kvtier: "x" is one argument too many, see "kvtier tables --help"' "$KVTIER" tables x
 refuses 2 'kvtier: --format: "jsn" is not known, did you mean "json"? (one of table, json, csv)' \
 	"$KVTIER" tables --format jsn

@@ -8,6 +8,8 @@ static const char *const scout_small = "[model]\nname = llama-4-scout-17b-16e-fp
 				       "[gpu]\nname = l40s\ncount = 4\n"
 				       "[context]\ntokens = 100K\n";
 
+#define CHOICE "select.curve=selectivity.csv"
+
 static kvt_experiment *make(const char *text, ...) G_GNUC_NULL_TERMINATED;
 
 /* The experiment of `text` with settings "section.key=value" up to a NULL. */
@@ -158,6 +160,13 @@ static void test_every_knob_moves(void)
 		{ { "stream.mode=always" }, "stream.window_tokens=4096", KVT_RUN_RESUME },
 		{ { "stream.mode=always" }, "stream.buffers=4", KVT_RUN_RESUME },
 		{ { "stream.mode=always" }, "stream.turnaround=1ms", KVT_RUN_RESUME },
+		{ { NULL }, "select.curve=selectivity.csv", KVT_RUN_RESUME },
+		{ { CHOICE }, "select.chooser=oracle", KVT_RUN_RESUME },
+		{ { CHOICE }, "select.layers=3 7", KVT_RUN_RESUME },
+		{ { CHOICE }, "select.mass=90%", KVT_RUN_RESUME },
+		{ { CHOICE }, "select.scope=question", KVT_RUN_RESUME },
+		{ { CHOICE }, "select.ahead=yes", KVT_RUN_RESUME },
+		{ { CHOICE }, "select.sketch_bytes=37B", KVT_RUN_RESUME },
 		{ { NULL }, "decode.all_reduce=graph", KVT_RUN_RESUME },
 		{ { NULL }, "decode.samples=2", KVT_RUN_RESUME },
 		{ { NULL }, "decode.step_overhead=1ms", KVT_RUN_RESUME },
