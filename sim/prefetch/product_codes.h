@@ -14,7 +14,7 @@ enum {
 	KVT_PRODUCT_CHANNELS = 4,
 	KVT_PRODUCT_WORDS = 256,
 	/* Tokens that k-means looks at, at most: spread evenly over the sample. */
-	KVT_PRODUCT_SAMPLE = 8192,
+	KVT_PRODUCT_SAMPLE = 4096,
 };
 
 /* Bytes of a token's code; codebooks have as many parts. head_dim is a multiple of 4. */
