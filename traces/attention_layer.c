@@ -38,6 +38,7 @@ struct kvt_attention_layer {
 	uint64_t rows;
 	row_window window;
 	query_window queries;
+	kvt_synthetic_keys synthetic; /* read on first use; values NULL until then */
 	kvt_attention_row_checker *checker;
 };
 
@@ -78,6 +79,18 @@ static bool open_tensor(const kvt_attention_trace *trace, hid_t group, const cha
 	       kvt_h5_dataset_expect(&trace->file, dataset, shape, what, error);
 }
 
+static bool open_synthetic(const kvt_attention_trace *trace, hid_t group, const char *prefix,
+	kvt_attention_datasets *datasets, GError **error)
+{
+	if (!kvt_synthetic_datasets_open(trace, group, prefix, &datasets->synthetic, error))
+		return false;
+	if (datasets->synthetic.base.id <= 0 || datasets->keys.id <= 0)
+		return true;
+	g_autofree char *place = g_strdup_printf("%s/keys", prefix);
+	return kvt_h5_error(&trace->file, place, error,
+		"recorded and synthetic at once, expected one of the two");
+}
+
 static bool open_all(const kvt_attention_trace *trace, hid_t layers, uint32_t layer,
 	kvt_attention_datasets *datasets, GError **error)
 {
@@ -94,7 +107,8 @@ static bool open_all(const kvt_attention_trace *trace, hid_t layers, uint32_t la
 		       "[steps, n_q_heads, head_dim] =", &datasets->queries, error) &&
 	       open_tensor(trace, group, prefix, "keys", keys, keys_are, &datasets->keys, error) &&
 	       open_tensor(
-		       trace, group, prefix, "values", keys, keys_are, &datasets->values, error);
+		       trace, group, prefix, "values", keys, keys_are, &datasets->values, error) &&
+	       open_synthetic(trace, group, prefix, datasets, error);
 }
 
 bool kvt_attention_datasets_open(const kvt_attention_trace *trace, uint32_t layer,
@@ -117,6 +131,7 @@ void kvt_attention_datasets_close(kvt_attention_datasets *datasets)
 	kvt_h5_dataset_close(&datasets->queries);
 	kvt_h5_dataset_close(&datasets->keys);
 	kvt_h5_dataset_close(&datasets->values);
+	kvt_synthetic_datasets_close(&datasets->synthetic);
 }
 
 /* Pages present at the step of a row. */
@@ -222,6 +237,7 @@ void kvt_attention_layer_close(kvt_attention_layer *layer)
 		return;
 	KVT_H5_GUARDED;
 	kvt_attention_datasets_close(&layer->datasets);
+	kvt_synthetic_keys_clear(&layer->synthetic);
 	kvt_attention_row_checker_free(layer->checker);
 	g_free(layer->offsets);
 	g_free(layer->window.block);
@@ -253,7 +269,12 @@ bool kvt_attention_layer_has_queries(const kvt_attention_layer *layer)
 
 bool kvt_attention_layer_has_keys(const kvt_attention_layer *layer)
 {
-	return layer->datasets.keys.id > 0;
+	return layer->datasets.keys.id > 0 || layer->datasets.synthetic.base.id > 0;
+}
+
+bool kvt_attention_layer_has_synthetic_keys(const kvt_attention_layer *layer)
+{
+	return layer->datasets.synthetic.base.id > 0;
 }
 
 bool kvt_attention_layer_has_values(const kvt_attention_layer *layer)
@@ -398,6 +419,30 @@ bool kvt_attention_layer_queries(
 	return true;
 }
 
+static bool load_synthetic(kvt_attention_layer *layer, GError **error)
+{
+	if (layer->synthetic.values != NULL)
+		return true;
+	KVT_H5_GUARDED;
+	kvt_attention_trace *trace = layer->trace;
+	int64_t began = g_get_monotonic_time();
+	bool good = kvt_synthetic_datasets_read(
+		trace, &layer->datasets.synthetic, &layer->synthetic, &trace->stats.bytes, error);
+	trace->stats.seconds += (double)(g_get_monotonic_time() - began) * 1e-6;
+	return good;
+}
+
+static bool expand_keys(kvt_attention_layer *layer, uint32_t kv_head, uint64_t first,
+	uint64_t count, uint16_t *out, GError **error)
+{
+	if (!load_synthetic(layer, error))
+		return false;
+	int64_t began = g_get_monotonic_time();
+	kvt_synthetic_keys_half(&layer->synthetic, kv_head, first, count, out);
+	layer->trace->stats.seconds += (double)(g_get_monotonic_time() - began) * 1e-6;
+	return true;
+}
+
 static bool read_tokens_half(kvt_attention_layer *layer, const char *name,
 	const kvt_h5_dataset *dataset, uint32_t kv_head, uint64_t first, uint64_t count,
 	uint16_t *out, GError **error)
@@ -405,6 +450,8 @@ static bool read_tokens_half(kvt_attention_layer *layer, const char *name,
 	const kvt_attention_header *header = &layer->trace->header;
 	g_assert(kv_head < header->kv_heads && count <= header->total_tokens &&
 		 first <= header->total_tokens - count);
+	if (dataset == &layer->datasets.keys && layer->datasets.synthetic.base.id > 0)
+		return expand_keys(layer, kv_head, first, count, out, error);
 	uint64_t start[] = { kv_head, first, 0 };
 	uint64_t size[] = { 1, count, header->head_dim };
 	return read_halves(layer, name, dataset, start, size, out, error);

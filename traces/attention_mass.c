@@ -10,7 +10,7 @@
 
 enum {
 	CHUNK_FLOATS = 1 << 17, /* keys of a chunk as floats: 512 KiB, so that it stays in L2 */
-	BATCH_MEMORY = 32 << 20,
+	BATCH_MEMORY = 128 << 20,
 	QUERIES = KVT_SOFTMAX_QUERIES,
 	LANES = KVT_SOFTMAX_LANES,
 };

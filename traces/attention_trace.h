@@ -149,6 +149,10 @@ uint32_t kvt_attention_layer_row_count(
 bool kvt_attention_layer_row(kvt_attention_layer *layer, uint64_t step, uint32_t kv_head,
 	kvt_attention_row *row, GError **error);
 
+/* Whether the keys are a grown trace's, expanded as they are read; their compact form
+ * (synthetic_keys.h) comes to memory whole with the first of them, besides the windows. */
+bool kvt_attention_layer_has_synthetic_keys(const kvt_attention_layer *layer);
+
 /* Recorded tensors, IEEE half precision, as raw bits or converted. Queries of one step:
  * out[query_heads][head_dim], as they entered the dot product (with any temperature factor). */
 bool kvt_attention_layer_queries(

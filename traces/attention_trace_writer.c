@@ -12,6 +12,7 @@
 
 #include "sim/base/error.h"
 #include "traces/attention_rules.h"
+#include "traces/attention_trace_private.h"
 #include "traces/half_float.h"
 #include "traces/trace_hdf5.h"
 
@@ -451,18 +452,40 @@ static int by_falling_mass(const void *a, const void *b, void *masses)
 	return (x > y) - (x < y);
 }
 
+static uint32_t upper_bits(float value)
+{
+	uint32_t bits;
+	memcpy(&bits, &value, sizeof bits);
+	return bits >> 19;
+}
+
+/* Lists all pages but most of those that are smaller than the KVT_ATTENTION_ROW_PAGES largest. */
+static uint32_t list_largest(const float *mass, uint64_t pages, uint32_t *order)
+{
+	enum { BINS = 1 << 13 };
+	uint32_t count[BINS] = { 0 }, listed = 0, least = BINS, above = 0;
+	/* The upper bits of floats that are not negative rise with them. */
+	for (uint64_t i = 0; i < pages; i++)
+		count[upper_bits(mass[i])]++;
+	while (least > 0 && above < KVT_ATTENTION_ROW_PAGES)
+		above += count[--least];
+	for (uint32_t i = 0; i < pages; i++)
+		if (upper_bits(mass[i]) >= least)
+			order[listed++] = i;
+	return listed;
+}
+
 bool kvt_attention_writer_row_of_masses(kvt_attention_writer *writer, const float *mass,
 	uint64_t first, uint64_t pages, GError **error)
 {
 	g_array_set_size(writer->order, (guint)pages);
 	uint32_t *order = (uint32_t *)writer->order->data;
-	for (uint32_t i = 0; i < pages; i++)
-		order[i] = i;
-	g_qsort_with_data(order, (int)pages, sizeof *order, by_falling_mass, (void *)mass);
+	uint32_t listed = list_largest(mass, pages, order);
+	g_qsort_with_data(order, (int)listed, sizeof *order, by_falling_mass, (void *)mass);
 	float falling[KVT_ATTENTION_ROW_PAGES];
 	uint32_t count = 0;
 	double covered = 0;
-	while (count < pages && count < KVT_ATTENTION_ROW_PAGES &&
+	while (count < listed && count < KVT_ATTENTION_ROW_PAGES &&
 		covered < KVT_ATTENTION_ROW_COVER) {
 		falling[count] = mass[order[count]];
 		covered += falling[count];
@@ -513,6 +536,14 @@ bool kvt_attention_writer_values(
 	kvt_attention_writer *writer, const uint16_t *halves, uint64_t count, GError **error)
 {
 	return write_tensor(writer, &writer->values, halves, count, error);
+}
+
+bool kvt_attention_writer_synthetic_keys(
+	kvt_attention_writer *writer, const kvt_synthetic_keys *keys, GError **error)
+{
+	g_assert(writer->in_layer && writer->keys.dataset <= 0 && writer->header.synthetic);
+	KVT_H5_GUARDED;
+	return kvt_synthetic_datasets_write(writer->group, keys) || cannot_write(writer, error);
 }
 
 bool kvt_attention_writer_finish(kvt_attention_writer *writer, GError **error)

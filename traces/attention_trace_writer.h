@@ -12,6 +12,7 @@
 #define KVT_ATTENTION_TRACE_WRITER_H
 
 #include "traces/attention_trace.h"
+#include "traces/synthetic_keys.h"
 
 typedef struct kvt_attention_writer kvt_attention_writer;
 
@@ -60,6 +61,11 @@ bool kvt_attention_writer_keys(
 	kvt_attention_writer *writer, const uint16_t *halves, uint64_t count, GError **error);
 bool kvt_attention_writer_values(
 	kvt_attention_writer *writer, const uint16_t *halves, uint64_t count, GError **error);
+
+/* Keys of a grown layer in compact form, in place of all kvt_attention_writer_keys; once, and only
+ * in a trace that is synthetic. Shapes are those of the header. */
+bool kvt_attention_writer_synthetic_keys(
+	kvt_attention_writer *writer, const kvt_synthetic_keys *keys, GError **error);
 
 /* Ends the last layer, opens the file with the reader, and gives it its name. */
 bool kvt_attention_writer_finish(kvt_attention_writer *writer, GError **error);

@@ -5,9 +5,13 @@
 #include <glib/gstdio.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sim/base/error.h"
+#include "traces/attention_mass.h"
 #include "traces/attention_trace_writer.h"
+#include "traces/half_float.h"
+#include "traces/trace_growth_keys.h"
 #include "traces/trace_growth_model.h"
 
 /* Pages before a step that count as local, and the least that a pattern must have. */
@@ -53,45 +57,73 @@ typedef struct growth_run {
 	kvt_attention_header header;
 	char *derived;
 	kvt_attention_step *steps; /* [plan.steps] */
-	GArray *layers;            /* uint32_t */
+	uint64_t *source;          /* [plan.steps], recorded steps, and on beyond them */
+	GArray *layers;            /* growth_layer */
+	uint8_t *retrieved;        /* [plan.context_pages], in any layer with keys */
+	const char *path;
+	kvt_progress *progress; /* or NULL */
+	uint64_t rows_done;
 } growth_run;
+
+typedef struct growth_layer {
+	uint32_t number;
+	bool keys; /* it has queries and keys, and gets some */
+} growth_layer;
 
 static void growth_run_clear(growth_run *run)
 {
 	g_free(run->derived);
 	g_free(run->steps);
+	g_free(run->source);
+	g_free(run->retrieved);
 	if (run->layers != NULL)
 		g_array_free(run->layers, TRUE);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(growth_run, growth_run_clear)
 
-static bool choose_layers(growth_run *run, int32_t wanted, GError **error)
+static bool add_layer(growth_run *run, uint32_t number, bool without_keys, GError **error)
 {
-	const char *path = kvt_attention_trace_path(run->trace);
+	g_autoptr(kvt_attention_layer) layer =
+		kvt_attention_layer_open(run->trace, number, 0, error);
+	if (layer == NULL)
+		return false;
+	if (kvt_attention_layer_get_kind(layer) != KVT_TRACE_LAYER_GLOBAL)
+		return kvt_error_usage(error,
+			"%s: layers/%u: is chunked and does not grow, expected a global layer",
+			kvt_attention_trace_path(run->trace), number);
+	const growth_layer found = {
+		.number = number,
+		.keys = !without_keys && kvt_attention_layer_has_queries(layer) &&
+			kvt_attention_layer_has_keys(layer),
+	};
+	g_array_append_val(run->layers, found);
+	return true;
+}
+
+static bool choose_layers(growth_run *run, const kvt_growth *growth, GError **error)
+{
 	uint32_t count;
 	const uint32_t *layers = kvt_attention_trace_layers(run->trace, &count);
-	run->layers = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-	if (wanted >= 0) {
-		uint32_t layer = (uint32_t)wanted;
-		g_autoptr(kvt_attention_layer) opened =
-			kvt_attention_layer_open(run->trace, layer, 0, error);
-		if (opened == NULL)
+	run->layers = g_array_new(FALSE, FALSE, sizeof(growth_layer));
+	if (growth->layer >= 0)
+		return add_layer(run, (uint32_t)growth->layer, growth->without_keys, error);
+	for (uint32_t i = 0; i < count; i++)
+		if (run->from->layer_kind[layers[i]] == KVT_TRACE_LAYER_GLOBAL &&
+			!add_layer(run, layers[i], growth->without_keys, error))
 			return false;
-		if (kvt_attention_layer_get_kind(opened) != KVT_TRACE_LAYER_GLOBAL)
-			return kvt_error_usage(error,
-				"%s: layers/%u: is chunked and does not grow, expected a global "
-				"layer",
-				path, layer);
-		g_array_append_val(run->layers, layer);
-	}
-	for (uint32_t i = 0; wanted < 0 && i < count; i++)
-		if (run->from->layer_kind[layers[i]] == KVT_TRACE_LAYER_GLOBAL)
-			g_array_append_val(run->layers, layers[i]);
 	if (run->layers->len == 0)
 		return kvt_error_usage(error,
 			"%s: layers: all are chunked and do not grow, expected a global layer",
-			path);
+			kvt_attention_trace_path(run->trace));
 	return true;
+}
+
+static bool has_keys(const growth_run *run)
+{
+	for (unsigned i = 0; i < run->layers->len; i++)
+		if (g_array_index(run->layers, growth_layer, i).keys)
+			return true;
+	return false;
 }
 
 static bool plan_pages(growth_run *run, const kvt_growth *growth, GError **error)
@@ -125,6 +157,24 @@ static bool plan_pages(growth_run *run, const kvt_growth *growth, GError **error
 	return true;
 }
 
+/* Steps that are fewer than recorded are the last ones of each turn, in proportion. */
+static void choose_steps(growth_run *run)
+{
+	uint64_t count = run->recorded_count, n = 0, turn_begin = 0;
+	run->source = g_new(uint64_t, run->plan.steps);
+	for (uint64_t i = 0; run->plan.steps >= count && i < run->plan.steps; i++)
+		run->source[i] = i;
+	for (uint64_t end = 1; run->plan.steps < count && end <= count; end++) {
+		if (end < count && run->recorded[end].turn == run->recorded[end - 1].turn)
+			continue;
+		uint64_t share =
+			run->plan.steps * end / count - run->plan.steps * turn_begin / count;
+		for (uint64_t i = end - share; i < end; i++)
+			run->source[n++] = i;
+		turn_begin = end;
+	}
+}
+
 static bool plan_steps(growth_run *run, const kvt_growth *growth, GError **error)
 {
 	const char *path = kvt_attention_trace_path(run->trace);
@@ -136,11 +186,18 @@ static bool plan_steps(growth_run *run, const kvt_growth *growth, GError **error
 			"%s: grown to %" G_GUINT64_FORMAT
 			" steps, expected at most %" G_GUINT64_FORMAT,
 			path, run->plan.steps, most);
+	if (run->plan.steps > count && has_keys(run))
+		return kvt_error_usage(error,
+			"%s: grown to %" G_GUINT64_FORMAT
+			" steps, expected at most %" G_GUINT64_FORMAT
+			", as many as recorded, or no keys",
+			path, run->plan.steps, count);
+	choose_steps(run);
 	run->steps = g_new(kvt_attention_step, run->plan.steps);
 	uint64_t turns = (uint64_t)run->recorded[count - 1].turn - run->recorded[0].turn + 1;
 	for (uint64_t i = 0; i < run->plan.steps; i++) {
-		const kvt_attention_step *from = &run->recorded[i % count];
-		uint64_t cycle = i / count, turn = from->turn + cycle * turns;
+		const kvt_attention_step *from = &run->recorded[run->source[i] % count];
+		uint64_t cycle = run->source[i] / count, turn = from->turn + cycle * turns;
 		uint64_t pages = run->plan.added_pages + cycle * run->plan.cycle_pages;
 		run->steps[i] = (kvt_attention_step){
 			.position = from->position + pages * block_tokens,
@@ -184,7 +241,7 @@ static bool plan_run(growth_run *run, const kvt_growth *growth, GError **error)
 	if (run->from->synthetic)
 		return kvt_error_usage(error, "%s: is synthetic itself, expected a recorded trace",
 			kvt_attention_trace_path(run->trace));
-	if (!choose_layers(run, growth->layer, error) || !plan_pages(run, growth, error) ||
+	if (!choose_layers(run, growth, error) || !plan_pages(run, growth, error) ||
 		!plan_steps(run, growth, error))
 		return false;
 	run->temperature = growth->temperature != NULL
@@ -199,31 +256,167 @@ static bool plan_run(growth_run *run, const kvt_growth *growth, GError **error)
 	return true;
 }
 
-static bool write_layer(growth_run *run, uint32_t number, kvt_attention_writer *writer,
-	kvt_progress *progress, uint64_t *done, GError **error)
+static void count_row(growth_run *run)
+{
+	if (run->progress != NULL)
+		kvt_progress_update(run->progress, ++run->rows_done);
+}
+
+static kvt_growth_model *fit_model(growth_run *run, uint32_t number, GError **error)
 {
 	g_autoptr(kvt_attention_layer) layer =
 		kvt_attention_layer_open(run->trace, number, 0, error);
 	if (layer == NULL)
-		return false;
-	if (kvt_attention_layer_accesses(layer) > ACCESSES_MAX)
-		return kvt_error_usage(error,
+		return NULL;
+	if (kvt_attention_layer_accesses(layer) > ACCESSES_MAX) {
+		kvt_error_usage(error,
 			"%s: layers/%u: %" G_GUINT64_FORMAT
 			" accesses, expected at most %" G_GUINT64_FORMAT " to fit a model",
 			kvt_attention_trace_path(run->trace), number,
 			kvt_attention_layer_accesses(layer), ACCESSES_MAX);
-	g_autoptr(kvt_growth_model) model = kvt_growth_model_fit(layer, &run->plan, error);
+		return NULL;
+	}
+	/* The model counts steps as they were recorded, those that are left out too. */
+	kvt_growth_plan plan = run->plan;
+	plan.steps = MAX(plan.steps, run->recorded_count);
+	return kvt_growth_model_fit(layer, &plan, error);
+}
+
+/* What a retrieval reads in one layer is drawn in none, as all layers have the same pages. */
+static bool find_retrieved(growth_run *run, GError **error)
+{
+	run->retrieved = g_new0(uint8_t, run->plan.context_pages);
+	for (unsigned i = 0; i < run->layers->len; i++) {
+		const growth_layer *layer = &g_array_index(run->layers, growth_layer, i);
+		if (!layer->keys)
+			continue;
+		g_autoptr(kvt_growth_model) model = fit_model(run, layer->number, error);
+		if (model == NULL)
+			return false;
+		kvt_growth_model_mark_retrieved(model, run->retrieved);
+	}
+	return true;
+}
+
+static bool write_modelled_rows(
+	growth_run *run, uint32_t number, kvt_attention_writer *writer, GError **error)
+{
+	g_autoptr(kvt_growth_model) model = fit_model(run, number, error);
 	if (model == NULL || !kvt_attention_writer_layer(writer, number, 0, error))
 		return false;
 	for (uint64_t step = 0; step < run->plan.steps; step++)
 		for (uint32_t head = 0; head < run->from->kv_heads; head++) {
-			kvt_attention_row row = kvt_growth_model_row(model, step, head);
+			kvt_attention_row row =
+				kvt_growth_model_row(model, run->source[step], head);
 			if (!kvt_attention_writer_row(writer, &row, error))
 				return false;
-			if (progress != NULL)
-				kvt_progress_update(progress, ++*done);
+			count_row(run);
 		}
 	return true;
+}
+
+/* The recorded queries, with the temperature of where they are now. */
+static bool write_queries(
+	growth_run *run, kvt_attention_layer *layer, kvt_attention_writer *writer, GError **error)
+{
+	size_t values = (size_t)run->from->query_heads * run->from->head_dim;
+	g_autofree float *query = g_new(float, values);
+	g_autofree uint16_t *halves = g_new(uint16_t, values);
+	for (uint64_t i = 0; i < run->plan.steps; i++) {
+		uint64_t source = run->source[i];
+		float factor =
+			(float)(query_factor(&run->temperature, run->steps[i].position) /
+				query_factor(&run->temperature, run->recorded[source].position));
+		if (!kvt_attention_layer_queries(layer, source, query, error))
+			return false;
+		for (size_t v = 0; v < values; v++)
+			query[v] *= factor;
+		kvt_half_from_float(query, halves, values);
+		if (!kvt_attention_writer_queries(writer, halves, 1, error))
+			return false;
+	}
+	return true;
+}
+
+/* Rows by softmax over the staged layer, or empty ones without it. */
+static bool write_softmax_rows(
+	growth_run *run, kvt_attention_layer *staged, kvt_attention_writer *writer, GError **error)
+{
+	g_autoptr(kvt_attention_mass_stream) stream =
+		staged != NULL ? kvt_attention_mass_stream_new(staged, 1, 0) : NULL;
+	const kvt_attention_row empty = { 0 };
+	for (uint64_t step = 0; step < run->plan.steps; step++)
+		for (uint32_t head = 0; head < run->from->kv_heads; head++) {
+			uint64_t pages = run->steps[step].position / run->from->block_tokens + 1;
+			const float *mass = NULL;
+			if (staged == NULL) {
+				if (!kvt_attention_writer_row(writer, &empty, error))
+					return false;
+				continue;
+			}
+			mass = kvt_attention_mass_stream_get(stream, step, head, error);
+			if (mass == NULL ||
+				!kvt_attention_writer_row_of_masses(writer, mass, 0, pages, error))
+				return false;
+			count_row(run);
+		}
+	return true;
+}
+
+static bool write_tensors(growth_run *run, kvt_attention_layer *layer,
+	const kvt_synthetic_keys *keys, kvt_attention_layer *staged, kvt_attention_writer *writer,
+	GError **error)
+{
+	return kvt_attention_writer_layer(
+		       writer, kvt_attention_layer_number(layer), KVT_ATTENTION_QUERIES, error) &&
+	       write_softmax_rows(run, staged, writer, error) &&
+	       write_queries(run, layer, writer, error) &&
+	       kvt_attention_writer_synthetic_keys(writer, keys, error);
+}
+
+/* The rows follow from what is written, halves and all: so it is written to a file without rows
+ * first, which is read as any trace. */
+static bool write_staged(growth_run *run, kvt_attention_layer *layer,
+	const kvt_synthetic_keys *keys, const char *stage, kvt_attention_writer *writer,
+	GError **error)
+{
+	{
+		g_autoptr(kvt_attention_writer) first = kvt_attention_writer_new(
+			stage, &run->header, run->steps, run->plan.steps, error);
+		if (first == NULL || !write_tensors(run, layer, keys, NULL, first, error) ||
+			!kvt_attention_writer_finish(first, error))
+			return false;
+	}
+	g_autoptr(kvt_attention_trace) trace = kvt_attention_trace_open(stage, error);
+	if (trace == NULL)
+		return false;
+	g_autoptr(kvt_attention_layer) staged =
+		kvt_attention_layer_open(trace, kvt_attention_layer_number(layer), 0, error);
+	return staged != NULL && write_tensors(run, layer, keys, staged, writer, error);
+}
+
+static bool write_layer_with_keys(
+	growth_run *run, uint32_t number, kvt_attention_writer *writer, GError **error)
+{
+	g_autoptr(kvt_attention_layer) layer =
+		kvt_attention_layer_open(run->trace, number, 0, error);
+	g_autofree char *stage = g_strdup_printf("%s.stage-XXXXXX", run->path);
+	kvt_synthetic_keys keys;
+	if (layer == NULL || !kvt_growth_keys_make(layer, &run->plan, run->retrieved,
+				     run->header.total_tokens, &keys, error))
+		return false;
+	int fd = g_mkstemp(stage);
+	bool good = fd >= 0;
+	if (good) {
+		close(fd);
+		good = write_staged(run, layer, &keys, stage, writer, error);
+		g_unlink(stage);
+	} else {
+		kvt_error_failed(
+			error, "%s: cannot be created, expected a writable folder", run->path);
+	}
+	kvt_synthetic_keys_clear(&keys);
+	return good;
 }
 
 static bool same_file(const char *a, const char *b)
@@ -239,21 +432,24 @@ bool kvt_attention_trace_grow(kvt_attention_trace *trace, const char *path,
 	g_auto(growth_run) run = {
 		.trace = trace,
 		.from = kvt_attention_trace_header(trace),
+		.path = path,
+		.progress = progress,
 	};
 	run.recorded = kvt_attention_trace_steps(trace, &run.recorded_count);
 	if (same_file(kvt_attention_trace_path(trace), path))
 		return kvt_error_usage(
 			error, "%s: is the trace itself, expected another file to write", path);
-	if (!plan_run(&run, growth, error))
+	if (!plan_run(&run, growth, error) || !find_retrieved(&run, error))
 		return false;
 	g_autoptr(kvt_attention_writer) writer =
 		kvt_attention_writer_new(path, &run.header, run.steps, run.plan.steps, error);
-	uint64_t done = 0;
 	if (writer == NULL)
 		return false;
-	for (unsigned i = 0; i < run.layers->len; i++)
-		if (!write_layer(&run, g_array_index(run.layers, uint32_t, i), writer, progress,
-			    &done, error))
+	for (unsigned i = 0; i < run.layers->len; i++) {
+		const growth_layer *layer = &g_array_index(run.layers, growth_layer, i);
+		if (!(layer->keys ? write_layer_with_keys(&run, layer->number, writer, error)
+				  : write_modelled_rows(&run, layer->number, writer, error)))
 			return false;
+	}
 	return kvt_attention_writer_finish(writer, error);
 }

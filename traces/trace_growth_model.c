@@ -270,6 +270,14 @@ uint64_t kvt_growth_model_focus(const kvt_growth_model *model, uint32_t turn, do
 	return found->distance;
 }
 
+void kvt_growth_model_mark_retrieved(const kvt_growth_model *model, uint8_t *marks)
+{
+	for (uint64_t step = 0; step < model->source_steps; step++)
+		for (uint32_t page = 1; page <= model->plan.pattern_pages; page++)
+			if (is_retrieved(model, step, page))
+				marks[page] = 1;
+}
+
 static uint64_t home_of(const kvt_growth_model *model, uint64_t cycle)
 {
 	kvt_rng rng = kvt_rng_init(model->plan.seed, kvt_rng_stream_id("trace-growth.home", cycle));

@@ -55,4 +55,7 @@ kvt_attention_row kvt_growth_model_row(kvt_growth_model *model, uint64_t step, u
 uint32_t kvt_growth_model_turns(const kvt_growth_model *model);
 uint64_t kvt_growth_model_focus(const kvt_growth_model *model, uint32_t turn, double *mass);
 
+/* Marks the pages of the pattern that a retrieval of any turn reads, in marks[context_pages]. */
+void kvt_growth_model_mark_retrieved(const kvt_growth_model *model, uint8_t *marks);
+
 #endif

@@ -16,19 +16,22 @@ static const kvt_command grow_action = {
 	.name = "trace grow",
 	.summary = "Write a synthetic attention trace of a longer context.",
 	.arguments = "FILE",
-	.help = "The recorded pages and steps are resampled: the first page and the last 64 stay "
-		"as\n"
-		"they are, the pages between are copied until the context is full, and every copy "
-		"but\n"
-		"one lives through the turn from another step on, without the pages that a "
-		"retrieval\n"
-		"reads. Those keep their mass; all others are divided by the larger sum, as "
-		"softmax\n"
-		"does it, after they are sharpened by how much more the model scales its queries "
-		"at\n"
-		"the larger length. OUT holds access rows only and is flagged synthetic.\n\n"
+	.help = "Layers with recorded queries and keys get both, and rows that follow from them "
+		"by\n"
+		"softmax. Every recorded page stays, once, in order; between them come recorded\n"
+		"pages that no retrieval reads, drawn at random and moved by differences of\n"
+		"their neighbours, tokens and whole pages, so that none repeats another. Queries\n"
+		"are scaled by how much more the model scales them at the larger length.\n\n"
+		"Other layers, or all with --no-keys, get rows alone: the pages between the first\n"
+		"and the last 64 are copied until the context is full, and each copy but one "
+		"lives\n"
+		"through the turn from another step on. Pages that a retrieval reads keep their "
+		"mass.\n\n"
+		"OUT is flagged synthetic. Fewer steps than recorded are the last ones of each "
+		"turn;\n"
+		"more are a turn begun anew, with --no-keys.\n\n"
 		"--check prints how the grown rows compare with those of a recorded trace.\n\n"
-		"  kvtier trace grow code-32k.h5 --tokens 10M -o grown.h5\n"
+		"  kvtier trace grow code-32k.h5 --tokens 10M --steps 48 -o grown.h5\n"
 		"  kvtier trace grow code-32k.h5 --tokens 131072 -o grown.h5 --check code-128k.h5",
 };
 
@@ -45,6 +48,7 @@ static const kvt_column check_columns[] = {
 typedef struct grow_options {
 	char *tokens, *steps, *temperature, *check;
 	gint64 layer, seed;
+	gboolean no_keys;
 	kvt_growth growth;
 	kvt_attention_temperature given;
 } grow_options;
@@ -116,6 +120,7 @@ static bool read_options(grow_options *options, const char *output, GError **err
 			error, "--seed: %" G_GINT64_FORMAT ", expected 0 or more", options->seed);
 	growth->layer = (int32_t)options->layer;
 	growth->seed = (uint64_t)options->seed;
+	growth->without_keys = options->no_keys;
 	return options->temperature == NULL || read_temperature(options, error);
 }
 
@@ -209,6 +214,8 @@ int kvt_trace_grow_run(int argc, char **argv, GError **error)
 			"the layer to grow (all that are global)", "N" },
 		{ "steps", 0, 0, G_OPTION_ARG_FILENAME, &given.steps,
 			"steps to make (as many as recorded)", "N" },
+		{ "no-keys", 0, 0, G_OPTION_ARG_NONE, &given.no_keys,
+			"rows only, without queries and keys", NULL },
 		{ "seed", 0, 0, G_OPTION_ARG_INT64, &given.seed, "of the random numbers (1)", "N" },
 		{ "temperature", 0, 0, G_OPTION_ARG_FILENAME, &given.temperature,
 			"queries are scaled by 1 + RATE log1p(position / TOKENS), or none (as the "
