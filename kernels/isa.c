@@ -13,7 +13,8 @@ int kvt_isa_supported(kvt_isa isa)
 	/* these builtins ask whether the operating system saves the registers, too */
 	__builtin_cpu_init();
 	if (isa == KVT_ISA_AVX2)
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+		       __builtin_cpu_supports("f16c");
 	if (isa == KVT_ISA_AVX512)
 		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -1,10 +1,12 @@
 /*
- * kernels.h: arithmetic over KV pages with a C ABI: sketches of keys and their scores. It knows no
- * cache, no tier and no GLib, allocates nothing, and returns 0 or a negative errno.
+ * kernels.h: arithmetic over KV pages with a C ABI: sketches of keys and their scores, attention
+ * and the merge of its parts. It knows no cache, no tier and no GLib, allocates nothing, and
+ * returns 0 or a negative errno.
  *
- * Every kernel has a plain C reference (KVT_ISA_SCALAR) and variants that give the same bits: sums
- * are taken in one fixed order, products are rounded once, and nothing depends on a math library.
- * So a decision made from a score does not depend on the machine.
+ * Every scoring kernel has a plain C reference (KVT_ISA_SCALAR) and variants that give the same
+ * bits: sums are taken in one fixed order, products are rounded once, and nothing depends on a math
+ * library. So a decision made from a score does not depend on the machine. Attention decides
+ * nothing; its variants differ in their rounding.
  */
 #ifndef KVT_KERNELS_H
 #define KVT_KERNELS_H
@@ -36,12 +38,20 @@ typedef enum kvt_element {
 	KVT_ELEMENT_F16,  /* IEEE 754 half precision */
 	KVT_ELEMENT_BF16, /* the upper half of a float */
 	KVT_ELEMENT_F32,
+	KVT_ELEMENT_E4M3, /* a byte, OCP FP8 (OFP8 1.0): largest 448, no infinity */
 } kvt_element;
+
+/* Of one number. */
+static inline size_t kvt_element_bytes(kvt_element element)
+{
+	return element == KVT_ELEMENT_F32 ? 4 : element == KVT_ELEMENT_E4M3 ? 1 : 2;
+}
 
 /* out[i] = numbers[i], exactly. */
 void kvt_elements_to_float(kvt_element element, const void *numbers, size_t n, float *out);
 
-/* out[i] = numbers[i] rounded to the nearest, ties to even; NaN stays one. */
+/* out[i] = numbers[i] rounded to the nearest, ties to even; NaN stays one. What E4M3 cannot hold,
+ * infinity too, becomes its largest number. */
 void kvt_elements_from_float(kvt_element element, const float *numbers, size_t n, void *out);
 
 /*
@@ -317,6 +327,89 @@ double kvt_simhash_sampled(double cosine, unsigned k_bits, unsigned n_tables);
 KVT_SIMHASH_VARIANT(scalar)
 KVT_SIMHASH_VARIANT(avx2)
 KVT_SIMHASH_VARIANT(avx512)
+
+/*
+ * Attention of some query tokens of a group over windows of KV that lies in pages, without the
+ * matrix of its weights, and the exact merge of windows' partial results (FlashAttention's online
+ * softmax, arXiv 2205.14135; FlashDecoding's merge by log-sum-exp). Sums and weights are FP32.
+ * There is no sentinel for "minus infinity" but minus infinity, and logarithms are natural.
+ */
+typedef struct kvt_attention_shape {
+	kvt_element element;             /* of keys and values: F16, BF16 or E4M3 */
+	uint32_t head_dim;               /* a multiple of 16, at most KVT_CODE_HEAD_DIM_MAX */
+	uint32_t heads;                  /* query heads that share the KV head, at most 128 */
+	uint32_t page_tokens;            /* tokens a page */
+	size_t key_stride, value_stride; /* bytes from a page's token to its next */
+	float scale;                     /* logit = scale x (query . key) */
+	float key_scale, value_scale;    /* a stored number counts so much: 1, but for FP8 */
+} kvt_attention_shape;
+
+/* A run of tokens: from token `skip` of page 0 on. Nothing is read of other tokens of the pages. */
+typedef struct kvt_attention_window {
+	const void *const *keys, *const *values; /* [pages], any order in memory */
+	uint64_t n_tokens;
+	uint32_t skip; /* below page_tokens */
+	/* Query token i sees the first seen + i tokens, n_tokens at most; UINT64_MAX - n_queries or
+	 * less. n_tokens: all see all. */
+	uint64_t seen;
+} kvt_attention_window;
+
+/* Partial results: of a query token and head that saw nothing, zeros and -infinity. */
+typedef struct kvt_attention_partial {
+	float *output; /* [n_queries][heads][head_dim], normalised */
+	float *lse;    /* [n_queries][heads], the natural logarithm of the sum of e^logit */
+	/* [n_queries][heads], what the rounding of lse left out, so that merges of very many parts
+	 * lose nothing by it; may be NULL: zeros. Of an empty part 0. */
+	float *lse_rest;
+} kvt_attention_partial;
+
+/* Bytes of scratch memory that a call takes; 0 for a shape that is not allowed. */
+size_t kvt_attention_scratch_bytes(const kvt_attention_shape *shape, uint32_t n_queries);
+
+/*
+ * Fills *partial from queries[n_queries][heads][head_dim]. `scratch`, 64-byte aligned, is the
+ * call's alone. NaN in a key or value that a query sees makes its output NaN. Returns 0, -EINVAL
+ * for a shape that is not allowed, -ENOTSUP where the machine lacks the instruction set.
+ */
+int kvt_attention(kvt_isa isa, const kvt_attention_shape *shape, const float *queries,
+	uint32_t n_queries, const kvt_attention_window *window,
+	const kvt_attention_partial *partial, void *scratch);
+
+/*
+ * Joins a part with another over other tokens, exactly but for FP32's rounding: `into` becomes what
+ * one call over both would have given. In any order; an empty part changes nothing, whatever its
+ * output holds. n_rows query tokens x heads.
+ */
+void kvt_attention_merge(const kvt_attention_partial *into, const kvt_attention_partial *from,
+	size_t n_rows, uint32_t head_dim);
+
+/* The same as kvt_attention in double precision, slowly: what results are checked against. The
+ * shape has to be allowed. */
+void kvt_attention_exact(const kvt_attention_shape *shape, const float *queries, uint32_t n_queries,
+	const kvt_attention_window *window, double *output, double *lse);
+
+enum { KVT_ATTENTION_TILE = 64, KVT_ATTENTION_ROWS = 4 };
+
+/* Some rows (heads of one query token) and tokens that are attended to at once; sums over the
+ * tokens so far. */
+typedef struct kvt_attention_tile {
+	kvt_element element;
+	uint32_t head_dim, n_rows, n_tokens; /* at least 1 each; rows 1, 2 or 4 */
+	uint32_t n_next;                     /* tokens that are read next; 0: unknown */
+	const float *query;  /* [n_rows][head_dim], by 2^logit, in the variant's order */
+	float *sum;          /* the same: weighted values, relative to 2^max */
+	float *max, *weight; /* [n_rows]: largest logit, sum of weights */
+	/* places of tokens, and of those to be read next (repeated up to whole vectors) */
+	const uint8_t *keys[KVT_ATTENTION_TILE], *values[KVT_ATTENTION_TILE];
+	const uint8_t *next_keys[KVT_ATTENTION_TILE], *next_values[KVT_ATTENTION_TILE];
+} kvt_attention_tile;
+
+/* Variants, one an instruction set; for kvt_attention. In a variant's order, BF16 numbers of each
+ * whole block of 2 vectors come as those of even, then those of odd number. Variants with vectors
+ * take E4M3 for 2^-8 of what it is. */
+void kvt_attention_tile_scalar(kvt_attention_tile *tile);
+void kvt_attention_tile_avx2(kvt_attention_tile *tile);   /* vectors of 8 */
+void kvt_attention_tile_avx512(kvt_attention_tile *tile); /* of 16: head_dim a multiple of 32 */
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,270 @@
+/*
+ * attention.c: cuts attention into tiles of tokens and rows of one query token, and merges partial
+ * results. The arithmetic of a tile is in attention_scalar.c, attention_avx2.c and
+ * attention_avx512.c.
+ */
+#include "kernels/kernels.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+	TILE = KVT_ATTENTION_TILE,
+	ROWS = KVT_ATTENTION_ROWS,
+	DIM_MAX = KVT_CODE_HEAD_DIM_MAX,
+	LINE = 64,
+};
+
+typedef void (*tile_function)(kvt_attention_tile *tile);
+
+static int allowed(const kvt_attention_shape *shape)
+{
+	return shape->head_dim > 0 && shape->head_dim % 16 == 0 &&
+	       shape->head_dim <= KVT_CODE_HEAD_DIM_MAX && shape->heads > 0 &&
+	       shape->heads <= KVT_CODE_HEADS_MAX && shape->page_tokens > 0 &&
+	       (shape->element == KVT_ELEMENT_F16 || shape->element == KVT_ELEMENT_BF16 ||
+		       shape->element == KVT_ELEMENT_E4M3);
+}
+
+/* Floats of one array of rows in scratch memory. */
+static size_t row_floats(size_t n_rows, size_t a_row)
+{
+	const size_t line = LINE / sizeof(float);
+	return (n_rows * a_row + line - 1) / line * line;
+}
+
+size_t kvt_attention_scratch_bytes(const kvt_attention_shape *shape, uint32_t n_queries)
+{
+	if (!allowed(shape))
+		return 0;
+	size_t n_rows = (size_t)n_queries * shape->heads;
+	return sizeof(float) * 2 * (row_floats(n_rows, shape->head_dim) + row_floats(n_rows, 1));
+}
+
+/* Places in memory of the numbers in a variant's order; 0 lanes: of the scalar one, as in memory.
+ */
+static void order_of(const kvt_attention_shape *shape, uint32_t lanes, uint16_t *place)
+{
+	uint32_t i = 0, block = 2 * lanes;
+	if (shape->element == KVT_ELEMENT_BF16 && lanes > 0)
+		for (; i + block <= shape->head_dim; i += block)
+			for (uint32_t k = 0; k < lanes; k++) {
+				place[i + k] = (uint16_t)(i + 2 * k);
+				place[i + lanes + k] = (uint16_t)(i + 2 * k + 1);
+			}
+	for (; i < shape->head_dim; i++)
+		place[i] = (uint16_t)i;
+}
+
+/* What a variant's number counts: vectors of E4M3 are taken as half precision of 2^-8 the value. */
+static double unit(const kvt_attention_shape *shape, uint32_t lanes)
+{
+	return shape->element == KVT_ELEMENT_E4M3 && lanes > 0 ? 256 : 1;
+}
+
+/* Where a tile's tokens are, from `first` on; returns how many. */
+static uint32_t gather(const kvt_attention_shape *shape, const kvt_attention_window *window,
+	uint64_t first, const uint8_t **keys, const uint8_t **values)
+{
+	uint64_t left = window->n_tokens - first, at = first + window->skip;
+	/* a tile and the next stay in a first-level cache */
+	uint32_t most = shape->key_stride <= 128 ? TILE : TILE / 2;
+	uint32_t n = left < most ? (uint32_t)left : most;
+	uint64_t page = at / shape->page_tokens;
+	size_t within = (size_t)(at % shape->page_tokens);
+	for (uint32_t i = 0; i < n; i++) {
+		keys[i] = (const uint8_t *)window->keys[page] + within * shape->key_stride;
+		values[i] = (const uint8_t *)window->values[page] + within * shape->value_stride;
+		if (++within == shape->page_tokens) {
+			within = 0;
+			page++;
+		}
+	}
+	for (uint32_t i = n; n > 0 && i < TILE; i++) {
+		keys[i] = keys[n - 1];
+		values[i] = values[n - 1];
+	}
+	return n;
+}
+
+/* Sums over the tokens so far, of all rows. */
+typedef struct running {
+	const kvt_attention_shape *shape;
+	tile_function function;
+	uint32_t n_queries;
+	float *query, *sum, *max, *weight;
+} running;
+
+static void attend_rows(const running *r, kvt_attention_tile *tile, size_t row, uint32_t n_rows)
+{
+	size_t at = row * r->shape->head_dim;
+	tile->n_rows = n_rows;
+	tile->query = r->query + at;
+	tile->sum = r->sum + at;
+	tile->max = r->max + row;
+	tile->weight = r->weight + row;
+	r->function(tile);
+}
+
+/* One tile's tokens [first, first + n), all rows. */
+static void attend_tile(const running *r, kvt_attention_tile *tile, uint64_t first, uint32_t n,
+	uint64_t seen, uint32_t n_next)
+{
+	uint32_t heads = r->shape->heads;
+	tile->n_next = n_next;
+	for (uint32_t q = 0; q < r->n_queries; q++) {
+		uint64_t end = seen + q;
+		if (end <= first)
+			continue;
+		tile->n_tokens = end - first < n ? (uint32_t)(end - first) : n;
+		size_t row = (size_t)q * heads;
+		for (uint32_t head = 0, step; head < heads; head += step) {
+			uint32_t left = heads - head;
+			/* variants have code for 4, 2 and 1 rows */
+			step = left >= ROWS ? ROWS : left >= 2 ? 2 : 1;
+			attend_rows(r, tile, row + head, step);
+			tile->n_next = 0;
+		}
+	}
+}
+
+/* The places of the next tile are gathered while this one's are in use, to be fetched early. */
+static void attend_window(const running *r, const kvt_attention_window *window)
+{
+	kvt_attention_tile tile = { .element = r->shape->element, .head_dim = r->shape->head_dim };
+	uint32_t n = gather(r->shape, window, 0, tile.keys, tile.values);
+	for (uint64_t first = 0; n > 0;) {
+		uint32_t n_next =
+			gather(r->shape, window, first + n, tile.next_keys, tile.next_values);
+		attend_tile(r, &tile, first, n, window->seen, n_next);
+		first += n;
+		n = n_next;
+		memcpy(tile.keys, tile.next_keys, sizeof(tile.keys));
+		memcpy(tile.values, tile.next_values, sizeof(tile.values));
+	}
+}
+
+/* Queries by which a product is the base-2 logarithm of a weight: one rounding. */
+static void prepare(running *r, const float *queries, uint32_t lanes)
+{
+	const double log2_e = 1.44269504088896340736;
+	const kvt_attention_shape *shape = r->shape;
+	double factor =
+		(double)shape->scale * (double)shape->key_scale * unit(shape, lanes) * log2_e;
+	size_t n_rows = (size_t)r->n_queries * shape->heads;
+	uint16_t place[DIM_MAX];
+	order_of(shape, lanes, place);
+	for (size_t row = 0; row < n_rows; row++) {
+		const float *from = queries + row * shape->head_dim;
+		float *to = r->query + row * shape->head_dim;
+		for (uint32_t i = 0; i < shape->head_dim; i++)
+			to[i] = (float)((double)from[place[i]] * factor);
+		r->max[row] = -INFINITY;
+		r->weight[row] = 0;
+	}
+	memset(r->sum, 0, n_rows * shape->head_dim * sizeof(float));
+}
+
+static double lse_of(const kvt_attention_partial *partial, size_t row)
+{
+	return (double)partial->lse[row] + (partial->lse_rest ? (double)partial->lse_rest[row] : 0);
+}
+
+static void set_lse(const kvt_attention_partial *partial, size_t row, double lse)
+{
+	partial->lse[row] = (float)lse;
+	if (partial->lse_rest)
+		partial->lse_rest[row] =
+			lse == -INFINITY ? 0 : (float)(lse - (double)partial->lse[row]);
+}
+
+static void finish(const running *r, uint32_t lanes, const kvt_attention_partial *partial)
+{
+	const double ln_2 = 0.69314718055994530942;
+	const kvt_attention_shape *shape = r->shape;
+	size_t n_rows = (size_t)r->n_queries * shape->heads;
+	float value_scale = shape->value_scale * (float)unit(shape, lanes);
+	uint16_t place[DIM_MAX];
+	order_of(shape, lanes, place);
+	for (size_t row = 0; row < n_rows; row++) {
+		const float *from = r->sum + row * shape->head_dim;
+		float *to = partial->output + row * shape->head_dim;
+		/* a sum of NaNs is not empty */
+		int empty = r->weight[row] == 0;
+		float factor = empty ? 0 : value_scale / r->weight[row];
+		for (uint32_t i = 0; i < shape->head_dim; i++)
+			to[place[i]] = empty ? 0 : from[i] * factor;
+		set_lse(partial, row,
+			empty ? -INFINITY
+			      : (double)r->max[row] * ln_2 + log((double)r->weight[row]));
+	}
+}
+
+int kvt_attention(kvt_isa isa, const kvt_attention_shape *shape, const float *queries,
+	uint32_t n_queries, const kvt_attention_window *window,
+	const kvt_attention_partial *partial, void *scratch)
+{
+	static const tile_function functions[KVT_ISA_COUNT] = {
+		[KVT_ISA_SCALAR] = kvt_attention_tile_scalar,
+#ifdef __x86_64__
+		[KVT_ISA_AVX2] = kvt_attention_tile_avx2,
+		[KVT_ISA_AVX512] = kvt_attention_tile_avx512,
+#endif
+	};
+	static const uint32_t lanes_of[KVT_ISA_COUNT] = { 0, 8, 16 };
+	if (!allowed(shape) || window->skip >= shape->page_tokens ||
+		window->seen > UINT64_MAX - n_queries)
+		return -EINVAL;
+	if (isa >= KVT_ISA_COUNT || !kvt_isa_supported(isa))
+		return -ENOTSUP;
+	if (isa == KVT_ISA_AVX512 && shape->head_dim % 32 != 0)
+		isa = KVT_ISA_AVX2;
+	size_t n_rows = (size_t)n_queries * shape->heads;
+	running r = {
+		.shape = shape, .function = functions[isa], .n_queries = n_queries, .query = scratch
+	};
+	r.sum = r.query + row_floats(n_rows, shape->head_dim);
+	r.max = r.sum + row_floats(n_rows, shape->head_dim);
+	r.weight = r.max + row_floats(n_rows, 1);
+	prepare(&r, queries, lanes_of[isa]);
+	attend_window(&r, window);
+	finish(&r, lanes_of[isa], partial);
+	return 0;
+}
+
+/* Adds the part `b` to `a`, by log-sum-exp; both have tokens. */
+static void merge_row(float *a, const float *b, double *lse_a, double lse_b, uint32_t head_dim)
+{
+	double most = *lse_a > lse_b ? *lse_a : lse_b;
+	double weight_a = exp(*lse_a - most), weight_b = exp(lse_b - most);
+	double weight = weight_a + weight_b;
+	double of_a = weight_a / weight, of_b = weight_b / weight;
+	/* rounded once, so that a merge of single tokens is as good as a sum of them */
+	for (uint32_t i = 0; i < head_dim; i++)
+		a[i] = (float)((double)a[i] * of_a + (double)b[i] * of_b);
+	*lse_a = most + log(weight);
+}
+
+void kvt_attention_merge(const kvt_attention_partial *into, const kvt_attention_partial *from,
+	size_t n_rows, uint32_t head_dim)
+{
+	for (size_t row = 0; row < n_rows; row++) {
+		float *a = into->output + row * head_dim;
+		const float *b = from->output + row * head_dim;
+		double lse_a = lse_of(into, row), lse_b = lse_of(from, row);
+		/* what an empty part holds may be anything, NaN too */
+		if (lse_b == -INFINITY) {
+			if (lse_a == -INFINITY)
+				memset(a, 0, head_dim * sizeof(float));
+			continue;
+		}
+		if (lse_a == -INFINITY) {
+			memcpy(a, b, head_dim * sizeof(float));
+			lse_a = lse_b;
+		} else {
+			merge_row(a, b, &lse_a, lse_b, head_dim);
+		}
+		set_lse(into, row, lse_a);
+	}
+}
