@@ -1,78 +1,69 @@
-/* policy_lru.c: evicts the page that was not used for longest. A list threaded through arrays. */
+/* policy_lru.c: evicts the page that was not used for longest. */
+#include "sim/cache/page_lists.h"
 #include "sim/cache/policy.h"
+
+/* Pages that a search has found pinned are put aside, so that the next one need not pass them
+ * again: they are in use, so they come back to the other list, as the most recent, when they are
+ * touched. */
+enum { LISTED, ASIDE, LISTS };
 
 typedef struct lru {
 	kvt_policy base;
-	uint32_t head; /* index of the list's ends in next and previous: the universe's size */
-	uint32_t count;
-	uint32_t *next, *previous; /* from the most recent page to the least recent one */
+	kvt_page_lists lists;
+	uint8_t *where; /* [universe], the list of a resident page */
 } lru;
 
 static kvt_policy *lru_create(uint32_t universe, uint32_t capacity)
 {
 	lru *policy = g_new0(lru, 1);
-	policy->head = universe;
-	policy->next = g_new(uint32_t, (size_t)universe + 1);
-	policy->previous = g_new(uint32_t, (size_t)universe + 1);
-	policy->next[universe] = policy->previous[universe] = universe;
+	kvt_page_lists_init(&policy->lists, universe, LISTS);
+	policy->where = g_new0(uint8_t, universe);
 	return &policy->base;
 }
 
 static void lru_free(kvt_policy *base)
 {
 	lru *policy = (lru *)base;
-	g_free(policy->next);
-	g_free(policy->previous);
+	kvt_page_lists_clear(&policy->lists);
+	g_free(policy->where);
 	g_free(policy);
 }
 
-static void unlink_page(lru *policy, uint32_t page)
+static void put(lru *policy, uint32_t page, uint8_t list)
 {
-	policy->next[policy->previous[page]] = policy->next[page];
-	policy->previous[policy->next[page]] = policy->previous[page];
-}
-
-static void link_first(lru *policy, uint32_t page)
-{
-	uint32_t first = policy->next[policy->head];
-	policy->next[page] = first;
-	policy->previous[page] = policy->head;
-	policy->previous[first] = page;
-	policy->next[policy->head] = page;
+	kvt_page_lists_push(&policy->lists, list, page);
+	policy->where[page] = list;
 }
 
 static void lru_admit(kvt_policy *base, uint32_t page)
 {
-	lru *policy = (lru *)base;
-	link_first(policy, page);
-	policy->count++;
-}
-
-static void lru_touch(kvt_policy *base, uint32_t page)
-{
-	lru *policy = (lru *)base;
-	unlink_page(policy, page);
-	link_first(policy, page);
+	put((lru *)base, page, LISTED);
 }
 
 static void lru_remove(kvt_policy *base, uint32_t page)
 {
 	lru *policy = (lru *)base;
-	unlink_page(policy, page);
-	policy->count--;
+	kvt_page_lists_take(&policy->lists, policy->where[page], page);
+}
+
+static void lru_touch(kvt_policy *base, uint32_t page)
+{
+	lru_remove(base, page);
+	put((lru *)base, page, LISTED);
 }
 
 static uint32_t lru_victim(kvt_policy *base, const uint8_t *pinned)
 {
 	lru *policy = (lru *)base;
-	for (uint32_t tried = 0; tried < policy->count; tried++) {
-		uint32_t page = policy->previous[policy->head];
+	uint32_t page;
+	while ((page = kvt_page_lists_oldest(&policy->lists, LISTED)) != UINT32_MAX) {
 		if (!pinned[page])
 			return page;
-		/* it is in use, so it is recent; and the next search need not pass it again */
-		lru_touch(base, page);
+		lru_remove(base, page);
+		put(policy, page, ASIDE);
 	}
-	return UINT32_MAX;
+	/* one that was put aside may be free without having been touched */
+	return kvt_page_lists_oldest_free(&policy->lists, ASIDE, pinned);
 }
 
 const kvt_policy_ops kvt_policy_lru = {
