@@ -48,9 +48,10 @@ static uint64_t forget(
 		run->pages.n_pages > UINT64_MAX - run->pages.first_page)
 		return 0;
 	uint64_t first = run->pages.first_page, end = first + run->pages.n_pages;
-	const kvt_store_span *span = kvt_store_spans_at(&stream->live, first);
-	for (uint64_t page = first; span && span->first < end;
-		span = kvt_store_spans_at(&stream->live, page)) {
+	for (uint64_t page = first; page < end;) {
+		const kvt_store_span *span = kvt_store_spans_at(&stream->live, page);
+		if (!span || span->first >= end)
+			break;
 		uint64_t from = MAX(page, span->first);
 		page = MIN(end, span->end);
 		add_floor(entries, stream, from, page, span->generation + 1);
@@ -207,6 +208,8 @@ static int move_segment(kvt_store *store, kvt_store_file *file)
 	guint from = 0;
 	kvt_store_run run;
 	file->readers++; /* it must not go under our hands */
+	if (store->resumable == file)
+		store->resumable = NULL;
 	while (status == 0 && !store->read_only && next_piece(file, &from, &run)) {
 		kvt_store_piece piece;
 		unsigned n;
