@@ -130,11 +130,13 @@ static void find_partners(growth_keys *g, uint32_t head)
 	}
 }
 
-/* Two different partners of the four that begin at `first`, one to go to and one to come from. */
-static void move_by(kvt_rng *rng, double move, float *weight, uint32_t first)
+/* Two different partners of the four that begin at `first`, one to go to and one to come from. How
+ * far is drawn, a quarter more or less, as there are few pairs for many copies of a page. */
+static void move_by(kvt_rng *rng, double scale, float *weight, uint32_t first)
 {
 	uint32_t to = (uint32_t)kvt_rng_below(rng, NEAREST);
 	uint32_t from = (to + 1 + (uint32_t)kvt_rng_below(rng, NEAREST - 1)) % NEAREST;
+	double move = scale * KVT_GROWTH_MOVE * (0.75 + 0.5 * kvt_rng_uniform(rng));
 	weight[first + to] = (float)move;
 	weight[first + from] = -(float)move;
 }
@@ -150,8 +152,8 @@ static void draw_weights(growth_keys *g, double scale)
 		float weight[PARTNERS] = { 0 };
 		kvt_rng rng =
 			kvt_rng_init(g->plan->seed, kvt_rng_stream_id("trace-growth.move", page));
-		move_by(&rng, scale * KVT_GROWTH_MOVE, weight, 0);
-		move_by(&rng, scale * KVT_GROWTH_MOVE, weight, PARTNER_MEANS);
+		move_by(&rng, scale, weight, 0);
+		move_by(&rng, scale, weight, PARTNER_MEANS);
 		weight[PARTNER_MEAN] = (float)(1 - scale);
 		kvt_half_from_float(weight, keys->weight + page * PARTNERS, PARTNERS);
 	}

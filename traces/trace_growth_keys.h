@@ -19,7 +19,9 @@
 #include "traces/synthetic_keys.h"
 #include "traces/trace_growth_model.h"
 
-/* How far a page moves, as a share of the difference of two neighbours. */
+/* How far a page moves, as a share of the difference of two neighbours: the root of the mean
+ * square. Chosen on a recorded 128K whose pages were thinned to a third and grown again, where 0.3
+ * to 0.5 are all close: less leaves copies too alike, more makes attention too narrow. */
 #define KVT_GROWTH_MOVE 0.4
 
 /*
