@@ -7,7 +7,8 @@
 # may be set.
 #
 # A prefix is what `kvtier trace cut` makes: the context's first pages and the recorded turns, their
-# masses recomputed as if the rest had never been there. "token" is what a step chooses, mean over
+# masses recomputed as if the rest had never been there (PREFIXES= leaves them out). Traces that were
+# grown (`kvtier trace grow`) are marked. "token" is what a step chooses, mean over
 # steps and KV heads; "question" is what the steps of a turn's prompt choose together, mean over
 # turns.
 set -eu
@@ -30,6 +31,8 @@ context=$(number context_tokens)
 heads=$(number n_kv_heads)
 steps=$(number steps)
 name=$(basename "$trace" .h5)
+kind=recorded
+grep -q '^ *"synthetic": true' "$json" && kind=grown
 
 # replay FILE CHOOSER MASS [STEPS]: "pages runs mass prefetched" of a replay that may load everything.
 replay() {
@@ -46,7 +49,8 @@ questions() {
 }
 
 row() { # CHOOSER MASS TOKENS SCOPE SHARE RUN_PAGES MASS_KEPT
-	printf '%s,%s,%s,%s,%s,%.5f,%.3f,%.5f,%s\n' "$1" "$layer" "$4" "$(echo "$2" | awk '{ print $1 / 100 }')" "$3" "$5" "$6" "$7" "$name"
+	printf '%s,%s,%s,%s,%s,%s,%.5f,%.3f,%.5f,%s\n' "$1" "$layer" "$4" "$(echo "$2" | awk '{ print $1 / 100 }')" "$kind" \
+		"$3" "$5" "$6" "$7" "$name"
 }
 
 # present CONTEXT-PAGES: those present at a step, mean: the turns' own are some, too.
@@ -76,8 +80,8 @@ measure() { # FILE TOKENS PAGES-PRESENT
 	done
 }
 
-echo "chooser,layer,scope,mass,tokens,share,run_pages,mass_kept,trace"
-for pages in ${PREFIXES:-512 1024 2048 4096}; do
+echo "chooser,layer,scope,mass,kind,tokens,share,run_pages,mass_kept,trace"
+for pages in ${PREFIXES-512 1024 2048 4096}; do
 	[ $((pages * page_tokens)) -lt "$context" ] || continue
 	"$KVTIER" trace cut "$trace" "$folder/prefix.h5" --layers "$layer" --without values --pages "0:$pages"
 	measure "$folder/prefix.h5" $((pages * page_tokens)) "$(present "$pages")"

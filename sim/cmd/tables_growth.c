@@ -127,9 +127,10 @@ gboolean kvt_tables_print_growth(const GPtrArray *curves, FILE *stream, GError *
 		return FALSE;
 	fputs("  worst: the point furthest from the fit. pages, mass kept: of global layers, at "
 	      "the "
-	      "longest\n  context. Shares of pages are recorded up to a length and held beyond "
-	      "it: the rest of the\n  curve is extrapolated. Local layers are loaded whole. "
-	      "experiments/selectivity.csv has the shares.\n",
+	      "longest\n  context. Shares of pages are recorded up to a length and held beyond it, "
+	      "or "
+	      "those of grown\n  traces: the rest of the curve is extrapolated. Local layers are "
+	      "loaded whole. The shares and\n  where they are from: experiments/selectivity.csv.\n",
 		stream);
 	return TRUE;
 }

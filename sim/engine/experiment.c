@@ -137,6 +137,9 @@ static const kvt_option select_options[] = {
 		"share of the attention mass that the pages shall hold" },
 	{ "scope", KVT_OPTION_CHOICE, 0, FIELD(select_scope), "token", 0, 0, kvt_choice_scope_names,
 		"token: what one token attends to; question: what any token of a question does" },
+	{ "grown", KVT_OPTION_BOOL, 0, FIELD(select_grown), "no", 0, 0, NULL,
+		"whether, beyond recordings, the shares of grown traces are taken; otherwise the "
+		"longest recording's is held" },
 	{ "ahead", KVT_OPTION_BOOL, 0, FIELD(select_ahead), "no", 0, 0, NULL,
 		"whether all pages are known before the turn begins; otherwise a layer's are when "
 		"its queries are" },
@@ -265,7 +268,8 @@ static gboolean load_selectivity(kvt_experiment *experiment, GError **error)
 	kvt_selectivity_key key = { .chooser = experiment->select_chooser,
 		.layers = experiment->select_layers,
 		.scope = experiment->select_scope,
-		.mass = experiment->select_mass };
+		.mass = experiment->select_mass,
+		.grown = experiment->select_grown };
 	g_autofree char *path = find_curve(experiment);
 	experiment->selectivity = kvt_selectivity_load(path, &key, error);
 	return experiment->selectivity != NULL;

@@ -81,7 +81,7 @@ typedef struct kvt_experiment {
 	char *select_curve, *select_chooser, *select_layers; /* [select] */
 	double select_mass;
 	int select_scope; /* kvt_choice_scope */
-	bool select_ahead;
+	bool select_ahead, select_grown;
 	uint64_t sketch_bytes;        /* a token and KV head */
 	kvt_selectivity *selectivity; /* NULL: everything is loaded */
 

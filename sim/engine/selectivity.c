@@ -6,10 +6,12 @@
 
 #include "sim/base/error.h"
 
-enum { CHOOSER, LAYER, SCOPE, MASS, TOKENS, SHARE, RUN_PAGES, MASS_KEPT, TRACE, COLUMNS };
+enum { CHOOSER, LAYER, SCOPE, MASS, KIND, TOKENS, SHARE, RUN_PAGES, MASS_KEPT, TRACE, COLUMNS };
 
-static const char *const column_names[] = { "chooser", "layer", "scope", "mass", "tokens", "share",
-	"run_pages", "mass_kept", "trace", NULL };
+static const char *const column_names[] = { "chooser", "layer", "scope", "mass", "kind", "tokens",
+	"share", "run_pages", "mass_kept", "trace", NULL };
+
+static const char *const kind_names[] = { "recorded", "grown", NULL };
 
 const char *const kvt_choice_scope_names[] = { "token", "question", NULL };
 
@@ -18,6 +20,8 @@ typedef struct layer_curve {
 	int64_t layer;
 	GArray *points; /* of kvt_selectivity_point */
 	GArray *counts; /* of unsigned: recordings summed up in the point */
+	GArray *grown;  /* of kvt_selectivity_point, as they come */
+	double recorded_to;
 } layer_curve;
 
 struct kvt_selectivity {
@@ -40,6 +44,7 @@ static void free_layers(kvt_selectivity *curves)
 	for (unsigned i = 0; i < curves->n_layers; i++) {
 		g_array_unref(curves->layers[i].points);
 		g_array_unref(curves->layers[i].counts);
+		g_array_unref(curves->layers[i].grown);
 	}
 	g_free(curves->layers);
 }
@@ -115,6 +120,19 @@ static void add_point(layer_curve *curve, const kvt_selectivity_point *point)
 	g_array_index(curve->counts, unsigned, i)++;
 }
 
+/* The index in `names` of a column's word. */
+static bool read_word(const reader *r, char **fields, unsigned column, const char *const *names,
+	int *index, GError **error)
+{
+	const char *text = fields[r->at[column]];
+	for (*index = 0; names[*index]; ++*index)
+		if (g_str_equal(names[*index], text))
+			return true;
+	g_autofree char *quoted = kvt_error_quote(text);
+	return kvt_error_at(error, r->name, r->line, "%s: %s, expected %s or %s",
+		column_names[column], quoted, names[0], names[1]);
+}
+
 static bool read_row(reader *r, char **fields, GError **error)
 {
 	if (g_strv_length(fields) != r->n_columns)
@@ -122,27 +140,28 @@ static bool read_row(reader *r, char **fields, GError **error)
 			"%u fields, expected %u as in the header", g_strv_length(fields),
 			r->n_columns);
 	double layer, mass;
+	int scope, kind;
 	kvt_selectivity_point point = { 0 };
-	const char *chooser = fields[r->at[CHOOSER]], *scope = fields[r->at[SCOPE]];
 	if (!read_number(r, fields, LAYER, 0, 1e6, &layer, error) ||
+		!read_word(r, fields, SCOPE, kvt_choice_scope_names, &scope, error) ||
 		!read_number(r, fields, MASS, 1e-6, 1, &mass, error) ||
+		!read_word(r, fields, KIND, kind_names, &kind, error) ||
 		!read_number(r, fields, TOKENS, 1, 1e12, &point.tokens, error) ||
 		!read_number(r, fields, SHARE, 1e-9, 1, &point.share, error) ||
 		!read_number(r, fields, RUN_PAGES, 1, 1e9, &point.run_pages, error) ||
 		!read_number(r, fields, MASS_KEPT, 0, 1.001, &point.mass_kept, error))
 		return false;
-	if (!g_strv_contains(kvt_choice_scope_names, scope)) {
-		g_autofree char *quoted = kvt_error_quote(scope);
-		return kvt_error_at(
-			error, r->name, r->line, "scope: %s, expected token or question", quoted);
-	}
+	const char *chooser = fields[r->at[CHOOSER]];
 	layer_curve *curve = find_layer(r->curves, layer);
-	if (curve && g_str_equal(chooser, r->key->chooser) && fabs(mass - r->key->mass) < 1e-9 &&
-		g_str_equal(scope, kvt_choice_scope_names[r->key->scope]))
-		add_point(curve, &point);
+	if (!curve || !g_str_equal(chooser, r->key->chooser) || scope != r->key->scope ||
+		fabs(mass - r->key->mass) >= 1e-9)
+		g_hash_table_add(
+			r->others, g_strdup_printf("%s of layer %g at %g%%, a %s", chooser, layer,
+					   100 * mass, kvt_choice_scope_names[scope]));
+	else if (kind == 1)
+		g_array_append_val(curve->grown, point);
 	else
-		g_hash_table_add(r->others, g_strdup_printf("%s of layer %g at %g%%, a %s", chooser,
-						    layer, 100 * mass, scope));
+		add_point(curve, &point);
 	return true;
 }
 
@@ -164,7 +183,8 @@ static bool read_layers(reader *r, GError **error)
 		}
 		r->curves->layers[r->curves->n_layers++] = (layer_curve){ .layer = (int64_t)number,
 			.points = g_array_new(FALSE, FALSE, sizeof(kvt_selectivity_point)),
-			.counts = g_array_new(FALSE, FALSE, sizeof(unsigned)) };
+			.counts = g_array_new(FALSE, FALSE, sizeof(unsigned)),
+			.grown = g_array_new(FALSE, FALSE, sizeof(kvt_selectivity_point)) };
 	}
 	if (r->curves->n_layers == 0)
 		return kvt_error_usage(
@@ -200,6 +220,17 @@ static bool refuse_layer(const reader *r, const layer_curve *curve, GError **err
 		kvt_choice_scope_names[r->key->scope], other);
 }
 
+/* Beyond the longest recording grown traces go on, where they are wanted. */
+static void add_grown(layer_curve *curve, bool wanted)
+{
+	for (unsigned i = 0; wanted && i < curve->grown->len; i++) {
+		const kvt_selectivity_point *point =
+			&g_array_index(curve->grown, kvt_selectivity_point, i);
+		if (point->tokens > curve->recorded_to)
+			add_point(curve, point);
+	}
+}
+
 /* Every layer has a point; sums become means. */
 static bool finish_layers(reader *r, GError **error)
 {
@@ -207,6 +238,10 @@ static bool finish_layers(reader *r, GError **error)
 		layer_curve *curve = &r->curves->layers[i];
 		if (curve->points->len == 0)
 			return refuse_layer(r, curve, error);
+		curve->recorded_to =
+			g_array_index(curve->points, kvt_selectivity_point, curve->points->len - 1)
+				.tokens;
+		add_grown(curve, r->key->grown);
 		for (unsigned p = 0; p < curve->points->len; p++) {
 			kvt_selectivity_point *point =
 				&g_array_index(curve->points, kvt_selectivity_point, p);
@@ -251,9 +286,9 @@ static kvt_selectivity_point layer_at(const layer_curve *curve, double tokens)
 	while (i < n && points[i].tokens < tokens)
 		i++;
 	kvt_selectivity_point at = points[MIN(i, n - 1)];
-	at.recorded_to = points[n - 1].tokens;
-	at.extrapolated = i == n || (i == 0 && points[0].tokens > tokens);
-	if (at.extrapolated || i == 0)
+	at.recorded_to = curve->recorded_to;
+	at.extrapolated = tokens > curve->recorded_to || tokens < points[0].tokens;
+	if (i == n || i == 0)
 		return at;
 	const kvt_selectivity_point *low = &points[i - 1], *high = &points[i];
 	double part = log(tokens / low->tokens) / log(high->tokens / low->tokens);

@@ -9,6 +9,7 @@
  *   scope      token: a step's own pages, mean over steps; question: those that any of a question's
  *              tokens chose, together
  *   mass       wanted, of each step, by the chooser's own estimate
+ *   kind       recorded, or grown: of a synthetic trace that was grown from a recording
  *   tokens     of the context
  *   share      of the pages present, of one KV head
  *   run_pages  neighbouring pages chosen together, mean
@@ -37,6 +38,7 @@ typedef struct kvt_selectivity_key {
 			     * them, in equal parts */
 	int scope;          /* kvt_choice_scope */
 	double mass;
+	bool grown; /* grown traces count where no recording is as long */
 } kvt_selectivity_key;
 
 /* A choice at one context length. */
@@ -46,7 +48,9 @@ typedef struct kvt_selectivity_point {
 	double run_pages; /* at least 1 */
 	double mass_kept;
 	double recorded_to; /* the longest recording, of the layer that has the shortest one */
-	bool extrapolated;  /* no recording is as long, or as short: the nearest one's is taken */
+	/* No recording is as long, or as short: what grown traces have is taken, or the share of
+	 * the nearest is held. */
+	bool extrapolated;
 } kvt_selectivity_point;
 
 typedef struct kvt_selectivity kvt_selectivity;
@@ -63,8 +67,8 @@ kvt_selectivity *kvt_selectivity_parse(
 void kvt_selectivity_free(kvt_selectivity *selectivity);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_selectivity, kvt_selectivity_free)
 
-/* At a context of `tokens`: straight lines over the logarithm of the length between recordings,
- * and the nearest recording's share beyond them; the mean over the layers. */
+/* At a context of `tokens`: straight lines over the logarithm of the length between what was
+ * measured, and the nearest share beyond; the mean over the layers. */
 kvt_selectivity_point kvt_selectivity_at(const kvt_selectivity *selectivity, double tokens);
 
 #endif

@@ -99,7 +99,7 @@ run "$KVTIER" run "$scratch/choice.ini" --set context.tokens=1M
 mentions stdout "of global layers' pages, loaded" "chosen pages"
 mentions stdout "(the longest: 131K tokens)" "chosen pages, more than were recorded"
 sed -n '1,/^chooser/p' "$scratch/shares.csv" >"$scratch/bad.csv"
-echo 'slap,7,token,0.9,8192,12,1.8,0.9,x' >>"$scratch/bad.csv"
+echo 'slap,7,token,0.9,recorded,8192,12,1.8,0.9,x' >>"$scratch/bad.csv"
 line=$(wc -l <"$scratch/bad.csv")
 refuses 2 "kvtier: $scratch/bad.csv:$line: share: \"12\", expected a number from 1e-09 to 1" \
 	"$KVTIER" run "$scratch/choice.ini" --set "select.curve=$scratch/bad.csv"
@@ -110,7 +110,7 @@ refuses 2 "kvtier: $scratch/shares.csv: no curve of quest of layer 7 at 90%, a t
 run env KVTIER="$KVTIER" CHOOSERS=oracle MASSES="90 99" PREFIXES=64 sh experiments/selectivity.sh 7 \
 	traces/samples/code-32k-window.h5
 exits 0 "selectivity.sh"
-awk -F , 'NR == 1 { next } { share[$3, $4, $5] = $6; if ($8 < $4) bad = 1 }
+awk -F , 'NR == 1 { next } { share[$3, $4, $6] = $7; if ($9 < $4) bad = 1 }
 	END { exit bad || NR != 9 || share["token", .99, 2112] <= share["token", .9, 2112] ||
 		share["question", .9, 2112] <= share["token", .9, 2112] }' "$scratch/stdout"
 report $? "selectivity.sh: more mass and more tokens take more pages" "$(cat "$scratch/stdout")"

@@ -5,19 +5,20 @@
 #include "sim/base/error.h"
 #include "sim/engine/selectivity.h"
 
-#define HEADER "chooser,layer,scope,mass,tokens,share,run_pages,mass_kept,trace\n"
+#define HEADER "chooser,layer,scope,mass,kind,tokens,share,run_pages,mass_kept,trace\n"
 
 static const kvt_selectivity_key slap_7 = { .chooser = "slap", .layers = "7", .mass = 0.99 };
 
-static const char curves[] = "# measured\n\n" HEADER "slap,7,token,0.99,1000,0.5,4,0.99,a\n"
-			     "slap,7,token,0.99,16000,0.3,2,0.988,a\n"
-			     "slap,7,token,0.99,4000,0.3,3,0.98,a\n"
-			     "slap,7,token,0.99,4000,0.5,5,1,b\n"
-			     "slap,7,question,0.99,4000,0.9,9,0.99,a\n"
-			     "slap,7,token,0.9,4000,0.1,1,0.9,a\n"
-			     "slap,3,token,0.99,1000,0.9,9,0.97,a\n"
-			     "slap,3,token,0.99,4000,0.8,8,0.97,a\n"
-			     "oracle,7,token,0.99,4000,0.2,2,0.99,a\n";
+static const char curves[] =
+	"# measured\n\n" HEADER "slap,7,token,0.99,recorded,1000,0.5,4,0.99,a\n"
+	"slap,7,token,0.99,recorded,16000,0.3,2,0.988,a\n"
+	"slap,7,token,0.99,recorded,4000,0.3,3,0.98,a\n"
+	"slap,7,token,0.99,recorded,4000,0.5,5,1,b\n"
+	"slap,7,question,0.99,recorded,4000,0.9,9,0.99,a\n"
+	"slap,7,token,0.9,recorded,4000,0.1,1,0.9,a\n"
+	"slap,3,token,0.99,recorded,1000,0.9,9,0.97,a\n"
+	"slap,3,token,0.99,recorded,4000,0.8,8,0.97,a\n"
+	"oracle,7,token,0.99,recorded,4000,0.2,2,0.99,a\n";
 
 static void check_at(const kvt_selectivity *selectivity, double tokens, double share,
 	double run_pages, bool extrapolated)
@@ -63,15 +64,37 @@ static void test_layers(void)
 	g_assert_cmpfloat(kvt_selectivity_at(both, 10).recorded_to, ==, 4000);
 }
 
+/* Grown traces go on where recordings end, and nowhere else. */
+static void test_grown(void)
+{
+	static const char text[] = HEADER "slap,7,token,0.99,recorded,1000,0.5,4,0.99,a\n"
+					  "slap,7,token,0.99,grown,1000,0.9,4,0.99,a\n"
+					  "slap,7,token,0.99,grown,64000,0.1,2,0.99,a\n"
+					  "slap,7,token,0.99,recorded,4000,0.4,4,0.99,a\n"
+					  "slap,7,token,0.99,grown,16000,0.1,4,0.99,a\n"
+					  "slap,7,token,0.99,grown,16000,0.3,4,0.99,b\n";
+	kvt_selectivity_key key = slap_7;
+	for (int grown = 0; grown < 2; grown++) {
+		key.grown = grown;
+		g_autoptr(kvt_selectivity) curve = kvt_selectivity_parse("c.csv", text, &key, NULL);
+		check_at(curve, 1000, 0.5, 4, false);
+		check_at(curve, 4000, 0.4, 4, false);
+		check_at(curve, 8000, grown ? 0.3 : 0.4, 4, true);
+		check_at(curve, 16000, grown ? 0.2 : 0.4, 4, true);
+		check_at(curve, 1e7, grown ? 0.1 : 0.4, grown ? 2 : 4, true);
+		g_assert_cmpfloat(kvt_selectivity_at(curve, 1e7).recorded_to, ==, 4000);
+	}
+}
+
 static void test_keys(void)
 {
 	const struct {
 		kvt_selectivity_key key;
 		double share;
 	} cases[] = {
-		{ { "oracle", "7", KVT_CHOICE_TOKEN, 0.99 }, 0.2 },
-		{ { "slap", "7", KVT_CHOICE_QUESTION, 0.99 }, 0.9 },
-		{ { "slap", "7", KVT_CHOICE_TOKEN, 0.9 }, 0.1 },
+		{ { "oracle", "7", KVT_CHOICE_TOKEN, 0.99, false }, 0.2 },
+		{ { "slap", "7", KVT_CHOICE_QUESTION, 0.99, false }, 0.9 },
+		{ { "slap", "7", KVT_CHOICE_TOKEN, 0.9, true }, 0.1 },
 	};
 	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
 		g_autoptr(kvt_selectivity) curve = parse(&cases[i].key);
@@ -96,22 +119,24 @@ static void test_refused(void)
 				     "with it" },
 		{ "\nmass,mass,chooser,layer,scope\n",
 			"c.csv:2: mass: the column is there twice, expected it once" },
-		{ HEADER "slap,7,token,0.99,1000,0.5\n",
-			"c.csv:2: 6 fields, expected 9 as in the header" },
-		{ "#\n" HEADER "slap,7,token,0.99,1000,1.5,4,0.99,a\n",
+		{ HEADER "slap,7,token,0.99,recorded,1000,0.5\n",
+			"c.csv:2: 7 fields, expected 10 as in the header" },
+		{ "#\n" HEADER "slap,7,token,0.99,recorded,1000,1.5,4,0.99,a\n",
 			"c.csv:3: share: \"1.5\", expected a number from 1e-09 to 1" },
-		{ HEADER "slap,7,token,0.99,1000,nan,4,0.99,a\n",
+		{ HEADER "slap,7,token,0.99,recorded,1000,nan,4,0.99,a\n",
 			"c.csv:2: share: \"nan\", expected a number from 1e-09 to 1" },
-		{ HEADER "slap,7,token,0.99,0,0.5,4,0.99,a\n",
+		{ HEADER "slap,7,token,0.99,recorded,0,0.5,4,0.99,a\n",
 			"c.csv:2: tokens: \"0\", expected a number from 1 to 1e+12" },
-		{ HEADER "slap,7,token,0.99,1000,0.5,0.5,0.99,a\n",
+		{ HEADER "slap,7,token,0.99,recorded,1000,0.5,0.5,0.99,a\n",
 			"c.csv:2: run_pages: \"0.5\", expected a number from 1 to 1e+09" },
-		{ HEADER "slap,7,step,0.99,1000,0.5,4,0.99,a\n",
+		{ HEADER "slap,7,token,0.99,measured,1000,0.5,4,0.99,a\n",
+			"c.csv:2: kind: \"measured\", expected recorded or grown" },
+		{ HEADER "slap,7,step,0.99,recorded,1000,0.5,4,0.99,a\n",
 			"c.csv:2: scope: \"step\", expected token or question" },
 		{ HEADER,
 			"c.csv: no curve of slap of layer 7 at 99%, a token, expected one that is "
 			"there, but there is none at all" },
-		{ HEADER "oracle,7,token,0.99,1000,0.5,4,0.99,a\n",
+		{ HEADER "oracle,7,token,0.99,recorded,1000,0.5,4,0.99,a\n",
 			"c.csv: no curve of slap of layer 7 at 99%, a token, expected one that is "
 			"there, such as oracle of layer 7 at 99%, a token" },
 		{ "", "c.csv: no curve of slap of layer 7 at 99%, a token, expected one that is "
@@ -135,6 +160,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/selectivity/at", test_at);
 	g_test_add_func("/selectivity/layers", test_layers);
+	g_test_add_func("/selectivity/grown", test_grown);
 	g_test_add_func("/selectivity/keys", test_keys);
 	g_test_add_func("/selectivity/refused", test_refused);
 	return g_test_run();

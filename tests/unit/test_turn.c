@@ -165,6 +165,7 @@ static void test_every_knob_moves(void)
 		{ { CHOICE }, "select.layers=3 7", KVT_RUN_RESUME },
 		{ { CHOICE }, "select.mass=90%", KVT_RUN_RESUME },
 		{ { CHOICE }, "select.scope=question", KVT_RUN_RESUME },
+		{ { CHOICE, "context.tokens=1M" }, "select.grown=yes", KVT_RUN_RESUME },
 		{ { CHOICE }, "select.ahead=yes", KVT_RUN_RESUME },
 		{ { CHOICE }, "select.sketch_bytes=37B", KVT_RUN_RESUME },
 		{ { NULL }, "decode.all_reduce=graph", KVT_RUN_RESUME },

@@ -126,9 +126,10 @@ int main(int argc, char **argv)
 	g_autofree char *folder = g_dir_make_tmp("kvtier-XXXXXX", NULL);
 	curve = g_build_filename(folder, "curve.csv", NULL);
 	g_assert_true(g_file_set_contents(curve,
-		"chooser,layer,scope,mass,tokens,share,run_pages,mass_kept,trace\n"
-		"half,7,token,0.99,1000,0.5,4,0.99,a\nall,7,token,0.99,1000,1,4,1,a\n"
-		"singles,7,token,0.99,1000,0.5,1,0.99,a\n",
+		"chooser,layer,scope,mass,kind,tokens,share,run_pages,mass_kept,trace\n"
+		"half,7,token,0.99,recorded,1000,0.5,4,0.99,a\nall,7,token,0.99,recorded,1000,1,4,"
+		"1,a\n"
+		"singles,7,token,0.99,recorded,1000,0.5,1,0.99,a\n",
 		-1, NULL));
 	g_test_add_func("/turn-choice/bytes", test_bytes);
 	g_test_add_func("/turn-choice/time", test_time);
