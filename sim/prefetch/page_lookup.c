@@ -4,19 +4,24 @@
 #include <glib.h>
 #include <math.h>
 
+#include "sim/prefetch/octaves.h"
 #include "sim/prefetch/page_hashes.h"
 #include "sim/prefetch/top_pages.h"
 
 enum {
 	TABLES = 4,
 	ALLOWED_MIN = 64,
-	KEPT_LAST = 4, /* newest pages, always scored, and the first */
-	ROUNDS = 4,    /* of walking, after the start, which takes half of what is allowed */
-	/* of the allowance, what hash tables and the turn through all pages get of the start */
-	PROBED_SHARE = 32,
+	KEPT_LAST = 4,       /* newest pages, always scored, and the first */
+	ROUNDS = 8,          /* of walking, after the start, which takes half of what is allowed */
+	PROBED_SHARE = 16,   /* of the allowance, hash tables get one */
+	TURN_SHARE = 64,     /* and pages in turn */
 	ENTRIES_A_TABLE = 8, /* when a page is linked */
 	COUNT_BITS = 20,     /* of a vote, the number of voters; the rest is the sum of roots */
 	ROOT_BITS = 9,       /* fraction of a share below the root: roots have 20 bits */
+	SURPRISE_MAX = 4 * KVT_OCTAVE,
+	REST_MAX = 16,
+	REST_SHIFT = 4,
+	SURPRISE_SHIFT = 4, /* a 16th of what a lookup finds is believed */
 };
 
 /* What is known of a page during a lookup. */
@@ -24,11 +29,16 @@ enum { UNKNOWN, TOUCHED, SCORED };
 
 struct kvt_page_lookup {
 	kvt_page_lookup_spec spec;
+	const kvt_page_lookup *companion;
 	kvt_page_graph *graph; /* NULL: no walk */
 	kvt_page_hashes *hashes;
 	kvt_page_probe *probes; /* [group] */
 	kvt_page_lookup_counts counts;
-	uint32_t turn; /* next page of those that are scored in turn, whatever they are */
+	/* Pages are scored in turn, whatever they are, a few a lookup: those that it would not have
+	 * listed are a fair sample of what it leaves out. */
+	uint32_t turn, n_before_turn;
+	uint64_t rest;
+	bool has_rest;
 	/* the lookup under way; arrays of [max_pages] */
 	uint32_t first, end, allowed, round;
 	uint32_t n_pages, *pages; /* listed */
@@ -38,6 +48,7 @@ struct kvt_page_lookup {
 	uint64_t *votes;
 	/* the standing: value is 0 of all other pages */
 	uint32_t n_standing, *standing, *value;
+	int16_t *surprise; /* octaves by which pages have more than those like them, smoothed */
 	/* scratch */
 	uint32_t *ids, *worth, *best;
 	uint64_t *scratch; /* [2 x max_pages + 1] */
@@ -59,6 +70,7 @@ kvt_page_lookup *kvt_page_lookup_new(const kvt_page_lookup_spec *spec)
 	lookup->votes = g_new0(uint64_t, max_pages);
 	lookup->standing = g_new(uint32_t, max_pages);
 	lookup->value = g_new0(uint32_t, max_pages);
+	lookup->surprise = g_new0(int16_t, max_pages);
 	lookup->ids = g_new(uint32_t, max_pages);
 	lookup->worth = g_new(uint32_t, max_pages);
 	lookup->best = g_new(uint32_t, max_pages);
@@ -79,6 +91,7 @@ void kvt_page_lookup_free(kvt_page_lookup *lookup)
 	g_free(lookup->votes);
 	g_free(lookup->standing);
 	g_free(lookup->value);
+	g_free(lookup->surprise);
 	g_free(lookup->ids);
 	g_free(lookup->worth);
 	g_free(lookup->best);
@@ -121,6 +134,11 @@ uint32_t kvt_page_lookup_allowance(uint32_t factor, uint32_t n)
 	return MIN(MAX(low, (uint32_t)ALLOWED_MIN), n);
 }
 
+void kvt_page_lookup_set_companion(kvt_page_lookup *lookup, const kvt_page_lookup *companion)
+{
+	lookup->companion = companion;
+}
+
 static void touch(kvt_page_lookup *lookup, uint32_t page)
 {
 	if (lookup->state[page] != UNKNOWN || page < lookup->first || page >= lookup->end)
@@ -157,21 +175,22 @@ static void list_probed(kvt_page_lookup *lookup, uint32_t n)
 	}
 }
 
-/* Where a lookup starts: what is always kept, pages in turn, hash tables, and what stands. */
+/* How many of what is allowed are scored in turn. */
+static uint32_t in_turn(const kvt_page_lookup *lookup)
+{
+	return lookup->allowed / TURN_SHARE;
+}
+
+/* Where a lookup starts: what is always kept, hash tables, and what stands. */
 static void list_start(kvt_page_lookup *lookup)
 {
 	uint32_t present = lookup->end - lookup->first;
-	uint32_t start = lookup->graph ? (lookup->allowed + 1) / 2 : lookup->allowed;
+	uint32_t allowed = lookup->allowed - in_turn(lookup);
+	uint32_t start = lookup->graph ? (allowed + 1) / 2 : allowed;
 	list(lookup, lookup->first);
 	for (uint32_t i = 0; i < MIN(present, KEPT_LAST); i++)
 		list(lookup, lookup->end - 1 - i);
-	uint32_t share = lookup->allowed / PROBED_SHARE;
-	for (uint32_t i = 0; i < share; i++) {
-		if (lookup->turn < lookup->first || lookup->turn >= lookup->end)
-			lookup->turn = lookup->first;
-		list(lookup, lookup->turn++);
-	}
-	uint32_t probed = lookup->graph ? share : lookup->allowed / 2;
+	uint32_t probed = lookup->graph ? allowed / PROBED_SHARE : allowed / 2;
 	list_probed(lookup, MIN(lookup->n_pages + probed, start));
 	for (uint32_t i = 0; i < lookup->n_standing; i++) {
 		uint32_t page = lookup->standing[i];
@@ -179,7 +198,23 @@ static void list_start(kvt_page_lookup *lookup)
 			list(lookup, page);
 		touch(lookup, page);
 	}
+	const kvt_page_lookup *companion = lookup->companion;
+	for (uint32_t i = 0; companion && i < companion->n_standing; i++)
+		touch(lookup, companion->standing[i]);
 	list_probed(lookup, start);
+}
+
+/* The next pages in turn that are not listed. */
+static void list_turn(kvt_page_lookup *lookup)
+{
+	uint32_t end = MIN(lookup->n_pages + in_turn(lookup), lookup->allowed);
+	uint32_t present = lookup->end - lookup->first;
+	lookup->n_before_turn = lookup->n_pages;
+	for (uint32_t i = 0; i < present && lookup->n_pages < end; i++) {
+		if (lookup->turn < lookup->first || lookup->turn >= lookup->end)
+			lookup->turn = lookup->first;
+		list(lookup, lookup->turn++);
+	}
 }
 
 void kvt_page_lookup_begin(kvt_page_lookup *lookup, uint32_t first, uint32_t end, uint32_t allowed,
@@ -222,14 +257,23 @@ static void vote(kvt_page_lookup *lookup, const uint32_t *share)
 	}
 }
 
-/* The share that a page is likely to have: the mean of the roots that voted, one 0 among them,
- * squared; and part of what it had before. */
-static uint32_t likely(const kvt_page_lookup *lookup, uint32_t page)
+/* What the votes for a page say of its share: the mean of the roots, `doubts` of them 0, squared.
+ */
+static uint64_t voted(const kvt_page_lookup *lookup, uint32_t page, uint64_t doubts)
 {
 	uint64_t sum = lookup->votes[page] >> COUNT_BITS;
 	uint64_t n = lookup->votes[page] & ((1 << COUNT_BITS) - 1);
-	uint64_t mean = (sum << 4) / (n + 1);
-	uint64_t worth = (mean * mean >> (8 + ROOT_BITS)) + lookup->value[page] / 8 * 3;
+	uint64_t mean = (sum << 4) / (n + doubts);
+	return mean * mean >> (8 + ROOT_BITS);
+}
+
+/* The share that a page is likely to have: by the votes, and part of what it had before. */
+static uint32_t likely(const kvt_page_lookup *lookup, uint32_t page)
+{
+	uint64_t worth = kvt_octaves_scale(voted(lookup, page, 1), lookup->surprise[page] / 8 * 5);
+	worth += lookup->value[page] / 8 * 3;
+	if (lookup->companion)
+		worth += lookup->companion->value[page] / 4;
 	return (uint32_t)MIN(worth, KVT_MASS_ONE);
 }
 
@@ -250,16 +294,22 @@ static uint32_t choose(kvt_page_lookup *lookup, uint32_t k)
 bool kvt_page_lookup_next(kvt_page_lookup *lookup, const uint32_t *share)
 {
 	uint32_t before = lookup->n_pages;
+	uint32_t last = lookup->graph ? ROUNDS + 1 : 1;
 	if (lookup->round == 0) {
 		list_start(lookup);
-	} else if (lookup->graph) {
+	} else if (lookup->round < last) {
 		vote(lookup, share);
-		uint32_t left = lookup->allowed - lookup->n_pages;
-		uint32_t rounds_left = ROUNDS - MIN(lookup->round - 1, ROUNDS - 1);
+		uint32_t left = lookup->allowed - in_turn(lookup) - lookup->n_pages;
+		uint32_t rounds_left = last - lookup->round;
 		uint32_t n = choose(lookup, (left + rounds_left - 1) / rounds_left);
 		for (uint32_t i = 0; i < n; i++)
 			list(lookup, lookup->best[i]);
 	}
+	/* a walk that finds nothing more is over */
+	if (lookup->n_pages == before && lookup->round < last)
+		lookup->round = last;
+	if (lookup->round == last)
+		list_turn(lookup);
 	lookup->round++;
 	lookup->counts.rounds += lookup->n_pages > before;
 	lookup->counts.pages += lookup->n_pages - before;
@@ -277,8 +327,42 @@ uint32_t kvt_page_lookup_guess(
 	return n;
 }
 
+/* How far pages are from what those like them say, some pages always are. */
+static void learn_surprise(kvt_page_lookup *lookup, const uint32_t *share)
+{
+	for (uint32_t i = 0; i < lookup->n_pages; i++) {
+		uint32_t page = lookup->pages[i];
+		uint64_t votes = lookup->votes[page] & ((1 << COUNT_BITS) - 1);
+		uint64_t said = votes >= 2 ? voted(lookup, page, 0) : 0;
+		if (said == 0 || share[i] == 0)
+			continue;
+		int off = kvt_octaves_of(share[i]) - kvt_octaves_of(said);
+		off = CLAMP(off, -SURPRISE_MAX, SURPRISE_MAX) - lookup->surprise[page];
+		lookup->surprise[page] += (int16_t)(off >> SURPRISE_SHIFT);
+	}
+}
+
+static void learn_rest(kvt_page_lookup *lookup, const uint32_t *share)
+{
+	uint32_t sampled = lookup->n_pages - lookup->n_before_turn;
+	uint32_t left = lookup->end - lookup->first - lookup->n_pages;
+	uint64_t sum = 0;
+	for (uint32_t i = lookup->n_before_turn; i < lookup->n_pages; i++)
+		sum += share[i];
+	if (sampled == 0 && left > 0)
+		return;
+	uint64_t rest = left ? MIN(sum * left / sampled, (uint64_t)REST_MAX * KVT_MASS_ONE) : 0;
+	if (lookup->has_rest)
+		rest = (uint64_t)((int64_t)lookup->rest +
+				  ((int64_t)rest - (int64_t)lookup->rest) / (1 << REST_SHIFT));
+	lookup->rest = rest;
+	lookup->has_rest = true;
+}
+
 void kvt_page_lookup_end(kvt_page_lookup *lookup, const uint32_t *share)
 {
+	learn_surprise(lookup, share);
+	learn_rest(lookup, share);
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < lookup->n_standing; i++) {
 		uint32_t page = lookup->standing[i];
@@ -319,9 +403,20 @@ const uint32_t *kvt_page_lookup_standing(
 	return lookup->standing;
 }
 
+uint64_t kvt_page_lookup_rest(const kvt_page_lookup *lookup)
+{
+	return lookup->rest;
+}
+
 const kvt_page_lookup_counts *kvt_page_lookup_counted(const kvt_page_lookup *lookup)
 {
 	return &lookup->counts;
+}
+
+const uint32_t *kvt_page_lookup_links(const kvt_page_lookup *lookup, uint32_t page, uint32_t *n)
+{
+	*n = 0;
+	return lookup->graph ? kvt_page_graph_links(lookup->graph, page, n) : NULL;
 }
 
 uint64_t kvt_page_lookup_bytes(const kvt_page_lookup *lookup)

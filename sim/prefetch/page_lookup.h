@@ -42,6 +42,11 @@ void kvt_page_lookup_add(kvt_page_lookup *lookup, uint32_t page, const float *me
  * arithmetic: the same on every machine. factor is in eighths. */
 uint32_t kvt_page_lookup_allowance(uint32_t factor, uint32_t n);
 
+/* Another KV head's lookup of the same layer, or NULL: what stands high there is looked at here,
+ * too, since heads often want the same passage. Held until it is set anew or the lookup is freed.
+ */
+void kvt_page_lookup_set_companion(kvt_page_lookup *lookup, const kvt_page_lookup *companion);
+
 /* Begins a lookup among the pages first .. end - 1, all added, for queries[group][head_dim]; at
  * most `allowed` of them will be scored, at least 1. */
 void kvt_page_lookup_begin(kvt_page_lookup *lookup, uint32_t first, uint32_t end, uint32_t allowed,
@@ -70,7 +75,14 @@ void kvt_page_lookup_end(kvt_page_lookup *lookup, const uint32_t *share);
 const uint32_t *kvt_page_lookup_standing(
 	const kvt_page_lookup *lookup, uint32_t *n, const uint32_t **share);
 
+/* Mass of the pages that the last lookup did not list, as a multiple of that of the listed ones, in
+ * units of 1 / KVT_MASS_ONE: from a few that every lookup scores in turn, smoothed. */
+uint64_t kvt_page_lookup_rest(const kvt_page_lookup *lookup);
+
 const kvt_page_lookup_counts *kvt_page_lookup_counted(const kvt_page_lookup *lookup);
+
+/* The pages that a page is linked to, as in page_graph.h; none without a walk. */
+const uint32_t *kvt_page_lookup_links(const kvt_page_lookup *lookup, uint32_t page, uint32_t *n);
 
 /* Bytes of links and tables. */
 uint64_t kvt_page_lookup_bytes(const kvt_page_lookup *lookup);

@@ -3,6 +3,7 @@
  * looked up (page_lookup.h), c n^0.6 of n, scored by their codes (code_sketch.h), and corrected by
  * what attention found. slap-hash is the control whose lookups have hash tables alone.
  */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,8 @@
 #include "sim/prefetch/top_pages.h"
 
 enum {
-	FACTOR = 44,         /* eighths of n^0.6 that a lookup scores */
+	FACTOR = 44,         /* eighths of n^0.6 that a lookup scores for budgets up to 2% */
+	FACTOR_MAX = 255,    /* of kvt_page_lookup_allowance */
 	GUESS_NUMERATOR = 3, /* of 8: how much of a guess counts against a score */
 };
 
@@ -76,6 +78,9 @@ static kvt_prefetcher *create(const kvt_prefetcher_spec *spec, bool walks)
 		head->seen_mass = g_new(float, spec->max_pages);
 		head->scored_step = UINT32_MAX;
 	}
+	for (uint32_t i = 0; i < spec->n_heads && spec->n_heads > 1; i++)
+		kvt_page_lookup_set_companion(prefetcher->heads[i].lookup,
+			prefetcher->heads[(i + spec->n_heads - 1) % spec->n_heads].lookup);
 	kvt_page_ranking_init(&prefetcher->ranking, spec->max_pages);
 	prefetcher->mean = g_new(float, spec->head_dim);
 	prefetcher->key = g_new(float, spec->head_dim);
@@ -172,15 +177,26 @@ static void index_observe(
 	memcpy(head->seen_mass, row->mass, row->n * sizeof(*row->mass));
 }
 
+/* Pages that a lookup may score: to rank more pages takes more scores, as the root of the budget's
+ * share. */
+static uint32_t allowance(const kvt_plan_request *request, uint32_t n)
+{
+	double share = (double)request->budget / (request->n_present - request->first_present);
+	uint32_t factor = (uint32_t)(FACTOR * sqrt(MAX(share / 0.02, 1)));
+	return kvt_page_lookup_allowance(MIN(factor, (uint32_t)FACTOR_MAX), n);
+}
+
 /* Looks up and scores pages first .. end - 1; what they are worth is in head->reuse then. */
-static void score(slap_index *prefetcher, index_head *head, uint32_t first, uint32_t end)
+static void score(
+	slap_index *prefetcher, index_head *head, const kvt_plan_request *request, uint32_t end)
 {
 	kvt_page_lookup *lookup = head->lookup;
+	uint32_t first = request->first_present;
 	kvt_prefetcher_stats *stats = &prefetcher->base.stats;
 	const kvt_page_lookup_counts *counts = kvt_page_lookup_counted(lookup);
 	uint64_t followed = counts->links + counts->buckets;
 	kvt_reuse_forget_shares(&head->reuse, head->n_scored, head->scored);
-	kvt_page_lookup_begin(lookup, first, end, kvt_page_lookup_allowance(FACTOR, end - first),
+	kvt_page_lookup_begin(lookup, first, end, allowance(request, end - first),
 		kvt_code_sketch_queries(prefetcher->sketch, head->head));
 	const uint32_t *pages;
 	uint32_t n = 0;
@@ -203,15 +219,13 @@ static int by_page(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Pages with what they are worth, into prefetcher->ids and worth, by rising id; together they have
- * all the mass that pages with codes have. */
+/* Pages with what they are worth, into prefetcher->ids and worth, by rising id. */
 static uint32_t join(slap_index *prefetcher, const index_head *head, uint32_t n, uint32_t n_guesses)
 {
-	uint64_t guessed = 0;
+	uint64_t all = KVT_MASS_ONE + kvt_page_lookup_rest(head->lookup);
 	for (uint32_t i = 0; i < n_guesses; i++) {
 		uint64_t worth = (uint64_t)prefetcher->worth[i] * GUESS_NUMERATOR / 8;
 		prefetcher->entries[n + i] = (uint64_t)prefetcher->ids[i] << 32 | worth;
-		guessed += worth;
 	}
 	for (uint32_t i = 0; i < n; i++)
 		prefetcher->entries[i] =
@@ -221,7 +235,7 @@ static uint32_t join(slap_index *prefetcher, const index_head *head, uint32_t n,
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t worth = (uint32_t)prefetcher->entries[i];
 		prefetcher->ids[i] = (uint32_t)(prefetcher->entries[i] >> 32);
-		prefetcher->worth[i] = (uint32_t)((worth << 31) / (guessed + KVT_MASS_ONE));
+		prefetcher->worth[i] = (uint32_t)((worth << 31) / all);
 	}
 	return n;
 }
@@ -262,7 +276,7 @@ static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kv
 	plan->mass = 0;
 	if (!kvt_code_sketch_has_query(prefetcher->sketch, request->head, &step) || first >= end)
 		return;
-	score(prefetcher, head, first, end);
+	score(prefetcher, head, request, end);
 	head->scored_step = step;
 	uint32_t n = head->n_scored;
 	uint32_t n_guesses = kvt_page_lookup_guess(
@@ -275,7 +289,13 @@ static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kv
 	if (step != request->step)
 		n = join_standing(prefetcher, head, first);
 	kvt_scored_pages scored = { .n = n, .ids = prefetcher->ids, .share = prefetcher->worth };
-	kvt_scored_pages_plan(&scored, request, TRUE, &prefetcher->ranking, plan);
+	/* the page that is being filled is kept, and has no code */
+	float unscored = (float)head->reuse.unscored / (float)KVT_MASS_ONE;
+	kvt_plan_request rest = *request;
+	if (request->target > 0)
+		rest.target = MAX(request->target - unscored, FLT_MIN);
+	kvt_scored_pages_plan(&scored, &rest, TRUE, &prefetcher->ranking, plan);
+	plan->mass = MIN(plan->mass + unscored, 1);
 }
 
 #define SLAP_INDEX(called, says, makes)                                                            \

@@ -3,10 +3,11 @@
 
 #include <stdbool.h>
 
+#include "sim/prefetch/octaves.h"
 #include "sim/prefetch/top_pages.h"
 
 enum {
-	OCTAVE = 256,                /* of corrections and logarithms */
+	OCTAVE = KVT_OCTAVE,         /* of corrections and logarithms */
 	CORRECTION_MAX = 2 * OCTAVE, /* a page's share is off by a factor of 4 at most */
 	FOUND_MAX = 2 * OCTAVE,      /* the same of what one step finds */
 	GAIN_SHIFT = 2,              /* a quarter of what a step finds is believed */
@@ -30,25 +31,6 @@ void kvt_reuse_clear(kvt_reuse *reuse)
 	g_free(reuse->correction);
 }
 
-/* x 2^(octaves / OCTAVE), to a 16th of an octave. */
-static uint64_t scale_by(uint64_t x, int octaves)
-{
-	/* 2^(i / 16) in units of 2^-15 */
-	static const uint32_t sixteenths[16] = { 32768, 34219, 35734, 37316, 38968, 40693, 42495,
-		44376, 46341, 48393, 50535, 52773, 55109, 57549, 60097, 62757 };
-	int whole = octaves >> 8;
-	uint64_t scaled = x * sixteenths[octaves >> 4 & 15];
-	return whole >= 0 ? scaled << whole >> 15 : scaled >> (15 - whole);
-}
-
-/* The binary logarithm in units of 1 / OCTAVE, to about 2 of them; x > 0. */
-static int log2_of(uint64_t x)
-{
-	int whole = 63 - __builtin_clzll(x);
-	int fraction = (int)((whole >= 8 ? x >> (whole - 8) : x << (8 - whole)) & 255);
-	return whole * OCTAVE + fraction + (88 * fraction * (OCTAVE - fraction) >> 16);
-}
-
 static uint32_t towards(uint32_t from, uint32_t to, unsigned shift)
 {
 	return (uint32_t)(from + (((int64_t)to - from) >> shift));
@@ -60,13 +42,13 @@ static void score_pages(
 {
 	uint64_t total = 0;
 	for (uint32_t i = 0; i < n; i++)
-		total += scale_by(share[i], reuse->correction[ids ? ids[i] : first + i]);
+		total += kvt_octaves_scale(share[i], reuse->correction[ids ? ids[i] : first + i]);
 	/* sums of rounded shares may be 0 where pages are many and alike */
 	double norm = (double)(KVT_MASS_ONE - reuse->unscored) / (double)MAX(total, 1);
 	uint32_t end = reuse->end;
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t page = ids ? ids[i] : first + i;
-		uint64_t corrected = scale_by(share[i], reuse->correction[page]);
+		uint64_t corrected = kvt_octaves_scale(share[i], reuse->correction[page]);
 		uint32_t now = (uint32_t)MIN((double)corrected * norm, (double)KVT_MASS_ONE);
 		bool known = page < reuse->end;
 		reuse->share[page] = now;
@@ -111,12 +93,12 @@ void kvt_reuse_learn(kvt_reuse *reuse, const kvt_page_masses *row)
 	/* the masses of what was attended add up to 1; those of everything do not */
 	double seen = (double)unscored * (double)thought / (double)found;
 	reuse->unscored = towards(reuse->unscored, (uint32_t)MIN(seen, KVT_MASS_ONE / 2), 2);
-	int level = log2_of(found) - log2_of(thought);
+	int level = kvt_octaves_of(found) - kvt_octaves_of(thought);
 	for (uint32_t i = 0; i < row->n; i++) {
 		uint32_t page = row->pages[i], mass = kvt_mass_quantise(row->mass[i]);
 		if (page >= reuse->end || reuse->share[page] < LEAST_SHARE || mass == 0)
 			continue;
-		int off = log2_of(mass) - log2_of(reuse->share[page]) - level;
+		int off = kvt_octaves_of(mass) - kvt_octaves_of(reuse->share[page]) - level;
 		off = CLAMP(off, -FOUND_MAX, FOUND_MAX);
 		int correction = reuse->correction[page] + (off >> GAIN_SHIFT);
 		reuse->correction[page] =
