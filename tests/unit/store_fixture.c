@@ -166,7 +166,8 @@ void store_copy(const char *from, const char *to)
 		g_autofree char *data = NULL;
 		gsize size;
 		g_assert_true(g_file_get_contents(source, &data, &size, NULL));
-		g_assert_true(g_file_set_contents(target, data, (gssize)size, NULL));
+		g_assert_true(g_file_set_contents_full(
+			target, data, (gssize)size, G_FILE_SET_CONTENTS_NONE, 0644, NULL));
 	}
 	g_dir_close(dir);
 }
