@@ -14,7 +14,7 @@ enum {
 	RUN_PAGES = 16,          /* pages that stay together */
 	DRAWN_PAGES_LEAST = 16,  /* to draw from */
 	CANDIDATES_MOST = 4096,  /* tokens or page means among which neighbours are looked for */
-	VARIANCE_PAGES = 1024,   /* drawn pages whose variance is measured */
+	FITTED_PAGES = 1024,     /* added pages whose spread is measured */
 	NEAREST = KVT_NEAREST,   /* of a token, and of a page mean */
 	PARTNER_MEANS = NEAREST, /* partners: tokens, page means, the mean of all */
 	PARTNER_MEAN = 2 * NEAREST,
@@ -130,71 +130,117 @@ static void find_partners(growth_keys *g, uint32_t head)
 	}
 }
 
+/* How far pages are moved: tokens each, and all of a page alike, as shares of the difference of two
+ * neighbours; and what then happens to the distance from the mean of all. */
+typedef struct page_moves {
+	double tokens, pages, scale;
+} page_moves;
+
 /* Two different partners of the four that begin at `first`, one to go to and one to come from. How
  * far is drawn, a quarter more or less, as there are few pairs for many copies of a page. */
-static void move_by(kvt_rng *rng, double scale, float *weight, uint32_t first)
+static void move_by(kvt_rng *rng, double move, float *weight, uint32_t first)
 {
 	uint32_t to = (uint32_t)kvt_rng_below(rng, NEAREST);
 	uint32_t from = (to + 1 + (uint32_t)kvt_rng_below(rng, NEAREST - 1)) % NEAREST;
-	double move = scale * KVT_GROWTH_MOVE * (0.75 + 0.5 * kvt_rng_uniform(rng));
+	move *= 0.75 + 0.5 * kvt_rng_uniform(rng);
 	weight[first + to] = (float)move;
 	weight[first + from] = -(float)move;
 }
 
-/* Weights of all added pages; `scale` is applied to what lies around the mean. */
-static void draw_weights(growth_keys *g, double scale)
+/* Weights of the added pages among the first `pages`. */
+static void draw_weights(growth_keys *g, const page_moves *moves, uint64_t pages)
 {
 	kvt_synthetic_keys *keys = g->keys;
-	memset(keys->weight, 0, keys->pages * PARTNERS * sizeof *keys->weight);
-	for (uint64_t page = 0; page < keys->pages; page++) {
+	for (uint64_t page = 0; page < pages; page++) {
 		if (!g->added[page])
 			continue;
 		float weight[PARTNERS] = { 0 };
 		kvt_rng rng =
 			kvt_rng_init(g->plan->seed, kvt_rng_stream_id("trace-growth.move", page));
-		move_by(&rng, scale, weight, 0);
-		move_by(&rng, scale, weight, PARTNER_MEANS);
-		weight[PARTNER_MEAN] = (float)(1 - scale);
+		move_by(&rng, moves->scale * moves->tokens, weight, 0);
+		move_by(&rng, moves->scale * moves->pages, weight, PARTNER_MEANS);
+		weight[PARTNER_MEAN] = (float)(1 - moves->scale);
 		kvt_half_from_float(weight, keys->weight + page * PARTNERS, PARTNERS);
 	}
 }
 
-static double variance_around(const float *keys, const float *mean, uint64_t tokens, uint32_t dim)
+/* Sums of squared distances: of page means from the mean of all, of tokens from their page's. */
+typedef struct spread_of_keys {
+	double between, within;
+} spread_of_keys;
+
+static void add_page(
+	spread_of_keys *sum, const float *keys, const float *mean, uint32_t tokens, uint32_t dim)
 {
-	double sum = 0;
-	for (uint64_t i = 0; i < tokens * dim; i++) {
-		double difference = (double)(keys[i] - mean[i % dim]);
-		sum += difference * difference;
+	for (uint32_t d = 0; d < dim; d++) {
+		double centre = 0, square = 0;
+		for (uint32_t t = 0; t < tokens; t++) {
+			double value = (double)(keys[t * dim + d] - mean[d]);
+			centre += value / tokens;
+			square += value * value;
+		}
+		sum->between += centre * centre * tokens;
+		sum->within += square - centre * centre * tokens;
 	}
-	return sum;
 }
 
-/* The scale that gives added pages the variance of the pages that they were drawn from. */
-static double find_scale(const growth_keys *g)
+/* How the first added pages spread with such moves. */
+static spread_of_keys spread_with(growth_keys *g, const page_moves *moves, uint64_t pages)
 {
 	const kvt_synthetic_keys *keys = g->keys;
 	uint32_t dim = keys->head_dim, page_tokens = keys->block_tokens;
 	size_t values = (size_t)page_tokens * dim;
 	g_autofree uint16_t *halves = g_new(uint16_t, values);
 	g_autofree float *moved = g_new(float, values), *mean = g_new(float, dim);
-	double before = 0, after = 0;
+	spread_of_keys sum = { 0 };
+	draw_weights(g, moves, pages);
 	for (uint32_t head = 0; head < keys->kv_heads; head++) {
 		kvt_half_to_float(base_token(g, head, g->mean_at), mean, dim);
-		uint64_t seen = 0;
-		for (uint64_t page = 0; page < keys->pages && seen < VARIANCE_PAGES; page++) {
+		for (uint64_t page = 0; page < pages; page++) {
 			if (!g->added[page])
 				continue;
-			uint64_t token = (uint64_t)keys->page[page] * page_tokens;
-			kvt_half_to_float(base_token(g, head, token), moved, values);
-			before += variance_around(moved, mean, page_tokens, dim);
 			kvt_synthetic_keys_half(
 				keys, head, page * page_tokens, page_tokens, halves);
 			kvt_half_to_float(halves, moved, values);
-			after += variance_around(moved, mean, page_tokens, dim);
-			seen++;
+			add_page(&sum, moved, mean, page_tokens, dim);
 		}
 	}
-	return after > 0 ? sqrt(before / after) : 1;
+	return sum;
+}
+
+/* Pages up to which FITTED_PAGES are added ones, or all. */
+static uint64_t pages_to_fit(const growth_keys *g)
+{
+	uint64_t page = 0, added = 0;
+	while (page < g->keys->pages && added < FITTED_PAGES)
+		added += g->added[page++];
+	return page;
+}
+
+/*
+ * The moves of single tokens that keep the ratio of the spread within pages to that between them,
+ * and the scale that keeps their sum. Differences that were drawn apart add their squares up.
+ */
+static page_moves fit_moves(growth_keys *g)
+{
+	page_moves moves = { .scale = 1 };
+	uint64_t pages = pages_to_fit(g);
+	spread_of_keys none = spread_with(g, &moves, pages);
+	moves.pages = KVT_GROWTH_MOVE;
+	spread_of_keys by_pages = spread_with(g, &moves, pages);
+	moves = (page_moves){ .tokens = KVT_GROWTH_MOVE, .scale = 1 };
+	spread_of_keys by_tokens = spread_with(g, &moves, pages);
+	double wanted = none.within * (by_pages.between - none.between) -
+			none.between * (by_pages.within - none.within);
+	double unit = none.between * (by_tokens.within - none.within) -
+		      none.within * (by_tokens.between - none.between);
+	double ratio = unit > 0 ? CLAMP(wanted / unit, 0, 4) : 1;
+	moves.tokens = KVT_GROWTH_MOVE * sqrt(ratio);
+	moves.pages = KVT_GROWTH_MOVE;
+	spread_of_keys all = spread_with(g, &moves, pages);
+	double sum = all.between + all.within;
+	moves.scale = sum > 0 ? sqrt((none.between + none.within) / sum) : 1;
+	return moves;
 }
 
 static void show(growth_keys *g, uint64_t *page, uint32_t base, bool added)
@@ -296,9 +342,9 @@ bool kvt_growth_keys_make(kvt_attention_layer *layer, const kvt_growth_plan *pla
 		for (uint32_t head = 0; head < g.from->kv_heads; head++)
 			find_partners(&g, head);
 		lay_out_pages(&g);
-		draw_weights(&g, 1);
 		kvt_synthetic_keys_prepare(keys);
-		draw_weights(&g, find_scale(&g));
+		const page_moves moves = fit_moves(&g);
+		draw_weights(&g, &moves, keys->pages);
 	} else {
 		kvt_synthetic_keys_clear(keys);
 	}

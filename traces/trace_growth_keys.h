@@ -8,9 +8,9 @@
  * none of which a retrieval reads, so that what a turn looks for is still found in one place. A
  * drawn page is not repeated but moved, by a difference of two of its neighbours, twice: every
  * token by that of two keys near its own, and all its tokens alike by that of two page means near
- * its own. So noise has the covariance that recorded keys have around that place, and page means
- * and tokens within a page spread as recorded. All is then drawn towards the mean until the
- * variance is that of the recording again.
+ * its own. So noise has the covariance that recorded keys have around that place. How far tokens
+ * move follows from how far pages do: the spread within pages and that between them stay in
+ * proportion. All is then drawn towards the mean until the variance is that of the recording.
  */
 #ifndef KVT_TRACE_GROWTH_KEYS_H
 #define KVT_TRACE_GROWTH_KEYS_H
@@ -19,7 +19,7 @@
 #include "traces/synthetic_keys.h"
 #include "traces/trace_growth_model.h"
 
-/* How far a page moves, as a share of the difference of two neighbours: the root of the mean
+/* How far all of a page moves, as a share of the difference of two neighbours: the root of the mean
  * square. Chosen on a recorded 128K whose pages were thinned to a third and grown again, where 0.3
  * to 0.5 are all close: less leaves copies too alike, more makes attention too narrow. */
 #define KVT_GROWTH_MOVE 0.4
