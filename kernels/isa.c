@@ -1,6 +1,17 @@
 /* isa.c: which instruction sets the kernels have variants for, and which this machine runs. */
 #include "kernels/kernels.h"
 
+#ifdef __x86_64__
+#include <cpuid.h>
+
+/* clang 14's __builtin_cpu_supports does not know of it. */
+static int has_f16c(void)
+{
+	unsigned a, b, c, d;
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+#endif
+
 const char *kvt_isa_name(kvt_isa isa)
 {
 	static const char *const names[KVT_ISA_COUNT] = { "scalar", "avx2", "avx512" };
@@ -14,7 +25,7 @@ int kvt_isa_supported(kvt_isa isa)
 	__builtin_cpu_init();
 	if (isa == KVT_ISA_AVX2)
 		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-		       __builtin_cpu_supports("f16c");
+		       has_f16c();
 	if (isa == KVT_ISA_AVX512)
 		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -1,8 +1,10 @@
 /* half_float.c: IEEE half precision conversions; branch-free inward, rounding to even outward. */
 #include "traces/half_float.h"
 
+#include <stdbool.h>
 #include <string.h>
 #ifdef __x86_64__
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -59,6 +61,15 @@ static uint16_t narrow(float value)
 }
 
 #ifdef __x86_64__
+/* clang 14's __builtin_cpu_supports does not know of f16c; that of avx asks whether the operating
+ * system saves the registers. */
+static bool has_f16c(void)
+{
+	unsigned a, b, c, d;
+	return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) &&
+	       (c & bit_F16C) != 0;
+}
+
 /* The same bits for every float, NaN included, as narrow(). */
 __attribute__((target("avx,f16c"))) static size_t narrow_wide(
 	const float *value, uint16_t *out, size_t n)
@@ -75,7 +86,7 @@ void kvt_half_from_float(const float *value, uint16_t *out, size_t n)
 {
 	size_t i = 0;
 #ifdef __x86_64__
-	if (__builtin_cpu_supports("f16c") && __builtin_cpu_supports("avx"))
+	if (has_f16c())
 		i = narrow_wide(value, out, n);
 #endif
 	for (; i < n; i++)
