@@ -100,8 +100,10 @@ static inline uint64_t kvt_store_end(const kvt_store_record *record)
 	return record->first_page + record->n_pages;
 }
 
-/* A zeroed buffer of whole blocks, fit for O_DIRECT; g_free does not free it, free does. */
+/* A buffer of whole blocks, fit for O_DIRECT; free frees it, g_free does not. The other one is
+ * zeroed. */
 void *kvt_store_buffer_new(uint64_t size);
+void *kvt_store_buffer_new0(uint64_t size);
 
 /* A line for people. */
 void kvt_store_notice(const kvt_store *store, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -22,8 +22,13 @@ void *kvt_store_buffer_new(uint64_t size)
 	void *buffer = aligned_alloc(KVT_STORE_BLOCK, whole);
 	if (!buffer)
 		g_error("no memory for %" G_GUINT64_FORMAT " bytes", whole);
-	memset(buffer, 0, whole);
 	return buffer;
+}
+
+void *kvt_store_buffer_new0(uint64_t size)
+{
+	uint64_t whole = (size + KVT_STORE_BLOCK - 1) / KVT_STORE_BLOCK * KVT_STORE_BLOCK;
+	return memset(kvt_store_buffer_new(size), 0, whole);
 }
 
 void kvt_store_notice(const kvt_store *store, const char *format, ...)

@@ -87,7 +87,8 @@ bool kvt_store_read_index(kvt_store *store, kvt_store_file *file, uint64_t size)
 int kvt_store_hash_pages(kvt_store *store, int fd, uint64_t offset, uint64_t page_bytes,
 	uint64_t n_pages, uint64_t *hashes)
 {
-	uint8_t *window = kvt_store_buffer_new(WINDOW_BYTES);
+	uint64_t most = n_pages * page_bytes + 2 * KVT_STORE_BLOCK;
+	uint8_t *window = kvt_store_buffer_new(MIN(most, WINDOW_BYTES));
 	XXH3_state_t *state = XXH3_createState();
 	uint64_t end = offset + n_pages * page_bytes, left = page_bytes, page = 0;
 	int status = 0;

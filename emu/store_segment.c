@@ -188,7 +188,7 @@ int kvt_store_segment_start(kvt_store *store, const kvt_store_run *run, bool spa
 /* The index and the trailer, as they follow the records. */
 static uint8_t *encode_index(const kvt_store *store, const kvt_store_file *file, uint64_t size)
 {
-	uint8_t *blocks = kvt_store_buffer_new(size);
+	uint8_t *blocks = kvt_store_buffer_new0(size);
 	uint8_t *at = blocks;
 	kvt_store_trailer trailer = { .segment = file->number, .index_offset = file->used };
 	for (guint i = 0; i < file->records->len; i++) {

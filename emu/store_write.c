@@ -180,7 +180,7 @@ void kvt_store_abandon_locked(kvt_store *store, kvt_store_ticket *ticket)
 	/* a record that was written whole all the same must not be found by a later recovery;
 	 * where not even this can be written, its checksums have to tell */
 	if (!store->read_only) {
-		uint8_t *zeros = kvt_store_buffer_new(KVT_STORE_BLOCK);
+		uint8_t *zeros = kvt_store_buffer_new0(KVT_STORE_BLOCK);
 		kvt_store_write_all(store->io, ticket->fd, zeros, KVT_STORE_BLOCK, ticket->offset);
 		free(zeros);
 	}
