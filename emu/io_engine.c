@@ -457,6 +457,12 @@ const char *kvt_io_engine_notice(const kvt_io_engine *engine)
 	return engine->notice ? engine->notice : engine->backend->notice;
 }
 
+void kvt_io_engine_set_fault(kvt_io_engine *engine, kvt_io_fault fault, void *arg)
+{
+	engine->settings.fault = fault;
+	engine->settings.fault_arg = arg;
+}
+
 kvt_io_stats kvt_io_engine_stats(const kvt_io_engine *engine)
 {
 	return engine->stats;

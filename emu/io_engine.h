@@ -61,6 +61,10 @@ typedef enum kvt_io_method {
 /* "auto", "uring", "threads", NULL: a word's index is its kvt_io_method. */
 extern const char *const kvt_io_method_names[];
 
+/* For tests: what a command came to, bytes or a negative errno, may be made something else that is
+ * no more bytes. */
+typedef int (*kvt_io_fault)(void *arg, kvt_raw_op op, uint64_t offset, uint64_t length, int result);
+
 typedef struct kvt_io_settings {
 	kvt_io_method method;
 	unsigned queue_depth;  /* commands at the device at most; 0: 64 */
@@ -71,9 +75,7 @@ typedef struct kvt_io_settings {
 	bool sqpoll;       /* a kernel thread looks for commands: no system call to submit */
 	bool iopoll;       /* completions are polled for: O_DIRECT, and a device with poll queues */
 	unsigned threads;  /* of KVT_IO_THREADS; 0: 4 */
-	/* For tests: what a command came to, bytes or a negative errno, may be made something else
-	 * that is no more bytes. NULL: nothing is changed. */
-	int (*fault)(void *arg, kvt_raw_op op, uint64_t offset, uint64_t length, int result);
+	kvt_io_fault fault; /* see kvt_io_engine_set_fault */
 	void *fault_arg;
 } kvt_io_settings;
 
@@ -89,6 +91,9 @@ kvt_io_method kvt_io_engine_method(const kvt_io_engine *engine);
 /* One line why it is threads, or which features of io_uring were refused; NULL: all is as wanted.
  */
 const char *kvt_io_engine_notice(const kvt_io_engine *engine);
+
+/* NULL: commands come to what they come to. */
+void kvt_io_engine_set_fault(kvt_io_engine *engine, kvt_io_fault fault, void *arg);
 
 /* Queues the I/O. It is begun between this batch of callbacks and the next, or at commit. */
 void kvt_io_engine_submit(kvt_io_engine *engine, kvt_raw_io *io);

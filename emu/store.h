@@ -271,6 +271,11 @@ typedef struct kvt_store_info {
 
 void kvt_store_info_get(kvt_store *store, kvt_store_info *info);
 
+/* Calls `run` for each run of findable pages of a model, of each layer in page order; the store is
+ * locked meanwhile. */
+void kvt_store_each(kvt_store *store, uint64_t model,
+	void (*run)(void *arg, const kvt_store_run *run), void *arg);
+
 /* Segments in order of creation: fills at most `max` and returns how many there are. */
 unsigned kvt_store_segments(kvt_store *store, kvt_store_segment *segments, unsigned max);
 

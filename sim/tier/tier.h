@@ -162,6 +162,10 @@ const kvt_tier_ops *kvt_tier_find(const char *name, GError **error);
 kvt_tier *kvt_tier_open(
 	const char *name, const kvt_tier_env *env, kvt_section *section, GError **error);
 
+/* The same of a kind that need not be registered here: of the emulation's, say. */
+kvt_tier *kvt_tier_open_kind(
+	const kvt_tier_ops *ops, const kvt_tier_env *env, kvt_section *section, GError **error);
+
 /* Reads the section as kvt_tier_open would and opens nothing. */
 gboolean kvt_tier_check(const char *name, kvt_section *section, GError **error);
 

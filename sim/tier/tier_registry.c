@@ -58,8 +58,12 @@ kvt_tier *kvt_tier_open(
 	const char *name, const kvt_tier_env *env, kvt_section *section, GError **error)
 {
 	const kvt_tier_ops *ops = kvt_tier_find(name, error);
-	if (!ops)
-		return NULL;
+	return ops ? kvt_tier_open_kind(ops, env, section, error) : NULL;
+}
+
+kvt_tier *kvt_tier_open_kind(
+	const kvt_tier_ops *ops, const kvt_tier_env *env, kvt_section *section, GError **error)
+{
 	g_autofree void *settings = g_malloc0(ops->settings_size);
 	if (!kvt_section_read(section, ops->options, settings, TRUE, error))
 		return NULL;

@@ -1,0 +1,37 @@
+/*
+ * uring_tier.h: the tier of real drives: pages in a page store (emu/store.h), moved by the I/O
+ * engine (emu/io_engine.h), every page's checksum verified when it arrives. What it may answer is
+ * tier.h's contract; that a page is whole, and where it lies, is the store's.
+ */
+#ifndef KVT_URING_TIER_H
+#define KVT_URING_TIER_H
+
+#include "emu/io_engine.h"
+#include "emu/store.h"
+#include "sim/tier/tier.h"
+
+/* `tier = store`: opens the store at `path`, or makes one. The loop of its environment is a real
+ * one. Memory of I/Os may lie anywhere; what lies at multiples of 4 KiB is not copied. */
+extern const kvt_tier_ops kvt_tier_store;
+
+/* Pins memory that I/Os will name, as kvt_io_engine_register_memory. */
+int kvt_uring_tier_register_memory(kvt_tier *tier, void *memory, uint64_t bytes);
+
+typedef struct kvt_uring_counts {
+	uint64_t direct_bytes,
+		copied_bytes; /* moved to and from I/Os' memory; by way of a buffer */
+	uint64_t verified_pages, bad_pages;
+	uint64_t lost_pages; /* that the store had to forget, beside bad ones */
+	uint64_t gathered;   /* times that a write had to wait for the store's gc */
+} kvt_uring_counts;
+
+kvt_uring_counts kvt_uring_tier_counts(const kvt_tier *tier);
+
+/* For tests, calibration and talk. They stay the tier's. */
+kvt_io_engine *kvt_uring_tier_engine(kvt_tier *tier);
+kvt_store *kvt_uring_tier_store(kvt_tier *tier);
+
+/* What should be told to a person: fall-backs of the engine and of the store; NULL: nothing. */
+const char *kvt_uring_tier_notice(const kvt_tier *tier);
+
+#endif
