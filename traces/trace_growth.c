@@ -190,7 +190,7 @@ static bool plan_steps(growth_run *run, const kvt_growth *growth, GError **error
 		return kvt_error_usage(error,
 			"%s: grown to %" G_GUINT64_FORMAT
 			" steps, expected at most %" G_GUINT64_FORMAT
-			", as many as recorded, or no keys",
+			", as many as recorded, or a trace without keys",
 			path, run->plan.steps, count);
 	choose_steps(run);
 	run->steps = g_new(kvt_attention_step, run->plan.steps);

@@ -10,6 +10,7 @@
 #include "sim/cmd/command_options.h"
 #include "sim/cmd/trace_open.h"
 #include "traces/access_statistics.h"
+#include "traces/key_statistics.h"
 #include "traces/trace_growth.h"
 
 static const kvt_command grow_action = {
@@ -30,7 +31,13 @@ static const kvt_command grow_action = {
 		"OUT is flagged synthetic. Fewer steps than recorded are the last ones of each "
 		"turn;\n"
 		"more are a turn begun anew, with --no-keys.\n\n"
-		"--check prints how the grown rows compare with those of a recorded trace.\n\n"
+		"--check prints how the grown rows compare with those of a recorded trace, and, "
+		"where\n"
+		"both have keys and up to 2M tokens, how pages can be scored; far mass is that "
+		"beyond\n"
+		"the first and the last 64 pages. To grow a recording whose own length is known, "
+		"thin\n"
+		"it first: trace cut --pages, then grow with --temperature none.\n\n"
 		"  kvtier trace grow code-32k.h5 --tokens 10M --steps 48 -o grown.h5\n"
 		"  kvtier trace grow code-32k.h5 --tokens 131072 -o grown.h5 --check code-128k.h5",
 };
@@ -135,6 +142,34 @@ static void add_comparison(
 	kvt_table_add_number(table, grown - recorded);
 }
 
+static bool can_score(const kvt_attention_layer *layer)
+{
+	const kvt_attention_header *header =
+		kvt_attention_trace_header(kvt_attention_layer_trace(layer));
+	return kvt_attention_layer_has_queries(layer) && kvt_attention_layer_has_keys(layer) &&
+	       header->total_tokens / header->block_tokens < KVT_KEY_STATISTICS_PAGES_MAX;
+}
+
+/* What needs queries and keys, from some of the steps. */
+static bool compare_keys(
+	kvt_attention_layer *grown, kvt_attention_layer *recorded, kvt_table *table, GError **error)
+{
+	kvt_key_statistics a, b;
+	uint32_t number = kvt_attention_layer_number(grown);
+	if (!kvt_key_statistics_measure(grown, &a, error) ||
+		!kvt_key_statistics_measure(recorded, &b, error))
+		return false;
+	add_comparison(table, number, "entropy, of the most there can be", a.entropy, b.entropy);
+	add_comparison(table, number, "far mass, oracle at 2% of pages", a.far, b.far);
+	add_comparison(table, number, "mass, 2% by page means", a.means, b.means);
+	add_comparison(table, number, "mass, 2% by page bounds", a.bounds, b.bounds);
+	add_comparison(table, number, "of the oracle's, by page means", a.means / a.oracle,
+		b.means / b.oracle);
+	add_comparison(table, number, "of the oracle's, by page bounds", a.bounds / a.oracle,
+		b.bounds / b.oracle);
+	return true;
+}
+
 static bool compare_layer(kvt_attention_trace *grown, kvt_attention_trace *recorded,
 	uint32_t number, kvt_table *table, GError **error)
 {
@@ -160,7 +195,7 @@ static bool compare_layer(kvt_attention_trace *grown, kvt_attention_trace *recor
 	add_comparison(table, number, "mass, last 64 pages", a.recent, b.recent);
 	add_comparison(table, number, "mass, first page", a.first, b.first);
 	add_comparison(table, number, "mass, in rows", a.covered, b.covered);
-	return true;
+	return !can_score(from) || !can_score(to) || compare_keys(from, to, table, error);
 }
 
 /* The grown file against the recorded one, in the layers that were grown. */

@@ -121,6 +121,27 @@ run "$KVTIER" trace info "$scratch/grown.h5" --format json
 has context_tokens 200000 "info of a grown trace"
 has steps 20 "info of a grown trace"
 
+# With keys, where they were recorded.
+run "$KVTIER" trace grow "$window" --tokens 20K --steps 20 -o "$scratch/keys.h5"
+exits 0 "grow with keys"
+prints stderr "" "grow with keys"
+run "$KVTIER" trace check "$scratch/keys.h5" --samples 20
+exits 0 "check of a grown trace with keys: rows follow from them"
+run "$KVTIER" trace info "$scratch/keys.h5" --format json
+json '$j->{layers}[0]{tensors} eq "queries, keys"' "info of grown keys"
+run "$KVTIER" replay "$scratch/keys.h5" --prefetch centroid --query current --steps 0:4 --format json
+exits 0 "replay of a grown trace with keys, which are scored"
+run "$KVTIER" trace cut "$scratch/keys.h5" "$scratch/keys-cut.h5" --steps 3:5
+exits 0 "cut of a grown trace with keys"
+run "$KVTIER" trace check "$scratch/keys-cut.h5"
+exits 0 "check of a cut of grown keys"
+run "$KVTIER" trace grow "$window" --tokens 20K --steps 200 --no-keys -o "$scratch/rows.h5"
+exits 0 "grow without keys"
+run "$KVTIER" trace info "$scratch/rows.h5" --format json
+has steps 200 "info of grown rows"
+refuses 2 "kvtier: $window: grown to 200 steps, expected at most 88, as many as recorded, or a trace without keys" \
+	"$KVTIER" trace grow "$window" --tokens 20K --steps 200 -o "$scratch/none.h5"
+
 # Wrong use.
 refuses 2 "kvtier: --tokens: is missing, expected a length such as --tokens 10M" \
 	"$KVTIER" trace grow "$rows" -o "$scratch/none.h5"

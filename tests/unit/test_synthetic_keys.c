@@ -8,8 +8,10 @@
 #include "sim/base/rng.h"
 #include "tests/unit/attention_fixture.h"
 #include "tests/unit/attention_victim.h"
+#include "traces/attention_mass.h"
 #include "traces/attention_trace_check.h"
 #include "traces/half_float.h"
+#include "traces/key_statistics.h"
 #include "traces/nearest_keys.h"
 #include "traces/synthetic_keys.h"
 #include "traces/trace_growth.h"
@@ -329,6 +331,42 @@ static void test_without_keys(void)
 	g_assert_false(kvt_attention_layer_has_queries(layer));
 }
 
+/* Of the recording as others find it, and of the grown trace about the same. */
+static void test_statistics(void)
+{
+	g_autoptr(GError) error = NULL;
+	kvt_key_statistics found[2];
+	for (int i = 0; i < 2; i++) {
+		g_autoptr(kvt_attention_trace) trace =
+			open_good(i == 0 ? recorded_path : grown_path);
+		g_autoptr(kvt_attention_layer) layer =
+			kvt_attention_layer_open(trace, 3, 0, &error);
+		g_assert_no_error(error);
+		const double share = KVT_KEY_STATISTICS_BUDGET;
+		double oracle;
+		kvt_key_statistics_measure(layer, &found[i], &error);
+		g_assert_no_error(error);
+		kvt_attention_trace_oracle_mass(
+			layer, KVT_ATTENTION_MASS_RECOMPUTED, 1, &share, 1, &oracle, &error);
+		g_assert_no_error(error);
+		g_assert_cmpfloat_with_epsilon(found[i].oracle, oracle, 1e-6);
+		g_assert_cmpfloat(found[i].means, <, oracle);
+		g_assert_cmpfloat(found[i].bounds, <, oracle);
+		/* chosen at random, 2% of the pages would keep about 2% of the mass */
+		g_assert_cmpfloat(found[i].means, >, 2 * share);
+		g_assert_cmpfloat(found[i].bounds, >, share);
+		g_assert_cmpfloat(found[i].entropy, >, 0);
+		g_assert_cmpfloat(found[i].entropy, <, 1);
+	}
+	g_assert_cmpfloat_with_epsilon(found[0].oracle, found[1].oracle, 0.1);
+	g_assert_cmpfloat_with_epsilon(found[0].far, found[1].far, 0.1);
+	g_assert_cmpfloat_with_epsilon(found[0].means, found[1].means, 0.1);
+	g_autoptr(kvt_attention_trace) trace = open_good(recorded_path);
+	g_autoptr(kvt_attention_layer) chunked = kvt_attention_layer_open(trace, 1, 0, &error);
+	g_assert_false(kvt_key_statistics_measure(chunked, &found[0], &error));
+	g_assert_error(error, KVT_ERROR, KVT_ERROR_USAGE);
+}
+
 static hid_t open_copy(void)
 {
 	g_autofree char *bytes = NULL;
@@ -401,6 +439,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/synthetic-keys/same-again", test_same_again);
 	g_test_add_func("/synthetic-keys/steps-and-queries", test_steps_and_queries);
 	g_test_add_func("/synthetic-keys/without-keys", test_without_keys);
+	g_test_add_func("/synthetic-keys/statistics", test_statistics);
 	g_test_add_func("/synthetic-keys/hostile", test_hostile);
 	int status = g_test_run();
 	attention_fixture_free(fixture);
