@@ -107,4 +107,24 @@ sed -n '/kvtier tables: growth -->/,/-- end/p' README.md >"$scratch/growth"
 [ ! -s "$scratch/stale" ]
 report $? "README's table of growth is what kvtier tables prints" "$(cat "$scratch/stale")"
 
+# The table of prefetchers: every row, and no share of the oracle more than half a point from today's.
+sed -n '/kvtier replay: compare -->/,/-- end/p' README.md >"$scratch/scorers"
+"$KVTIER" replay traces/samples/code-32k-keys.h5 --attention budgeted --budget 2% --compare --format csv |
+	awk -F , -v table="$scratch/scorers" '
+	BEGIN {
+		while ((getline line < table) > 0)
+			if (split(line, cell, " ") == 6)
+				was[cell[1]] = cell[3] + 0
+	}
+	NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i }
+	NR > 1 && $1 in was {
+		found++
+		now = 100 * $column["oracle_share"]
+		if (now > was[$1] + 0.5 || now < was[$1] - 0.5)
+			print $1 " keeps " now "%, README says " was[$1] "%"
+	}
+	END { if (found < 12) print "only " found " prefetchers" }' >"$scratch/stale"
+[ ! -s "$scratch/stale" ]
+report $? "README's table of prefetchers is what kvtier replay prints" "$(cat "$scratch/stale")"
+
 finish
