@@ -206,7 +206,7 @@ static gboolean open_file(kvt_store *store, GError **error)
 {
 	store->dir = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (store->dir < 0)
-		return kvt_error_failed(
+		return (errno == ENOENT || errno == ENOTDIR ? kvt_error_usage : kvt_error_failed)(
 			error, "%s: cannot be opened: %s", store->path, g_strerror(errno));
 	const kvt_store_io *io = store->io;
 	int fd = -EROFS;
@@ -221,7 +221,7 @@ static gboolean open_file(kvt_store *store, GError **error)
 	if (store->read_only)
 		fd = io->open(io->arg, store->dir, KVT_STORE_FILE, O_RDONLY, 0);
 	if (fd == -ENOENT)
-		return kvt_error_failed(error,
+		return kvt_error_usage(error,
 			"%s: is not a page store, expected a directory "
 			"made by `kvtier store create`",
 			store->path);

@@ -47,6 +47,7 @@ extern const kvt_command kvt_command_help;
 extern const kvt_command kvt_command_models;
 extern const kvt_command kvt_command_replay;
 extern const kvt_command kvt_command_run;
+extern const kvt_command kvt_command_store;
 extern const kvt_command kvt_command_tables;
 extern const kvt_command kvt_command_trace;
 extern const kvt_topic kvt_topic_config, kvt_topic_units;

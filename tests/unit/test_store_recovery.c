@@ -345,6 +345,22 @@ static void test_check_and_forget(fixture *f, gconstpointer sealed)
 	store_close(store);
 }
 
+/* Files of the first version keep loading. */
+static void test_golden(void)
+{
+	char *path = store_folder_new();
+	store_copy("tests/golden/store", path);
+	kvt_store *store = store_reopen(path, NULL);
+	kvt_store_run there = store_run(0, 1, 0, 0, 3, 1000),
+		      twice = store_run(0, 2, 5, 7, 1, 1000);
+	kvt_store_run gone = store_run(1, 1, 0, 0, 2, 1000);
+	store_expect(store, &there, 1);
+	store_expect(store, &twice, 2);
+	g_assert_cmpuint(kvt_store_count(store, &gone), ==, 0);
+	store_close(store);
+	store_folder_free(path);
+}
+
 static void test_format(void)
 {
 	uint64_t checksums[700], back[700];
@@ -392,6 +408,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/store_recovery/format", test_format);
+	g_test_add_func("/store_recovery/golden", test_golden);
 	ADD("/store_recovery/truncated/sealed", 1, test_truncated);
 	ADD("/store_recovery/truncated/open", 0, test_truncated);
 	ADD("/store_recovery/flips/sealed", 1, test_flips);
