@@ -22,6 +22,10 @@ enum { LOCAL_PAGES = 64, PATTERN_PAGES_LEAST = 16 };
 #define STEPS_MAX UINT64_C(65536)
 #define ACCESSES_MAX (UINT64_C(1) << 25)
 
+/* Steps times tokens that one run takes a minute or two for, and the fewest steps all the same. */
+#define TOKEN_STEPS_USUAL (UINT64_C(1) << 29)
+#define STEPS_USUAL_LEAST UINT64_C(8)
+
 kvt_attention_temperature kvt_attention_temperature_of(const char *model)
 {
 	kvt_attention_temperature found = { 0 };
@@ -157,6 +161,15 @@ static bool plan_pages(growth_run *run, const kvt_growth *growth, GError **error
 	return true;
 }
 
+/* As many as recorded, but softmax over all keys takes its time. */
+static uint64_t usual_steps(const growth_run *run, const kvt_growth *growth)
+{
+	if (!has_keys(run))
+		return run->recorded_count;
+	uint64_t fit = TOKEN_STEPS_USUAL / growth->context_tokens;
+	return MIN(run->recorded_count, MAX(fit, STEPS_USUAL_LEAST));
+}
+
 /* Steps that are fewer than recorded are the last ones of each turn, in proportion. */
 static void choose_steps(growth_run *run)
 {
@@ -180,7 +193,7 @@ static bool plan_steps(growth_run *run, const kvt_growth *growth, GError **error
 	const char *path = kvt_attention_trace_path(run->trace);
 	const uint64_t most = STEPS_MAX;
 	uint64_t count = run->recorded_count, block_tokens = run->from->block_tokens;
-	run->plan.steps = growth->steps == 0 ? count : growth->steps;
+	run->plan.steps = growth->steps == 0 ? usual_steps(run, growth) : growth->steps;
 	if (run->plan.steps > most)
 		return kvt_error_usage(error,
 			"%s: grown to %" G_GUINT64_FORMAT

@@ -24,8 +24,10 @@ kvt_attention_temperature kvt_attention_temperature_of(const char *model);
 typedef struct kvt_growth {
 	uint64_t context_tokens; /* wanted before the first step; rounded down by whole pages */
 	int32_t layer;           /* -1: every recorded layer that is global */
-	uint64_t steps;          /* 0: as many as recorded; fewer: the last ones of each turn */
-	bool without_keys;       /* rows only, of all layers */
+	/* 0: as many as recorded, with keys at most 2^29 / context_tokens but 8; fewer than
+	 * recorded are the last ones of each turn. */
+	uint64_t steps;
+	bool without_keys; /* rows only, of all layers */
 	uint64_t seed;
 	const kvt_attention_temperature *temperature; /* NULL: what the model's description says */
 } kvt_growth;

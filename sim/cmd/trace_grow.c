@@ -38,7 +38,7 @@ static const kvt_command grow_action = {
 		"the first and the last 64 pages. To grow a recording whose own length is known, "
 		"thin\n"
 		"it first: trace cut --pages, then grow with --temperature none.\n\n"
-		"  kvtier trace grow code-32k.h5 --tokens 10M --steps 48 -o grown.h5\n"
+		"  kvtier trace grow code-32k.h5 --tokens 10M -o grown.h5\n"
 		"  kvtier trace grow code-32k.h5 --tokens 131072 -o grown.h5 --check code-128k.h5",
 };
 
@@ -248,7 +248,9 @@ int kvt_trace_grow_run(int argc, char **argv, GError **error)
 		{ "layer", 0, 0, G_OPTION_ARG_INT64, &given.layer,
 			"the layer to grow (all that are global)", "N" },
 		{ "steps", 0, 0, G_OPTION_ARG_FILENAME, &given.steps,
-			"steps to make (as many as recorded)", "N" },
+			"steps to make (as many as recorded; with keys 537M / tokens, if that is "
+			"fewer)",
+			"N" },
 		{ "no-keys", 0, 0, G_OPTION_ARG_NONE, &given.no_keys,
 			"rows only, without queries and keys", NULL },
 		{ "seed", 0, 0, G_OPTION_ARG_INT64, &given.seed, "of the random numbers (1)", "N" },
