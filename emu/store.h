@@ -227,7 +227,7 @@ int kvt_store_get(kvt_store *store, const kvt_store_run *run, void *pages);
  * Forgets what is there of the runs, for good: with sync = data that is durable on return. *pages
  * (may be NULL) is the number forgotten. 0, or the errno for which that could not be written down;
  * the pages cannot be found even so, and the segments that hold them are given up, so that they do
- * not come back.
+ * not come back. -EROFS: forgotten until the store is opened again.
  */
 int kvt_store_discard(kvt_store *store, const kvt_store_run *runs, unsigned n, uint64_t *pages);
 

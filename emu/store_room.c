@@ -77,12 +77,12 @@ int kvt_store_discard_locked(
 	kvt_store_index_apply(store, floors, entries->len);
 	int status = kvt_store_journal_append(store, floors, entries->len);
 	/* rather lose the neighbours than have the pages come back */
-	for (guint i = 0; i < files->len && status < 0; i++)
+	for (guint i = 0; i < files->len && status < 0 && status != -EROFS; i++)
 		((kvt_store_file *)g_ptr_array_index(files, i))->condemned = true;
-	if (status < 0 && status != -ENOSPC)
-		kvt_store_make_read_only(store, "what was discarded cannot be noted", status);
 	if (forgotten > 0)
 		kvt_store_sweep(store);
+	if (status < 0 && status != -ENOSPC)
+		kvt_store_make_read_only(store, "what was discarded cannot be noted", status);
 	return status;
 }
 
@@ -257,10 +257,12 @@ int kvt_store_gc(kvt_store *store, uint64_t wanted, uint64_t *freed)
 		store->active->live_pages < store->active->pages)
 		kvt_store_segment_close(store, store->active);
 	kvt_store_file *file = NULL;
-	while (status == 0 && !(wanted > 0 && has_free(store, wanted)) &&
+	while (status == 0 && !store->read_only && !(wanted > 0 && has_free(store, wanted)) &&
 		(file = emptiest(store, below)) != NULL)
 		status = move_segment(store, file);
 	store->gathering = false;
+	if (status == 0 && store->read_only)
+		status = -EROFS;
 	if (status == 0 && wanted > 0 && !has_free(store, wanted))
 		status = -ENOSPC;
 	if (freed)
