@@ -41,7 +41,7 @@ static int64_t fault_read(void *arg, int fd, void *data, uint64_t size, uint64_t
 {
 	faults *f = arg;
 	int status = f->stays ? 0 : fault(arg);
-	return status < 0 ? status : kvt_store_system_io.read(NULL, fd, data, size, offset);
+	return status < 0 ? -EIO : kvt_store_system_io.read(NULL, fd, data, size, offset);
 }
 
 static int64_t fault_write(void *arg, int fd, const void *data, uint64_t size, uint64_t offset)
