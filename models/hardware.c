@@ -68,11 +68,15 @@ const kvt_option kvt_gpu_options[] = {
 
 const kvt_option kvt_drive_options[] = {
 	TEXT(kvt_drive, title, NULL, "what people call it"),
-	BYTES(kvt_drive, capacity, 1e9, "that the host can write before compression"),
+	BYTES(kvt_drive, capacity, 1e6, "that the host can write before compression"),
 	QUANTITY(kvt_drive, read_bandwidth, KVT_UNIT_RATE, NULL, 1e6, 1e12, "sequential reads"),
 	QUANTITY(kvt_drive, write_bandwidth, KVT_UNIT_RATE, NULL, 1e6, 1e12, "sequential writes"),
 	QUANTITY(kvt_drive, read_iops, KVT_UNIT_FREQUENCY, NULL, 1e2, 1e10, "4 KiB random reads"),
 	QUANTITY(kvt_drive, write_iops, KVT_UNIT_FREQUENCY, NULL, 1e2, 1e10, "4 KiB random writes"),
+	QUANTITY(kvt_drive, read_command_bandwidth, KVT_UNIT_RATE, "0GB/s", 0, 1e12,
+		"of one read, however idle the drive; 0GB/s: as the drive"),
+	QUANTITY(kvt_drive, write_command_bandwidth, KVT_UNIT_RATE, "0GB/s", 0, 1e12,
+		"of one write"),
 	TIME(kvt_drive, read_latency, 1e-7, "median of a 4 KiB random read at queue depth 1"),
 	TIME(kvt_drive, read_latency_p99, 1e-7, "99th percentile of the same"),
 	TIME(kvt_drive, write_latency, 1e-7, "median of a 4 KiB random write"),
@@ -148,6 +152,12 @@ const kvt_option kvt_host_options[] = {
 		0, NULL, "measured copies to a GPU: size rate, size rate, ... by size" },
 	QUANTITY(kvt_host, power_idle, KVT_UNIT_POWER, NULL, 0, 1e5,
 		"of the server without GPUs and drives"),
+	QUANTITY(kvt_host, io_rate, KVT_UNIT_FREQUENCY, "0/s", 0, 1e12,
+		"commands that its software submits and completes; 0/s: no limit"),
+	QUANTITY(kvt_host, checksum_rate, KVT_UNIT_RATE, "0GB/s", 0, 1e13,
+		"pages that its software verifies; 0GB/s: no such stage"),
+	{ "call_overhead", KVT_OPTION_TIME, KVT_UNIT_TIME, FIELD(kvt_host, call_overhead), "0s", 0,
+		1, NULL, "of every call to the device, beyond its work" },
 	END,
 };
 

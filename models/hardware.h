@@ -42,6 +42,8 @@ typedef struct kvt_drive {
 	double read_bandwidth,
 		write_bandwidth;      /* sequential, large transfers, before compression */
 	double read_iops, write_iops; /* 4 KiB random */
+	/* what one command moves at most, however idle the drive is; 0: as much as the drive */
+	double read_command_bandwidth, write_command_bandwidth;
 	kvt_time read_latency, read_latency_p99; /* 4 KiB random read at queue depth 1 */
 	kvt_time write_latency,
 		write_latency_p99; /* the same for writes, into a protected buffer */
@@ -100,6 +102,10 @@ typedef struct kvt_host {
 	unsigned n_copy_points;
 	kvt_copy_point copy_points[KVT_COPY_POINTS_MAX]; /* by size, ascending */
 	double power_idle;                               /* W, without GPUs and drives */
+	/* what software on it takes; of a host that was measured, 0 where nothing is known */
+	double io_rate;         /* commands/s that one thread submits and completes */
+	double checksum_rate;   /* bytes/s of pages that one thread verifies */
+	kvt_time call_overhead; /* of a call to the device beyond its work: threads that wake */
 } kvt_host;
 
 /* Each reads a model by name (models/gpu/NAME.ini ...) or path; NULL with an error when there is

@@ -55,11 +55,14 @@ static const kvt_option host_options[] = {
 	{ "name", KVT_OPTION_STRING, 0, FIELD(host_name), "l40s-testbed", 0, 0, NULL,
 		"host: a name under models/host or a path" },
 	{ "io_rate", KVT_OPTION_QUANTITY, KVT_UNIT_FREQUENCY, FIELD(io_rate), "0/s", 0, 1e12, NULL,
-		"I/Os to drives and targets that the client's software can submit; 0/s: no limit" },
+		"I/Os to drives and targets that the client's software can submit; 0/s: what the "
+		"host's file says, if anything" },
 	{ "gpu_direct", KVT_OPTION_BOOL, 0, FIELD(gpu_direct), "yes", 0, 0, NULL,
 		"whether NICs and drives write to the GPU without crossing DRAM" },
 	{ "checksum_rate", KVT_OPTION_QUANTITY, KVT_UNIT_RATE, FIELD(checksum_rate), "0B/s", 0, 0,
-		NULL, "bytes/s at which arriving pages are verified; 0B/s: no such stage" },
+		NULL,
+		"bytes/s at which arriving pages are verified; 0B/s: what the host's file says, if "
+		"anything" },
 	{ 0 },
 };
 

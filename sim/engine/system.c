@@ -50,8 +50,8 @@ static kvt_topology_spec topology_spec(const kvt_experiment *e)
 		.target_nic_rate = nic_rate(e->nic, e->target, efficiency) *
 				   (double)(e->targets * e->target_nics),
 		.target_dram_rate = kvt_host_dram_bandwidth(e->target) * (double)e->targets,
-		.client_io_rate = e->io_rate,
-		.checksum_rate = e->checksum_rate,
+		.client_io_rate = e->io_rate > 0 ? e->io_rate : e->host->io_rate,
+		.checksum_rate = e->checksum_rate > 0 ? e->checksum_rate : e->host->checksum_rate,
 		.gpu_direct = e->gpu_direct,
 		.client_slot = drive_slot(e->host),
 		.target_slot = drive_slot(e->target),
@@ -126,6 +126,7 @@ static gboolean open_device(kvt_system *system, const kvt_tier_env *env, GError 
 		.decode_all_reduce = (kvt_all_reduce)experiment->decode_all_reduce,
 		.all_reduce_rate = experiment->all_reduce_rate,
 		.kernel_overhead = experiment->kernel_overhead,
+		.call_overhead = experiment->host->call_overhead,
 	};
 	system->cost = kvt_work_cost_new(experiment->llm, experiment->gpu, &options, error);
 	if (!system->cost || !open_hbm(system, env, error))

@@ -277,7 +277,8 @@ kvt_time kvt_work_cost_time(kvt_work_cost *cost, const kvt_work *work)
 	cached_time *slot = &cost->cache[hash >> 51];
 	if (slot->work.tokens > 0 && same_work(&slot->work, &key))
 		return slot->time;
-	kvt_time time = kvt_time_from_seconds(work_seconds(cost, work));
+	kvt_time time =
+		kvt_time_from_seconds(work_seconds(cost, work)) + cost->options.call_overhead;
 	*slot = (cached_time){ key, time };
 	return time;
 }

@@ -28,6 +28,7 @@ typedef struct kvt_cost_options {
 	 */
 	double all_reduce_rate;
 	kvt_time kernel_overhead; /* added to every matrix product and attention call */
+	kvt_time call_overhead;   /* added once to whatever is asked of the device */
 } kvt_cost_options;
 
 typedef struct kvt_work_cost kvt_work_cost;

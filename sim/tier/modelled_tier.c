@@ -160,7 +160,9 @@ static kvt_path_load cut(const modelled_tier *tier, const kvt_io *io, uint64_t b
 			  (double)pieces_of(share, spec->copy_whole ? 0 : spec->max_io_bytes);
 	}
 	const kvt_direction_spec *direction = &spec->direction[direction_of(io)];
-	double data = direction->device_rate > 0 ? (double)bytes / direction->device_rate : 0;
+	double rate =
+		direction->command_rate > 0 ? direction->command_rate : direction->device_rate;
+	double data = rate > 0 ? (double)bytes / rate : 0;
 	return (kvt_path_load){
 		.bytes = (double)bytes,
 		.device_ios = device_ios,
@@ -192,6 +194,10 @@ static void start_io(modelled_tier *tier, io_state *state)
 	kvt_path_set_flow(&direction->path, &load, flow);
 	if (load.device_ios < tier->spec.devices)
 		flow->max_rate = direction->device_rate * load.device_ios;
+	if (direction->command_rate > 0) {
+		double most = direction->command_rate * load.device_ios;
+		flow->max_rate = flow->max_rate > 0 ? MIN(flow->max_rate, most) : most;
+	}
 	kvt_time wait = kvt_latency_sample(&direction->latency, device_ios, &tier->rng);
 	kvt_loop_after(tier->env.loop, wait, start_flow, state);
 }

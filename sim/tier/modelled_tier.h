@@ -20,6 +20,7 @@ typedef struct kvt_direction_spec {
 	kvt_latency latency; /* of one device I/O, its data not counted */
 	/* bytes/s that one device moves: the most for an I/O of one piece. 0: no limit */
 	double device_rate;
+	double command_rate; /* bytes/s that one device I/O moves at most; 0: as device_rate */
 } kvt_direction_spec;
 
 /* A link whose rate falls while reads and writes are in flight at once. */

@@ -92,6 +92,12 @@ static kvt_latency latency(const array *a, kvt_time median, kvt_time p99)
 		kvt_time_to_seconds(p99 + fabric_p99) };
 }
 
+/* 0 where commands are as fast as the drive. */
+static double command_rate(double command, double device)
+{
+	return command > 0 && command < device ? command : 0;
+}
+
 /* The drives' own links, in what a read takes of them: bytes of the media, commands, and seconds of
  * queue slots. A write takes as much more of the first two as the drive writes slower. */
 static void add_drives(const array *a, kvt_modelled_spec *spec)
@@ -104,6 +110,9 @@ static void add_drives(const array *a, kvt_modelled_spec *spec)
 	write->latency = latency(a, drive->write_latency, drive->write_latency_p99);
 	read->device_rate = drive_rate(a, drive->read_bandwidth);
 	write->device_rate = drive_rate(a, drive->write_bandwidth);
+
+	read->command_rate = command_rate(drive->read_command_bandwidth, read->device_rate);
+	write->command_rate = command_rate(drive->write_command_bandwidth, write->device_rate);
 
 	kvt_hop media = { .rate = read->device_rate * drives, .per_byte = 1 };
 	add_link(a, "drives", &media, &read->path, &write->path,

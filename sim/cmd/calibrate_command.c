@@ -1,0 +1,281 @@
+/* calibrate_command.c: `kvtier calibrate`: measures this machine and writes its model files, or
+ * makes them anew from a record. The measuring is in emu/. */
+#include <math.h>
+#include <string.h>
+
+#include "emu/calibration.h"
+#include "sim/base/error.h"
+#include "sim/base/progress.h"
+#include "sim/cmd/command.h"
+#include "sim/cmd/command_options.h"
+
+/* Waiting longer than this for a core shows in what is measured by the clock. */
+static const double BUSY = 0.05;
+
+typedef struct calibrate_options {
+	char *store, *out, *name, *from;
+	gboolean quick;
+} calibrate_options;
+
+static void options_clear(calibrate_options *given)
+{
+	g_free(given->store);
+	g_free(given->out);
+	g_free(given->name);
+	g_free(given->from);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(calibrate_options, options_clear)
+
+static const kvt_column columns[] = {
+	{ "part", "part", KVT_CELL_TEXT, KVT_UNIT_NONE, NULL, 0 },
+	{ "what", "what", KVT_CELL_TEXT, KVT_UNIT_NONE, NULL, 0 },
+	{ "value", NULL, KVT_CELL_NUMBER, KVT_UNIT_NONE, NULL, 0 },
+	{ "text", "value", KVT_CELL_TEXT, KVT_UNIT_NONE, NULL, 0 },
+	{ "spread", "spread", KVT_CELL_NUMBER, KVT_UNIT_SHARE, "%.1f%%", 100 },
+	{ "source", "source", KVT_CELL_TEXT, KVT_UNIT_NONE, NULL, 0 },
+	{ 0 },
+};
+
+static void add_row(kvt_table *table, const char *part, const char *what, double value,
+	kvt_unit unit, double spread, const char *source)
+{
+	g_autofree char *text = kvt_unit_format(value, unit);
+	kvt_table_add_row(table);
+	kvt_table_add_text(table, part);
+	kvt_table_add_text(table, what);
+	kvt_table_add_number(table, value);
+	kvt_table_add_text(table, text);
+	kvt_table_add_number(table, spread);
+	kvt_table_add_text(table, source);
+}
+
+static double spread_of(const kvt_measured *m)
+{
+	return (m->high - m->low) / (2 * m->value);
+}
+
+static void add_fit(kvt_table *table, const char *way, const kvt_drive_fit *fit)
+{
+	g_autofree char *part = g_strdup_printf("drive %s", way);
+	g_autofree char *source =
+		g_strdup_printf("fitted: %u points, median error %.1f%%, largest %.0f%%",
+			fit->points, 100 * fit->error, 100 * fit->worst);
+	double off = MAX(fit->error, fit->spread);
+	add_row(table, part, "bandwidth", fit->bandwidth, KVT_UNIT_RATE, off, source);
+	add_row(table, part, "of one command", fit->command_rate, KVT_UNIT_RATE, off, source);
+	add_row(table, part, "small I/Os", fit->iops, KVT_UNIT_FREQUENCY, off, source);
+	add_row(table, part, "latency, mean", fit->latency, KVT_UNIT_TIME, off, source);
+	add_row(table, part, "latency, p99", fit->latency_p99, KVT_UNIT_TIME, off,
+		"derived: the measured tail");
+	add_row(table, part, "useful depth", fit->depth, KVT_UNIT_COUNT, NAN,
+		"measured: no more is 5% faster");
+}
+
+static void add_curve(kvt_table *table, const kvt_calibration *c, const kvt_drive_fit *fits)
+{
+	for (unsigned i = 0; i < c->drive->len; i++) {
+		const kvt_drive_point *p = &g_array_index(c->drive, kvt_drive_point, i);
+		g_autofree char *size = kvt_unit_format((double)p->size, KVT_UNIT_BYTES);
+		g_autofree char *what = g_strdup_printf("%s, %u in flight", size, p->depth);
+		double model = kvt_drive_fit_rate(&fits[p->write], p->size, p->depth);
+		g_autofree char *latency = kvt_unit_format(p->latency, KVT_UNIT_TIME);
+		g_autofree char *tail = kvt_unit_format(p->latency_p99, KVT_UNIT_TIME);
+		g_autofree char *source =
+			g_strdup_printf("measured: latency %s, p99 %s; the model says %+.0f%%",
+				latency, tail, 100 * (model / p->rate.value - 1));
+		add_row(table, p->write ? "write curve" : "read curve", what, p->rate.value,
+			KVT_UNIT_RATE, spread_of(&p->rate), source);
+	}
+}
+
+static void add_host(kvt_table *table, const kvt_calibration *c)
+{
+	for (unsigned i = 0; i < KVT_HOST_FIGURES; i++) {
+		const kvt_host_figure_info *info = &kvt_host_figures[i];
+		bool clock = i == KVT_HOST_TIMER || i == KVT_HOST_WAKE;
+		add_row(table, "host", info->what, c->host[i].value, (kvt_unit)info->unit,
+			spread_of(&c->host[i]),
+			clock ? "measured: by the clock, median and quartiles"
+			      : "measured: CPU time, median of 5");
+	}
+	add_row(table, "host", "waiting for a core", kvt_calibration_waited(c), KVT_UNIT_SHARE, NAN,
+		"measured: of the loop's thread, while the drive was measured");
+	double cpu = kvt_calibration_io_cpu(c);
+	if (cpu > 0)
+		add_row(table, "host", "CPU an I/O", cpu, KVT_UNIT_TIME, NAN,
+			"measured: CPU time, reads of up to 16 KiB");
+}
+
+static void add_attention(kvt_table *table, const kvt_calibration *c)
+{
+	for (unsigned i = 0; i < c->attention->len; i++) {
+		const kvt_attention_point *p = &g_array_index(c->attention, kvt_attention_point, i);
+		g_autofree char *what = g_strdup_printf("%u/%u heads, %" G_GUINT64_FORMAT " tokens",
+			p->heads, p->kv_heads, p->tokens);
+		add_row(table, p->prefill ? "prefill attention" : "decode attention", what,
+			p->seconds.value, KVT_UNIT_TIME, spread_of(&p->seconds),
+			"measured: CPU time of the longest thread, median of 3");
+	}
+}
+
+static void add_fio(kvt_table *table, const calibrate_options *given)
+{
+	kvt_calibrate_settings settings = { .store = given->store, .quick = given->quick };
+	g_autofree char *why = NULL;
+	GArray *points = kvt_calibrate_against_fio(&settings, &why);
+	for (unsigned i = 0; i < points->len; i++) {
+		const kvt_fio_point *p = &g_array_index(points, kvt_fio_point, i);
+		g_autofree char *size = kvt_unit_format((double)p->size, KVT_UNIT_BYTES);
+		g_autofree char *what = g_strdup_printf("%s, %u in flight", size, p->depth);
+		g_autofree char *ours = kvt_unit_format(p->rate, KVT_UNIT_RATE);
+		g_autofree char *theirs = kvt_unit_format(p->fio_rate, KVT_UNIT_RATE);
+		g_autofree char *source =
+			g_strdup_printf("measured: %s over %s in one run", ours, theirs);
+		add_row(table, "beside fio", what, p->rate / p->fio_rate, KVT_UNIT_SHARE, NAN,
+			source);
+	}
+	if (why)
+		g_printerr("kvtier: calibrate: not compared with fio: %s\n", why);
+	g_array_unref(points);
+}
+
+static void show_progress(void *arg, const char *what, unsigned done, unsigned total)
+{
+	if (kvt_progress_wanted())
+		g_printerr("\r\033[Kcalibrate: %s %u/%u", what, done, total);
+}
+
+static kvt_calibration *measure(const calibrate_options *given, GError **error)
+{
+	kvt_calibrate_settings settings = {
+		.store = given->store, .quick = given->quick, .progress = show_progress
+	};
+	kvt_calibration *c = kvt_calibrate(given->name ? given->name : "local", &settings, error);
+	if (kvt_progress_wanted())
+		g_printerr("\r\033[K");
+	return c;
+}
+
+static kvt_calibration *read_record(const calibrate_options *given, GError **error)
+{
+	kvt_calibration *c = kvt_calibration_load(given->from, error);
+	if (c && given->name) {
+		g_free(c->name);
+		c->name = g_strdup(given->name);
+	}
+	return c;
+}
+
+static void print(const kvt_command_options *options, const calibrate_options *given,
+	const kvt_calibration *c, const kvt_drive_fit *fits, GError **error)
+{
+	if (options->format == KVT_FORMAT_JSON) {
+		json_t *record = kvt_calibration_to_json(c);
+		kvt_command_print_json(options, record, error);
+		json_decref(record);
+		return;
+	}
+	g_autoptr(kvt_table) table = kvt_table_new(columns);
+	add_fit(table, "reads", &fits[0]);
+	add_fit(table, "writes", &fits[1]);
+	add_row(table, "drive", "reads and writes at once", c->mixed, KVT_UNIT_SHARE, NAN,
+		"measured: over the one after the other");
+	add_host(table, c);
+	add_curve(table, c, fits);
+	add_attention(table, c);
+	if (!given->from)
+		add_fio(table, given);
+	kvt_command_print_table(options, table, error);
+}
+
+static void calibrate(
+	const kvt_command_options *options, const calibrate_options *given, GError **error)
+{
+	g_autoptr(kvt_calibration) c =
+		given->from ? read_record(given, error) : measure(given, error);
+	if (!c)
+		return;
+	double waited = kvt_calibration_waited(c);
+	if (waited > BUSY)
+		g_printerr("kvtier: calibrate: other programs were running (the loop waited %.0f%% "
+			   "of the time for a core): drive rates and latencies are theirs, too\n",
+			100 * waited);
+	kvt_drive_fit fits[2];
+	const kvt_drive_point *points = (const kvt_drive_point *)(const void *)c->drive->data;
+	for (int write = 0; write < 2; write++)
+		if (!kvt_drive_fit_points(points, c->drive->len, write, &fits[write], error))
+			return;
+	if (given->out) {
+		g_autoptr(GPtrArray) written = g_ptr_array_new_with_free_func(g_free);
+		if (!kvt_calibration_write(c, given->out, written, error))
+			return;
+		const char *last = g_ptr_array_index(written, written->len - 1);
+		g_printerr("kvtier: calibrate: wrote %u files; experiments say: include = %s\n",
+			written->len, last);
+	}
+	print(options, given, c, fits, error);
+}
+
+static gboolean check_options(const calibrate_options *given, GError **error)
+{
+	if (given->from && (given->quick || given->store))
+		return kvt_error_usage(error,
+			"calibrate: --from reads a record, expected no --store and no --quick "
+			"beside it");
+	if (given->name &&
+		(!*given->name || *given->name == '.' ||
+			strspn(given->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					    "0123456789._-") != strlen(given->name))) {
+		g_autofree char *quoted = kvt_error_quote(given->name);
+		return kvt_error_usage(error,
+			"calibrate: --name %s: expected letters, digits, . _ - and no path",
+			quoted);
+	}
+	return TRUE;
+}
+
+static int run(int argc, char **argv, GError **error)
+{
+	g_auto(calibrate_options) given = { 0 };
+	const GOptionEntry own[] = {
+		{ "store", 0, 0, G_OPTION_ARG_FILENAME, &given.store,
+			"folder on the device that stores pages (.)", "DIR" },
+		{ "out", 0, 0, G_OPTION_ARG_FILENAME, &given.out,
+			"write the model files and the record there", "DIR" },
+		{ "name", 0, 0, G_OPTION_ARG_FILENAME, &given.name,
+			"what the files are called (local)", "NAME" },
+		{ "from", 0, 0, G_OPTION_ARG_FILENAME, &given.from,
+			"measure nothing: take what this record says", "NAME.json" },
+		{ "quick", 0, 0, G_OPTION_ARG_NONE, &given.quick,
+			"few points and short: for a first look", NULL },
+		{ 0 },
+	};
+	const kvt_command_syntax syntax = { &kvt_command_calibrate,
+		KVT_TAKES_FORMAT | KVT_TAKES_OUTPUT, 0, 0, own };
+	g_auto(kvt_command_options) options = { 0 };
+	if (!kvt_command_parse(&syntax, argc, argv, &options, error) ||
+		!check_options(&given, error))
+		return 0;
+	if (!given.from && !given.store)
+		given.store = g_strdup(".");
+	calibrate(&options, &given, error);
+	return 0;
+}
+
+const kvt_command kvt_command_calibrate = {
+	.name = "calibrate",
+	.summary = "Measure this machine: a profile that run accepts",
+	.arguments = NULL,
+	.help = "Measures the store's device by size and depth, memory, checksums, timers, and the "
+		"kernels\nof attention and scoring, and fits the models to it. With --out DIR it "
+		"writes\n"
+		"  NAME.ini             for experiments: include = DIR/NAME.ini\n"
+		"  NAME-drive.ini, NAME-host.ini, NAME-gpu.ini, NAME-attention.csv and .table\n"
+		"  NAME.json            the record: all points, for --from\n\n"
+		"The spread is half the distance of the least and the largest repeat. Figures of "
+		"the CPU are\nCPU time; those of the drive and of wake-ups are by the clock, so "
+		"that other programs show.\n\n"
+		"  kvtier calibrate --store /mnt/kv --out profile --name node7\n"
+		"  kvtier calibrate --from profile/node7.json --format csv",
+	.run = run,
+};
