@@ -44,6 +44,7 @@ const kvt_command *kvt_command_find(const char *name, GError **error);
 char *kvt_command_overview(void);
 
 extern const kvt_command kvt_command_calibrate;
+extern const kvt_command kvt_command_emu;
 extern const kvt_command kvt_command_help;
 extern const kvt_command kvt_command_models;
 extern const kvt_command kvt_command_replay;

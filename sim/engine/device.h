@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "sim/core/loop.h"
+#include "sim/tier/tier.h"
 
 typedef struct kvt_device kvt_device;
 
@@ -42,7 +43,16 @@ typedef struct kvt_work {
 	uint64_t kv_tokens;
 	int causal;
 	unsigned batch; /* equal pieces of `tokens` query tokens each, in one launch; 0 is 1 */
+	/* which they are: the first query token's position; of KVT_WORK_ATTENTION also the KV
+	 * tokens, kv_tokens from `first` on without the `gap` ones from gap_first on, and where
+	 * they lie, KVT_PLACE_HOME or a staging buffer. A model of time needs none of it. */
+	uint64_t position, first, gap_first, gap;
+	unsigned place;
 } kvt_work;
+
+/* Places of KV in a device's memory: KVT_PLACE_HOME, where a token stays, and KVT_PLACE_STAGING + i
+ * for the i-th staging buffer, whose first page is the first of what was loaded into it. */
+enum { KVT_PLACE_HOME, KVT_PLACE_STAGING };
 
 /* Stands for the end of a call; opaque, 0 is "already over". */
 typedef int64_t kvt_token;
@@ -54,6 +64,9 @@ typedef struct kvt_device_ops {
 		const kvt_token *after, unsigned n_after);
 	/* Calls callback(arg) on the loop, never inline, when the token is over. */
 	void (*notify)(kvt_device *device, kvt_token token, kvt_callback callback, void *arg);
+	/* Where the pages of a run lie at a place, one after another; stays valid. NULL where there
+	 * is no memory. May be NULL: no device has any. */
+	void *(*memory)(kvt_device *device, unsigned place, const kvt_extent *extent);
 	/* Time the streams were busy with a kind of work so far. */
 	kvt_time (*busy)(kvt_device *device, kvt_work_kind kind);
 	void (*free)(kvt_device *device);
@@ -74,6 +87,11 @@ static inline void kvt_device_notify(
 	kvt_device *device, kvt_token token, kvt_callback callback, void *arg)
 {
 	device->ops->notify(device, token, callback, arg);
+}
+
+static inline void *kvt_device_memory(kvt_device *device, unsigned place, const kvt_extent *extent)
+{
+	return device->ops->memory ? device->ops->memory(device, place, extent) : NULL;
 }
 
 static inline void kvt_device_free(kvt_device *device)

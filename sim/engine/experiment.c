@@ -294,15 +294,17 @@ static gboolean check(const kvt_experiment *experiment, GError **error)
 	       kvt_llm_check_ranks(experiment->llm, (unsigned)experiment->ranks, error);
 }
 
-/* Sections that others read (claims.c, length_sweep.c, provenance): nothing in them is unknown
- * here. */
+/* Sections that others read (claims.c, length_sweep.c, provenance, the emulation): nothing in them
+ * is unknown here. */
 static void mark_foreign(kvt_config *config)
 {
 	g_autofree const char **names = kvt_config_section_names(config, "");
 	for (unsigned i = 0; names[i]; i++) {
 		if (!g_str_equal(names[i], "sources") && !g_str_equal(names[i], "uncertainty") &&
 			!g_str_equal(names[i], "sweep") && !g_str_has_prefix(names[i], "claim ") &&
-			!g_str_has_prefix(names[i], "curve "))
+			!g_str_has_prefix(names[i], "curve ") &&
+			!g_str_equal(names[i], "emulation") &&
+			!g_str_has_prefix(names[i], "emulation "))
 			continue;
 		kvt_section *section = kvt_config_section(config, names[i]);
 		g_autofree const char **keys = kvt_section_keys(section);
@@ -324,7 +326,7 @@ static gboolean check_used(kvt_config *config, GError **error)
 			return FALSE;
 	}
 	const char *const foreign[] = { "sources", "uncertainty", "sweep", "claim ID", "curve ID",
-		NULL };
+		"emulation", "emulation TIER", NULL };
 	for (unsigned i = 0; i < G_N_ELEMENTS(foreign); i++)
 		g_ptr_array_add(known, (gpointer)foreign[i]);
 	mark_foreign(config);

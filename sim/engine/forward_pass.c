@@ -3,9 +3,9 @@
 
 #include <errno.h>
 
-#include "models/llm_cost.h"
 #include "sim/core/timeline.h"
 #include "sim/engine/page_chooser.h"
+#include "sim/engine/pass_work.h"
 
 typedef struct pass pass;
 
@@ -15,11 +15,21 @@ typedef struct load_window {
 	struct load_window *next; /* in order of submission, or in the free list */
 	unsigned layer;
 	uint64_t tokens;
+	uint64_t first; /* of them */
+	unsigned place; /* where they land in the device's memory */
 	bool arrived, kept;
 	kvt_extent extent;
+	void *memory;           /* of the place; NULL where the device has none */
 	kvt_extent_list chosen; /* instead, of a choice's pages */
 	kvt_io io;
 } load_window;
+
+/* A place that windows are loaded into in turn. */
+typedef struct staging_buffer {
+	pass *owner;
+	struct staging_buffer *next; /* in the list of free ones */
+	unsigned place;
+} staging_buffer;
 
 /* The next load of one kind of layers. */
 typedef struct load_cursor {
@@ -31,6 +41,7 @@ typedef struct load_cursor {
 typedef struct layer_write {
 	pass *owner;
 	kvt_extent extent;
+	void *memory;
 	kvt_io io;
 } layer_write;
 
@@ -45,7 +56,7 @@ struct pass {
 	unsigned n_layers;
 	load_cursor next[2];                /* the next load to submit of local, global layers */
 	unsigned in_flight, kept_in_flight; /* loads submitted or in their turnaround */
-	unsigned buffers_used;
+	staging_buffer *buffers, *free_buffers;
 	load_window *queue, **queue_end; /* submitted and not yet attended to, by layer */
 	unsigned last_queued;            /* layer of the last one */
 	load_window *free_windows;
@@ -69,31 +80,14 @@ static bool is_global(const pass *p, unsigned layer)
 	return kvt_kv_layer_is_global(&p->engine->layout, layer);
 }
 
-/* Earlier tokens of global layers that are not attended to. */
-static uint64_t skipped_tokens(const pass *p)
+/* Work of one half in the layer that computes. */
+static kvt_work half_work(const pass *p, kvt_work_kind kind, unsigned half)
 {
-	const kvt_page_choice *choice = p->spec.choice;
-	if (!choice)
-		return 0;
-	return (choice->stored_pages - choice->chosen_pages) * p->engine->layout.page_tokens;
-}
-
-/* The tokens of a layer that this pass loads: [*first, *first + result); of a choice's, as it
- * counts them. */
-static uint64_t load_range(const pass *p, unsigned layer, uint64_t *first)
-{
-	const kvt_pass_spec *spec = &p->spec;
-	if (is_global(p, layer)) {
-		*first = spec->resident;
-		return spec->loaded > spec->resident ? spec->loaded - spec->resident : 0;
-	}
-	if (!spec->load_local)
-		return 0;
-	/* what the stored context holds of this layer, as far as a new token can see it */
-	uint64_t loaded = spec->loaded + skipped_tokens(p);
-	uint64_t held = kvt_kv_held_tokens(&p->engine->layout, layer, loaded);
-	*first = loaded - held;
-	return held;
+	return (kvt_work){ .kind = kind,
+		.layer = p->layer,
+		.tokens = p->half_tokens[half],
+		.batch = 1,
+		.position = p->spec.position + (half > 0 ? p->half_tokens[0] : 0) };
 }
 
 static kvt_token submit(pass *p, kvt_stream stream, kvt_work work, kvt_token after)
@@ -101,42 +95,14 @@ static kvt_token submit(pass *p, kvt_stream stream, kvt_work work, kvt_token aft
 	return kvt_device_submit(p->engine->device, stream, &work, &after, 1);
 }
 
-/*
- * Attention over the new tokens themselves and what is in HBM. In a local layer the new tokens are
- * taken in pieces no longer than the window, each seeing as many earlier tokens as the layer's true
- * number of (query, key) pairs asks for.
- */
-static kvt_work resident_attention(const pass *p, uint64_t tokens, uint64_t earlier_new)
-{
-	const kvt_pass_spec *spec = &p->spec;
-	kvt_work work = { .kind = KVT_WORK_ATTENTION,
-		.layer = p->layer,
-		.tokens = tokens,
-		.batch = 1,
-		.causal = 1 };
-	if (is_global(p, p->layer)) {
-		uint64_t arriving =
-			spec->loaded > spec->resident ? spec->loaded - spec->resident : 0;
-		work.kv_tokens = spec->position - skipped_tokens(p) - arriving + earlier_new;
-		return work;
-	}
-	const kvt_llm *llm = p->engine->layout.llm;
-	uint64_t window = (uint64_t)llm->window;
-	work.batch = (unsigned)((tokens + window - 1) / window);
-	work.tokens = (tokens + work.batch - 1) / work.batch;
-	double pairs = kvt_llm_attention_pairs(llm, p->layer, spec->position + earlier_new, tokens);
-	double own = 0.5 * (double)work.tokens * (double)(work.tokens + 1) * work.batch;
-	double earlier = (pairs - own) / (double)tokens;
-	work.kv_tokens = earlier > 0 ? (uint64_t)(earlier + 0.5) : 0;
-	return work;
-}
-
 static void attend_resident(pass *p)
 {
 	uint64_t earlier_new = 0;
 	for (unsigned h = 0; h < p->halves; h++) {
 		p->attended[h] = submit(p, KVT_STREAM_COMPUTE,
-			resident_attention(p, p->half_tokens[h], earlier_new), p->attended[h]);
+			kvt_pass_resident_work(
+				p->engine, &p->spec, p->layer, p->half_tokens[h], earlier_new),
+			p->attended[h]);
 		earlier_new += p->half_tokens[h];
 	}
 }
@@ -147,13 +113,10 @@ static void know_queries(void *arg);
 static void begin_layer(pass *p)
 {
 	uint64_t first;
-	p->layer_remaining = load_range(p, p->layer, &first);
+	p->layer_remaining = kvt_pass_load_range(p->engine, &p->spec, p->layer, &first);
 	for (unsigned h = 0; h < p->halves; h++) {
-		kvt_work qkv = {
-			.kind = KVT_WORK_QKV, .layer = p->layer, .tokens = p->half_tokens[h]
-		};
-		kvt_token projected = submit(p, KVT_STREAM_COMPUTE, qkv, p->ready[h]);
-		p->attended[h] = projected;
+		kvt_work qkv = half_work(p, KVT_WORK_QKV, h);
+		p->attended[h] = submit(p, KVT_STREAM_COMPUTE, qkv, p->ready[h]);
 	}
 	if (p->chooser && p->spec.choice->late && is_global(p, p->layer)) {
 		p->loads_pending++;
@@ -164,11 +127,11 @@ static void begin_layer(pass *p)
 		attend_resident(p);
 }
 
-static kvt_token all_reduce(pass *p, uint64_t tokens, kvt_token after)
+static kvt_token all_reduce(pass *p, unsigned half, kvt_token after)
 {
 	if (p->engine->layout.ranks < 2 || p->spec.overlap == KVT_OVERLAP_FULL)
 		return after;
-	kvt_work work = { .kind = KVT_WORK_ALL_REDUCE, .layer = p->layer, .tokens = tokens };
+	kvt_work work = half_work(p, KVT_WORK_ALL_REDUCE, half);
 	return submit(p, KVT_STREAM_COMMUNICATION, work, after);
 }
 
@@ -205,11 +168,13 @@ static void write_layer(pass *p, kvt_token computed)
 	layer_write *write = &p->writes[p->layer];
 	*write = (layer_write){ .owner = p };
 	write->extent = kvt_kv_extent(layout, p->layer, first, count);
+	write->memory = kvt_device_memory(p->engine->device, KVT_PLACE_HOME, &write->extent);
 	write->io = (kvt_io){ .op = KVT_IO_WRITE,
 		.tenant = p->engine->tenant,
 		.priority = spec->write_priority,
 		.extents = &write->extent,
 		.n_extents = 1,
+		.memory = write->memory ? &write->memory : NULL,
 		.done = write_done,
 		.arg = write };
 	p->writes_pending++;
@@ -222,18 +187,14 @@ static void end_layer(pass *p)
 {
 	kvt_token reduced[HALVES_MAX];
 	for (unsigned h = 0; h < p->halves; h++) {
-		kvt_work output = {
-			.kind = KVT_WORK_OUTPUT, .layer = p->layer, .tokens = p->half_tokens[h]
-		};
+		kvt_work output = half_work(p, KVT_WORK_OUTPUT, h);
 		kvt_token out = submit(p, KVT_STREAM_COMPUTE, output, p->attended[h]);
-		reduced[h] = all_reduce(p, p->half_tokens[h], out);
+		reduced[h] = all_reduce(p, h, out);
 	}
 	for (unsigned h = 0; h < p->halves; h++) {
-		kvt_work mlp = {
-			.kind = KVT_WORK_MLP, .layer = p->layer, .tokens = p->half_tokens[h]
-		};
+		kvt_work mlp = half_work(p, KVT_WORK_MLP, h);
 		kvt_token out = submit(p, KVT_STREAM_COMPUTE, mlp, reduced[h]);
-		p->ready[h] = all_reduce(p, p->half_tokens[h], out);
+		p->ready[h] = all_reduce(p, h, out);
 	}
 	write_layer(p, p->attended[p->halves - 1]);
 }
@@ -263,6 +224,7 @@ static void maybe_finish(pass *p)
 		p->result->read_bytes += kvt_page_chooser_read_bytes(p->chooser);
 	kvt_page_chooser_free(p->chooser);
 	g_free(p->writes);
+	g_free(p->buffers);
 	g_free(p);
 	done(arg);
 }
@@ -299,9 +261,11 @@ static void submit_loads(pass *p);
 
 static void buffer_free(void *arg)
 {
-	pass *p = arg;
+	staging_buffer *buffer = arg;
+	pass *p = buffer->owner;
 	p->loads_pending--;
-	p->buffers_used--;
+	buffer->next = p->free_buffers;
+	p->free_buffers = buffer;
 	if (!p->failed)
 		submit_loads(p);
 	maybe_finish(p);
@@ -360,7 +324,7 @@ static bool find_load(pass *p, bool global, uint64_t *first, uint64_t *left)
 	for (; next->layer < p->n_layers; next->layer++, next->offset = 0) {
 		if (is_global(p, next->layer) != global)
 			continue;
-		uint64_t range = load_range(p, next->layer, first);
+		uint64_t range = kvt_pass_load_range(p->engine, &p->spec, next->layer, first);
 		*left = range - MIN(range, next->offset);
 		if (*left > 0)
 			return true;
@@ -404,13 +368,17 @@ static load_window *take_window(pass *p, unsigned layer)
 	return window;
 }
 
-/* What a window reads: tokens [at, at + window->tokens) of its layer. */
-static void set_extents(pass *p, load_window *window, uint64_t at)
+/* What a window reads: its tokens of its layer. */
+static void set_extents(pass *p, load_window *window)
 {
 	const kvt_kv_layout *layout = &p->engine->layout;
-	window->extent = kvt_kv_extent(layout, window->layer, at, window->tokens);
-	if (!p->spec.choice || !is_global(p, window->layer))
+	window->extent = kvt_kv_extent(layout, window->layer, window->first, window->tokens);
+	if (!p->spec.choice || !is_global(p, window->layer)) {
+		window->memory =
+			kvt_device_memory(p->engine->device, window->place, &window->extent);
+		window->io.memory = window->memory ? &window->memory : NULL;
 		return;
+	}
 	kvt_extent_list_clear(&window->chosen);
 	kvt_page_choice_extents(p->spec.choice, layout, window->layer, window->extent.first_page,
 		window->extent.n_pages, &window->chosen);
@@ -435,16 +403,21 @@ static load_window *next_load(pass *p)
 			tokens = MIN(left, spec->kept - at);
 		p->kept_in_flight++;
 	} else {
-		if (p->in_flight >= spec->in_flight || p->buffers_used >= spec->buffers)
+		if (p->in_flight >= spec->in_flight || !p->free_buffers)
 			return NULL;
 		tokens = MIN(left, spec->window_tokens);
 		p->in_flight++;
-		p->buffers_used++;
 	}
 	load_window *window = take_window(p, next->layer);
 	window->kept = kept;
+	window->place = KVT_PLACE_HOME;
+	if (!kept) {
+		window->place = p->free_buffers->place;
+		p->free_buffers = p->free_buffers->next;
+	}
+	window->first = at;
 	window->tokens = tokens;
-	set_extents(p, window, at);
+	set_extents(p, window);
 	next->offset += tokens;
 	return window;
 }
@@ -506,11 +479,10 @@ static void attend_window(pass *p, const load_window *window)
 			attend_resident(p);
 	} else {
 		for (unsigned h = 0; h < p->halves; h++) {
-			kvt_work work = { .kind = KVT_WORK_ATTENTION,
-				.layer = p->layer,
-				.tokens = p->half_tokens[h],
-				.kv_tokens = window->tokens,
-				.batch = 1 };
+			kvt_work work = half_work(p, KVT_WORK_ATTENTION, h);
+			work.kv_tokens = window->tokens;
+			work.first = window->first;
+			work.place = window->place;
 			kvt_token partial = submit(p, KVT_STREAM_COMPUTE, work, p->attended[h]);
 			work.kind = KVT_WORK_MERGE;
 			p->attended[h] = submit(p, KVT_STREAM_COMPUTE, work, partial);
@@ -518,7 +490,8 @@ static void attend_window(pass *p, const load_window *window)
 	}
 	if (!window->kept) {
 		p->loads_pending++;
-		kvt_device_notify(p->engine->device, p->attended[p->halves - 1], buffer_free, p);
+		kvt_device_notify(p->engine->device, p->attended[p->halves - 1], buffer_free,
+			&p->buffers[window->place - KVT_PLACE_STAGING]);
 	}
 }
 
@@ -557,6 +530,16 @@ static void attend_arrived(pass *p)
 	}
 }
 
+/* Lowest places first. */
+static void make_buffers(pass *p)
+{
+	p->buffers = g_new(staging_buffer, p->spec.buffers);
+	for (unsigned i = p->spec.buffers; i-- > 0;) {
+		p->buffers[i] = (staging_buffer){ p, p->free_buffers, KVT_PLACE_STAGING + i };
+		p->free_buffers = &p->buffers[i];
+	}
+}
+
 void kvt_pass_start(kvt_engine *engine, const kvt_pass_spec *spec, kvt_pass_result *result,
 	kvt_callback done, void *arg)
 {
@@ -577,6 +560,7 @@ void kvt_pass_start(kvt_engine *engine, const kvt_pass_spec *spec, kvt_pass_resu
 	p->half_tokens[1] = spec->tokens - p->half_tokens[0];
 	if (spec->write_out)
 		p->writes = g_new0(layer_write, p->n_layers);
+	make_buffers(p);
 	*result = (kvt_pass_result){ .started = kvt_loop_now(engine->loop) };
 	bool loads = spec->loaded > spec->resident;
 	if (spec->choice && loads && (spec->choice->late || spec->choice->sketch_bytes > 0)) {

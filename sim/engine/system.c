@@ -86,11 +86,17 @@ static gboolean open_hbm(kvt_system *system, const kvt_tier_env *env, GError **e
 
 /* Opens the i-th storage tier, with the faults that the experiment asks for. */
 static kvt_tier *open_store(
-	const kvt_experiment *e, const char *name, kvt_tier_env env, unsigned i, GError **error)
+	const kvt_system *system, const char *name, kvt_tier_env env, unsigned i, GError **error)
 {
+	const kvt_experiment *e = system->experiment;
+	const kvt_world *world = &system->world;
 	env.instance = i;
-	kvt_section *section = kvt_config_section_or_empty(e->config, name);
-	kvt_tier *tier = kvt_tier_open(name, &env, section, error);
+	kvt_tier *tier;
+	if (world->open_store)
+		tier = world->open_store(world->arg, &env, name, error);
+	else
+		tier = kvt_tier_open(
+			name, &env, kvt_config_section_or_empty(e->config, name), error);
 	if (tier && kvt_fault_settings_any(&e->faults))
 		tier = kvt_fault_tier_new(&env, tier, &e->faults);
 	return tier;
@@ -104,7 +110,7 @@ static gboolean open_stores(kvt_system *system, const kvt_tier_env *env, GError 
 	for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
 		if (!wanted[i])
 			continue;
-		kvt_tier *tier = open_store(e, names[i], *env, i, error);
+		kvt_tier *tier = open_store(system, names[i], *env, i, error);
 		if (!tier)
 			return FALSE;
 		system->stores[system->n_stores++] = tier;
@@ -131,19 +137,29 @@ static gboolean open_device(kvt_system *system, const kvt_tier_env *env, GError 
 	system->cost = kvt_work_cost_new(experiment->llm, experiment->gpu, &options, error);
 	if (!system->cost || !open_hbm(system, env, error))
 		return FALSE;
-	system->engine.device =
-		kvt_modelled_device_new(system->loop, system->cost, system->timeline);
 	kvt_kv_layout_init(&system->engine.layout, experiment->llm, (unsigned)experiment->ranks, 1,
 		(uint64_t)experiment->page_tokens);
-	return TRUE;
+	const kvt_world *world = &system->world;
+	system->engine.device = world->open_device ? world->open_device(world->arg, system, error)
+						   : kvt_modelled_device_new(system->loop,
+							     system->cost, system->timeline);
+	return system->engine.device != NULL;
 }
 
 kvt_system *kvt_system_new(const kvt_experiment *experiment, kvt_timeline *timeline, GError **error)
 {
+	const kvt_world models = { 0 };
+	return kvt_system_new_in(&models, experiment, timeline, error);
+}
+
+kvt_system *kvt_system_new_in(const kvt_world *world, const kvt_experiment *experiment,
+	kvt_timeline *timeline, GError **error)
+{
 	kvt_system *system = g_new0(kvt_system, 1);
 	system->experiment = experiment;
+	system->world = *world;
 	system->timeline = timeline;
-	system->loop = kvt_virtual_loop_new();
+	system->loop = world->loop ? world->loop : kvt_virtual_loop_new();
 	system->network = kvt_network_new(system->loop);
 	kvt_topology_spec spec = topology_spec(experiment);
 	kvt_topology_init(&system->topology, system->network, &spec);
@@ -175,7 +191,8 @@ void kvt_system_free(kvt_system *system)
 	kvt_device_free(system->engine.device);
 	kvt_work_cost_free(system->cost);
 	kvt_network_free(system->network);
-	kvt_loop_free(system->loop);
+	if (!system->world.loop)
+		kvt_loop_free(system->loop);
 	g_free(system);
 }
 

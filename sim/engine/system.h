@@ -1,6 +1,6 @@
 /*
- * system.h: an experiment's system in virtual time: loop, links, tiers and device, put together
- * from the models it names. The emulation builds the same kvt_engine from real ones.
+ * system.h: an experiment's system: loop, links, tiers and device, put together from the models it
+ * names, in virtual time. The emulation gives a world of real ones; the rest is the same.
  */
 #ifndef KVT_SYSTEM_H
 #define KVT_SYSTEM_H
@@ -12,8 +12,25 @@
 
 enum { KVT_SYSTEM_STORES_MAX = 2 };
 
-typedef struct kvt_system {
+typedef struct kvt_system kvt_system;
+
+/* What a system is made of in the place of models. Members may be NULL: then it is the model. */
+typedef struct kvt_world {
+	kvt_loop *loop; /* stays its owner's, and must outlive the system */
+	/* The i-th storage tier: `name` is what the experiment calls it. */
+	kvt_tier *(*open_store)(
+		void *arg, const kvt_tier_env *env, const char *name, GError **error);
+	/* Called when all else is there but the stores. */
+	kvt_device *(*open_device)(void *arg, kvt_system *system, GError **error);
+	/* Puts the KV of [0, tokens) into the stores, before the turn begins. NULL: it is declared
+	 * as being there. */
+	bool (*store_context)(void *arg, kvt_system *system, uint64_t tokens, GError **error);
+	void *arg;
+} kvt_world;
+
+struct kvt_system {
 	const kvt_experiment *experiment;
+	kvt_world world;
 	kvt_timeline *timeline; /* the caller's, may be NULL */
 	kvt_loop *loop;
 	kvt_network *network;
@@ -24,12 +41,17 @@ typedef struct kvt_system {
 	unsigned n_stores;
 	kvt_engine engine; /* engine.storage: the store, or the stripe over both */
 	uint64_t weight_bytes, reserved_bytes; /* all ranks: weights; activations */
-} kvt_system;
+};
 
 /* Builds the system; without a language model there is no HBM tier, no device and no cost. NULL
  * with an error when the weights do not fit or a tier refuses. */
 kvt_system *kvt_system_new(
 	const kvt_experiment *experiment, kvt_timeline *timeline, GError **error);
+
+/* The same in another world (copied). */
+kvt_system *kvt_system_new_in(const kvt_world *world, const kvt_experiment *experiment,
+	kvt_timeline *timeline, GError **error);
+
 void kvt_system_free(kvt_system *system);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_system, kvt_system_free)
 

@@ -131,7 +131,10 @@ static bool store_parts(turn_run *run, unsigned layer, uint64_t tokens)
 static bool store_context(turn_run *run, uint64_t tokens, GError **error)
 {
 	const kvt_kv_layout *layout = &run->engine->layout;
+	const kvt_world *world = &run->system->world;
 	kvt_tier *storage = run->engine->storage;
+	if (world->store_context)
+		return world->store_context(world->arg, run->system, tokens, error);
 	for (unsigned layer = 0; layer < layout->llm->n_layers && tokens > 0; layer++) {
 		uint64_t held = kvt_kv_held_tokens(layout, layer, tokens);
 		kvt_extent extent = kvt_kv_extent(layout, layer, tokens - held, held);
@@ -294,9 +297,9 @@ static bool resume(turn_run *run, GError **error)
 	kvt_turn *turn = run->turn;
 	kvt_turn_plan *plan = &run->plan;
 	kvt_time mark[KVT_WORK_KINDS] = { 0 };
-	kvt_time began = kvt_loop_now(run->engine->loop);
 	if (!store_context(run, plan->stored_tokens, error))
 		return false;
+	kvt_time began = kvt_loop_now(run->engine->loop);
 	uint64_t position = plan->stored_tokens;
 	kvt_pass_result result = { 0 };
 	while (position < plan->prefill_tokens) {
@@ -387,7 +390,14 @@ static bool decode(turn_run *run, GError **error)
 bool kvt_turn_run(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timeline *timeline,
 	kvt_turn *turn, GError **error)
 {
-	g_autoptr(kvt_system) system = kvt_system_new(experiment, timeline, error);
+	const kvt_world models = { 0 };
+	return kvt_turn_run_in(&models, experiment, kind, timeline, turn, error);
+}
+
+bool kvt_turn_run_in(const kvt_world *world, const kvt_experiment *experiment, kvt_run_kind kind,
+	kvt_timeline *timeline, kvt_turn *turn, GError **error)
+{
+	g_autoptr(kvt_system) system = kvt_system_new_in(world, experiment, timeline, error);
 	if (!system)
 		return false;
 	*turn = (kvt_turn){ 0 };

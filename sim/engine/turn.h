@@ -46,4 +46,8 @@ typedef struct kvt_turn {
 bool kvt_turn_run(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timeline *timeline,
 	kvt_turn *turn, GError **error);
 
+/* The same in another world (system.h). */
+bool kvt_turn_run_in(const kvt_world *world, const kvt_experiment *experiment, kvt_run_kind kind,
+	kvt_timeline *timeline, kvt_turn *turn, GError **error);
+
 #endif

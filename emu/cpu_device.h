@@ -1,0 +1,45 @@
+/*
+ * cpu_device.h: a device of sim/engine/device.h whose memory is this machine's and whose attention
+ * and merges are real: threads run the kernels over the pages where they lie. What else a model
+ * computes takes the time that a cost model says, in timed waits; keys, values and queries are a
+ * source's.
+ */
+#ifndef KVT_CPU_DEVICE_H
+#define KVT_CPU_DEVICE_H
+
+#include "emu/kv_source.h"
+#include "sim/core/timeline.h"
+#include "sim/engine/device.h"
+#include "sim/engine/work_cost.h"
+
+/* What a layer's attention came to, of query tokens [position, position + tokens):
+ * output[kv_heads][tokens][heads][head_dim], lse[kv_heads][tokens][heads]. */
+typedef void (*kvt_attended)(void *arg, unsigned layer, uint64_t position, uint64_t tokens,
+	const float *output, const float *lse);
+
+/* All pointers must outlive the device; the loop is a real one (real_loop.h). */
+typedef struct kvt_cpu_device_settings {
+	kvt_loop *loop;
+	kvt_work_cost *cost;
+	kvt_timeline *timeline; /* may be NULL */
+	const kvt_kv_source *source;
+	kvt_isa isa;
+	unsigned threads;       /* at least 1 */
+	uint64_t tokens;        /* of a sequence, at most: what KVT_PLACE_HOME has room for */
+	uint64_t window_tokens; /* of a staging buffer */
+	unsigned buffers;
+	kvt_attended attended; /* on the loop, when a layer's attention is over; may be NULL */
+	void *attended_arg;
+} kvt_cpu_device_settings;
+
+/* Whether work of a kind is done, and not a timed wait. */
+bool kvt_cpu_device_is_real(kvt_work_kind kind);
+
+/* NULL with an error without memory or threads. Memory is taken as it is used. */
+kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError **error);
+
+/* Calls `each` with every region of memory that pages are loaded into or stored from. */
+void kvt_cpu_device_regions(
+	kvt_device *device, void (*each)(void *arg, void *memory, uint64_t bytes), void *arg);
+
+#endif

@@ -1,0 +1,247 @@
+/* emulation.c: the real world that a turn runs in, and Turn 1's writes. */
+#include "emu/emulation.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "emu/cpu_device.h"
+#include "emu/real_loop.h"
+#include "emu/real_tiers.h"
+#include "emu/uring_tier.h"
+#include "sim/base/error.h"
+
+#define SETTING(field) offsetof(kvt_emulation_settings, field)
+
+const kvt_option kvt_emulation_options[] = {
+	{ "tier", KVT_OPTION_STRING, 0, SETTING(tier_name), "host-dram", 0, 0, NULL,
+		"where pages are stored; its options are in [emulation TIER]" },
+	{ "threads", KVT_OPTION_INTEGER, 0, SETTING(threads), "0", 0, 1024, NULL,
+		"threads that compute attention; 0: one a processor" },
+	{ "checks", KVT_OPTION_INTEGER, 0, SETTING(checks), "64", 0, 1e9, NULL,
+		"outputs of a layer, query token and KV head that are compared with double "
+		"precision; 0: all" },
+	{ "spin", KVT_OPTION_TIME, 0, SETTING(spin), "0s", 0, 1, NULL,
+		"for how long the loop looks for completions before it sleeps" },
+	{ "run", KVT_OPTION_BYTES, 0, SETTING(run_bytes), "4MiB", 1, 1 << 30, NULL,
+		"bytes that Turn 1 writes at once, in whole pages" },
+	{ 0 },
+};
+
+enum { WRITES = 8 }; /* of Turn 1, under way at once */
+
+typedef struct emulation {
+	const kvt_experiment *experiment;
+	const kvt_emulation_hooks *hooks;
+	kvt_emulation_settings settings;
+	kvt_loop *loop;
+	kvt_kv_source source;
+	kvt_attention_check *check;
+	kvt_emulation_result *result;
+	kvt_timeline *timeline;
+	uint64_t stored_tokens; /* by Turn 1 so far */
+	int status;             /* of its writes */
+	unsigned writing;
+} emulation;
+
+static const kvt_tier_ops *find_tier(const char *name, GError **error)
+{
+	const kvt_tier_ops *ops = kvt_real_tier_find(name);
+	return ops ? ops : kvt_tier_find(name, error);
+}
+
+static kvt_tier *open_store(void *arg, const kvt_tier_env *env, const char *name, GError **error)
+{
+	emulation *e = arg;
+	const kvt_tier_ops *ops = find_tier(e->settings.tier_name, error);
+	if (!ops)
+		return NULL;
+	g_autofree char *section = g_strconcat("emulation ", ops->name, NULL);
+	kvt_tier *tier = kvt_tier_open_kind(
+		ops, env, kvt_config_section_or_empty(e->experiment->config, section), error);
+	e->result->tier = ops->name;
+	if (tier && ops == &kvt_tier_store)
+		e->result->notice = g_strdup(kvt_uring_tier_notice(tier));
+	if (tier && e->hooks && e->hooks->wrap)
+		tier = e->hooks->wrap(e->hooks->arg, env, tier);
+	return tier;
+}
+
+static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
+{
+	emulation *e = arg;
+	const kvt_experiment *experiment = e->experiment;
+	if (!kvt_kv_shape_init(&e->source.shape, &system->engine.layout, error))
+		return NULL;
+	e->source.seed = (uint64_t)experiment->seed;
+	e->check = kvt_attention_check_new(&e->source);
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	kvt_cpu_device_settings settings = { .loop = e->loop,
+		.cost = system->cost,
+		.timeline = e->timeline,
+		.source = &e->source,
+		.isa = kvt_isa_best(),
+		.threads = e->settings.threads > 0 ? (unsigned)e->settings.threads
+						   : (unsigned)MAX(processors, 1),
+		.tokens = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens +
+				     experiment->output_tokens),
+		.window_tokens = (uint64_t)experiment->window_tokens,
+		.buffers = (unsigned)experiment->buffers,
+		.attended = kvt_attention_check_keep,
+		.attended_arg = e->check };
+	e->result->isa = kvt_isa_name(settings.isa);
+	e->result->threads = settings.threads;
+	return kvt_cpu_device_new(&settings, error);
+}
+
+/* One write of Turn 1. */
+typedef struct stored_run {
+	emulation *owner;
+	kvt_tier *tier;
+	kvt_extent extent;
+	void *memory;
+	kvt_io io;
+} stored_run;
+
+static void run_stored(kvt_io *io)
+{
+	stored_run *run = io->arg;
+	emulation *e = run->owner;
+	e->writing--;
+	e->result->stored_bytes += io->bytes;
+	if (io->status != 0 && e->status == 0)
+		e->status = io->status;
+}
+
+static void submit_run(void *arg)
+{
+	stored_run *run = arg;
+	int error = kvt_tier_submit(run->tier, &run->io);
+	if (error == -EAGAIN) {
+		kvt_loop_after(run->owner->loop, 10 * KVT_MICROSECOND, submit_run, run);
+		return;
+	}
+	g_assert(error == 0);
+	kvt_tier_commit(run->tier);
+}
+
+/* Makes up to WRITES runs of a layer's tokens [*first, end), writes them, waits for them. */
+static void store_runs(emulation *e, kvt_system *system, stored_run *runs, unsigned layer,
+	uint64_t *first, uint64_t end)
+{
+	const kvt_kv_shape *shape = &e->source.shape;
+	uint64_t run_pages = MAX(e->settings.run_bytes / shape->page_bytes, 1);
+	for (unsigned i = 0; i < WRITES && *first < end; i++) {
+		stored_run *run = &runs[i];
+		uint64_t n = MIN(run_pages * shape->page_tokens, end - *first);
+		run->extent = kvt_kv_extent(&system->engine.layout, layer, *first, n);
+		kvt_kv_source_fill(&e->source, layer, *first, n, run->memory);
+		run->owner = e;
+		run->tier = system->engine.storage;
+		run->io = (kvt_io){ .op = KVT_IO_WRITE,
+			.tenant = system->engine.tenant,
+			.extents = &run->extent,
+			.n_extents = 1,
+			.memory = &run->memory,
+			.done = run_stored,
+			.arg = run };
+		e->writing++;
+		kvt_loop_at(e->loop, 0, submit_run, run);
+		*first += n;
+	}
+	kvt_time began = kvt_loop_now(e->loop);
+	kvt_loop_run(e->loop);
+	g_assert(e->writing == 0);
+	e->result->written += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
+}
+
+/* Turn 1: the pages of [0, tokens) that are not there yet go out to the tier. */
+static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError **error)
+{
+	emulation *e = arg;
+	const kvt_kv_shape *shape = &e->source.shape;
+	uint64_t bytes = MAX(e->settings.run_bytes, shape->page_bytes);
+	kvt_time began = kvt_loop_now(e->loop);
+	if (tokens <= e->stored_tokens)
+		return true;
+	stored_run runs[WRITES];
+	for (unsigned i = 0; i < WRITES; i++)
+		runs[i].memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+	/* a page that was stored in part is stored again */
+	uint64_t from = e->stored_tokens / shape->page_tokens * shape->page_tokens;
+	for (unsigned layer = 0; layer < shape->layers && e->status == 0; layer++)
+		for (uint64_t first = from; first < tokens && e->status == 0;)
+			store_runs(e, system, runs, layer, &first, tokens);
+	for (unsigned i = 0; i < WRITES; i++)
+		free(runs[i].memory);
+	e->stored_tokens = tokens;
+	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
+	if (e->status != 0)
+		return kvt_error_failed(error, "tier %s could not store the context: %s",
+			e->result->tier, g_strerror(-e->status));
+	if (e->hooks && e->hooks->stored)
+		e->hooks->stored(e->hooks->arg, system->engine.storage);
+	return true;
+}
+
+/* What the engine can and the emulation cannot. */
+static bool check_experiment(const kvt_experiment *e, GError **error)
+{
+	if (!e->llm)
+		return kvt_error_usage(error, "[model] name: the emulation needs a language model");
+	if (e->kind != KVT_RUN_RESUME)
+		return kvt_error_usage(
+			error, "[experiment] kind: the emulation is of Turn 2, expected resume");
+	if (e->selectivity)
+		return kvt_error_usage(error, "[select] curve: the emulation loads all pages");
+	if (e->second_share > 0)
+		return kvt_error_usage(
+			error, "[storage] second_share: the emulation has one tier, expected 0%%");
+	if (e->decode_samples > 0 && e->decode_samples < e->output_tokens)
+		return kvt_error_usage(
+			error, "[decode] samples: the emulation generates every token, expected 0");
+	return true;
+}
+
+static bool run_turn(emulation *e, GError **error)
+{
+	const kvt_real_loop_settings loop = { .spin = e->settings.spin };
+	e->loop = kvt_real_loop_new(&loop);
+	if (!e->loop)
+		return kvt_error_failed(error, "no descriptors are left for the loop");
+	kvt_world world = { .loop = e->loop,
+		.open_store = open_store,
+		.open_device = open_device,
+		.store_context = store_context,
+		.arg = e };
+	bool done = kvt_turn_run_in(
+		&world, e->experiment, KVT_RUN_RESUME, e->timeline, &e->result->turn, error);
+	kvt_loop_free(e->loop);
+	if (done)
+		kvt_attention_check_compare(
+			e->check, (uint64_t)e->settings.checks, &e->result->errors);
+	kvt_attention_check_free(e->check);
+	return done;
+}
+
+bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hooks *hooks,
+	kvt_timeline *timeline, kvt_emulation_result *result, GError **error)
+{
+	emulation e = {
+		.experiment = experiment, .hooks = hooks, .timeline = timeline, .result = result
+	};
+	*result = (kvt_emulation_result){ 0 };
+	if (!check_experiment(experiment, error) ||
+		!kvt_section_read(kvt_config_section_or_empty(experiment->config, "emulation"),
+			kvt_emulation_options, &e.settings, TRUE, error))
+		return false;
+	bool done = run_turn(&e, error);
+	kvt_option_clear(kvt_emulation_options, &e.settings);
+	return done;
+}
+
+void kvt_emulation_result_clear(kvt_emulation_result *result)
+{
+	g_clear_pointer(&result->notice, g_free);
+}

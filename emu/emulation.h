@@ -1,0 +1,64 @@
+/*
+ * emulation.h: an experiment in real time: Turn 1 leaves real pages of keys and values in a real
+ * tier, Turn 2 is the engine's own (sim/engine/turn.h) on a real loop, that tier, and a CPU device
+ * that attends to the pages that came back. What it attended to is compared with double precision.
+ * Dense parts of the model are timed waits, and marked so.
+ */
+#ifndef KVT_EMULATION_H
+#define KVT_EMULATION_H
+
+#include <glib.h>
+#include <jansson.h>
+
+#include "emu/attention_check.h"
+#include "sim/core/timeline.h"
+#include "sim/engine/turn.h"
+
+/* [emulation] of an experiment file. */
+typedef struct kvt_emulation_settings {
+	char *tier_name;    /* options are in [emulation NAME] */
+	int64_t threads;    /* of the CPU device; 0: as many as there are processors */
+	int64_t checks;     /* outputs that are compared; 0: all */
+	kvt_time spin;      /* of the loop, before it sleeps */
+	uint64_t run_bytes; /* of a write of Turn 1 */
+} kvt_emulation_settings;
+
+/* For `kvtier help`. */
+extern const kvt_option kvt_emulation_options[];
+
+/* For tests: what happens to the tier and the pages on their way. Members may be NULL. */
+typedef struct kvt_emulation_hooks {
+	/* Puts another tier around the one that was opened. */
+	kvt_tier *(*wrap)(void *arg, const kvt_tier_env *env, kvt_tier *tier);
+	/* Turn 1's pages are stored, Turn 2 begins. */
+	void (*stored)(void *arg, kvt_tier *tier);
+	void *arg;
+} kvt_emulation_hooks;
+
+typedef struct kvt_emulation_result {
+	kvt_turn turn;
+	const char *tier, *isa;
+	unsigned threads;
+	uint64_t stored_bytes;  /* by Turn 1 */
+	double stored, written; /* seconds of Turn 1: in all, and in writes of the tier */
+	kvt_attention_errors errors;
+	char *notice; /* what a person should know of the tier; NULL: nothing */
+} kvt_emulation_result;
+
+void kvt_emulation_result_clear(kvt_emulation_result *result);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(kvt_emulation_result, kvt_emulation_result_clear)
+
+/*
+ * Runs the experiment ([experiment] kind = resume) once. False with an error when it cannot be
+ * emulated, when I/O fails, or a page does not come back as it was; attention that is wrong all the
+ * same is in result->errors. `timeline` and `hooks` may be NULL. The tier is a real one
+ * (real_tiers.h) or, for bounds, a modelled one.
+ */
+bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hooks *hooks,
+	kvt_timeline *timeline, kvt_emulation_result *result, GError **error);
+
+/* What the command prints: turn_report.h's turn, each stage REAL or MODELLED, the comparison. A new
+ * reference. */
+json_t *kvt_emulation_to_json(const kvt_experiment *experiment, const kvt_emulation_result *result);
+
+#endif

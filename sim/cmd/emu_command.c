@@ -1,0 +1,113 @@
+/* emu_command.c: `kvtier emu FILE.ini`: one experiment in real time on this machine. */
+#include "emu/emulation.h"
+#include "sim/base/error.h"
+#include "sim/cmd/command.h"
+#include "sim/cmd/command_options.h"
+
+static void write_stages(const json_t *result, FILE *stream)
+{
+	const json_t *stage;
+	size_t i;
+	fprintf(stream, "\n%-24s %14s  %s\n", "stage", "seconds", "");
+	json_array_foreach(json_object_get(result, "marked_stages"), i, stage) fprintf(stream,
+		"%-24s %14.6f  %s\n", json_string_value(json_object_get(stage, "stage")),
+		json_number_value(json_object_get(stage, "seconds")),
+		json_string_value(json_object_get(stage, "kind")));
+}
+
+static void write_summary(const kvt_emulation_result *result, const json_t *json, FILE *stream)
+{
+	const kvt_turn *turn = &result->turn;
+	const kvt_attention_errors *errors = &result->errors;
+	fprintf(stream, "%s\n", json_string_value(json_object_get(json, "title")));
+	fprintf(stream, "tier %s, attention on %u threads with %s\n", result->tier, result->threads,
+		result->isa);
+	fprintf(stream, "\ntime to first token      %14.6f s\n", turn->ttft);
+	fprintf(stream, "time per output token    %14.6f s\n", turn->tpot);
+	fprintf(stream, "read back                %14.0f bytes in %" G_GUINT64_FORMAT " loads%s\n",
+		(double)turn->read_bytes[0], turn->loads, turn->streamed ? ", streamed" : "");
+	write_stages(json, stream);
+	fprintf(stream,
+		"\nattention: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
+		" outputs against double precision: error %.3g rms, %.3g at most;\nin FP32 with "
+		"everything in memory %.3g rms: %s\n",
+		errors->compared, errors->outputs, errors->rms, errors->most, errors->resident,
+		kvt_attention_errors_pass(errors) ? "exact" : "WRONG");
+}
+
+static gboolean print_result(const kvt_command_options *options, const kvt_experiment *experiment,
+	const kvt_emulation_result *result, GError **error)
+{
+	json_t *json = kvt_emulation_to_json(experiment, result);
+	gboolean done = FALSE;
+	if (options->format != KVT_FORMAT_TABLE) {
+		done = kvt_command_print_json(options, json, error);
+	} else {
+		FILE *stream = kvt_command_open(options, error);
+		if (stream) {
+			write_summary(result, json, stream);
+			done = kvt_command_close(options, stream, error);
+		}
+	}
+	json_decref(json);
+	return done;
+}
+
+static int run(int argc, char **argv, GError **error)
+{
+	char *timeline_file = NULL;
+	const GOptionEntry own[] = {
+		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &timeline_file,
+			"Write what happened when, for ui.perfetto.dev", "FILE.json" },
+		{ 0 },
+	};
+	const kvt_command_syntax syntax = {
+		.command = &kvt_command_emu,
+		.takes = KVT_TAKES_ALL,
+		.least = 1,
+		.most = 1,
+		.own = own,
+	};
+	g_auto(kvt_command_options) options = { 0 };
+	gboolean parsed = kvt_command_parse(&syntax, argc, argv, &options, error);
+	g_autofree char *path = timeline_file;
+	if (!parsed)
+		return 0;
+	kvt_config *config = kvt_command_load(&options, options.arguments[0], error);
+	g_autoptr(kvt_experiment) experiment = config ? kvt_experiment_new(config, error) : NULL;
+	if (!experiment)
+		return 0;
+	g_autoptr(kvt_timeline) timeline =
+		path ? kvt_timeline_new(KVT_TIMELINE_DEFAULT_LIMIT) : NULL;
+	g_auto(kvt_emulation_result) result = { 0 };
+	if (!kvt_emulation_run(experiment, NULL, timeline, &result, error))
+		return 0;
+	if (result.notice)
+		g_printerr("kvtier: %s\n", result.notice);
+	if (!print_result(&options, experiment, &result, error))
+		return 0;
+	if (timeline && !kvt_timeline_write(timeline, path, error))
+		return 0;
+	if (!kvt_attention_errors_pass(&result.errors))
+		kvt_error_failed(error,
+			"attention is not what it should be: layer %u, KV head %u, position "
+			"%" G_GUINT64_FORMAT " is %g off",
+			result.errors.layer, result.errors.kv_head, result.errors.position,
+			result.errors.most);
+	return 0;
+}
+
+const kvt_command kvt_command_emu = {
+	.name = "emu",
+	.summary = "run one experiment in real time on this machine",
+	.arguments = "FILE.ini",
+	.help = "Turn 1 stores real keys and values in a real tier, Turn 2 brings them back "
+		"through "
+		"the same\nengine that \"kvtier run\" simulates and attends to them on this "
+		"machine's processor; what it\nattended to is compared with double precision. "
+		"Dense "
+		"parts of the model are timed waits.\nStages are marked REAL or MODELLED. "
+		"[emulation] of the experiment file says where pages are\nstored and how many "
+		"threads compute.",
+	.run = run,
+};
