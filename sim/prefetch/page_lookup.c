@@ -10,7 +10,7 @@
 
 enum {
 	TABLES = 4,
-	ALLOWED_MIN = 64,
+	ALLOWED_LEAST = 32,
 	KEPT_LAST = 4,       /* newest pages, always scored, and the first */
 	ROUNDS = 8,          /* of walking, after the start, which takes half of what is allowed */
 	PROBED_SHARE = 16,   /* of the allowance, hash tables get one */
@@ -131,7 +131,7 @@ uint32_t kvt_page_lookup_allowance(uint32_t factor, uint32_t n)
 			power *= middle;
 		*(power <= wanted ? &low : &high) = middle;
 	}
-	return MIN(MAX(low, (uint32_t)ALLOWED_MIN), n);
+	return MIN(ALLOWED_LEAST + low, n);
 }
 
 void kvt_page_lookup_set_companion(kvt_page_lookup *lookup, const kvt_page_lookup *companion)

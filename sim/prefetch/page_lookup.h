@@ -38,8 +38,8 @@ void kvt_page_lookup_free(kvt_page_lookup *lookup);
  * share. The order is all that matters, not when. */
 void kvt_page_lookup_add(kvt_page_lookup *lookup, uint32_t page, const float *mean);
 
-/* floor(factor x n^0.6), at least 64, at most n: pages that a lookup among n may score. Integer
- * arithmetic: the same on every machine. factor is in eighths. */
+/* 32 + floor(factor x n^0.6), at most n: pages that a lookup among n may score. Integer arithmetic:
+ * the same on every machine. factor is in eighths, below 256. */
 uint32_t kvt_page_lookup_allowance(uint32_t factor, uint32_t n);
 
 /* Another KV head's lookup of the same layer, or NULL: what stands high there is looked at here,

@@ -1,7 +1,7 @@
 /*
  * prefetch_slap_index.c: slap for contexts so long that not every page can be scored: pages are
- * looked up (page_lookup.h), c n^0.6 of n, scored by their codes (code_sketch.h), and corrected by
- * what attention found. slap-hash is the control whose lookups have hash tables alone.
+ * looked up (page_lookup.h), about 5.4 n^0.6 of n, scored by their codes (code_sketch.h), and
+ * corrected by what attention found. slap-hash is the control whose lookups have hash tables alone.
  */
 #include <float.h>
 #include <math.h>
@@ -17,7 +17,7 @@
 #include "sim/prefetch/top_pages.h"
 
 enum {
-	FACTOR = 44,         /* eighths of n^0.6 that a lookup scores for budgets up to 2% */
+	FACTOR = 43,         /* eighths of n^0.6 that a lookup scores for budgets up to 2% */
 	FACTOR_MAX = 255,    /* of kvt_page_lookup_allowance */
 	GUESS_NUMERATOR = 3, /* of 8: how much of a guess counts against a score */
 };
@@ -307,6 +307,6 @@ static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kv
 	}
 
 const kvt_prefetcher_ops kvt_prefetcher_slap_index = SLAP_INDEX(
-	"slap-index", "slap that looks pages up and scores 5.5 n^0.6 of n", index_create);
+	"slap-index", "slap that looks pages up and scores 5.4 n^0.6 of n", index_create);
 const kvt_prefetcher_ops kvt_prefetcher_slap_hash =
 	SLAP_INDEX("slap-hash", "the same with hash tables alone, as a control", hash_create);

@@ -205,23 +205,21 @@ static void test_graph(void)
 
 static void test_allowance(void)
 {
-	static const uint32_t factors[] = { 1, 8, 44, 255 };
+	static const uint32_t factors[] = { 1, 8, 43, 255 };
 	for (size_t f = 0; f < G_N_ELEMENTS(factors); f++)
 		for (uint32_t n = 1; n < 200000000; n += 1 + n / 3) {
 			double exact = factors[f] / 8.0 * pow(n, 0.6);
 			uint32_t allowed = kvt_page_lookup_allowance(factors[f], n);
-			if (n <= 64 || exact < 64) {
-				g_assert_cmpuint(allowed, ==, MIN(n, 64));
+			g_assert_cmpuint(allowed, <=, n);
+			if (allowed == n) {
+				g_assert_cmpfloat(n, <=, exact + 32);
 			} else {
-				g_assert_cmpuint(allowed, <=, n);
-				if (allowed < n) {
-					g_assert_cmpfloat(allowed, <=, exact * (1 + 1e-12));
-					g_assert_cmpfloat(allowed, >, exact - 1 - 1e-9 * exact);
-				}
+				g_assert_cmpfloat(allowed, <=, 32 + exact * (1 + 1e-12));
+				g_assert_cmpfloat(allowed, >, 31 + exact * (1 - 1e-9));
 			}
 		}
 	/* 10M tokens */
-	g_assert_cmpuint(kvt_page_lookup_allowance(44, 655360), ==, 16992);
+	g_assert_cmpuint(kvt_page_lookup_allowance(43, 655360), ==, 16638);
 }
 
 /* Shares of the listed pages when both query heads ask for `wanted`: e^logit, the same scale for
