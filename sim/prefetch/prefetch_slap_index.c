@@ -29,6 +29,10 @@ typedef struct index_head {
 	kvt_reuse reuse;
 	uint32_t n_scored, *scored; /* [max_pages], by the last lookup */
 	uint32_t scored_step;       /* whose query that was by; UINT32_MAX: none yet */
+	uint32_t n_selected; /* pages of the last plan's selection, and what it thought of them */
+	uint32_t *selected;  /* [max_pages] */
+	float promised;
+	float trust; /* share of what plans promise that is there a query later, smoothed */
 	/* what attention found at seen_step, whose query was not known: n_seen pages */
 	uint32_t seen_step, n_seen, *seen; /* [max_pages] */
 	float *seen_mass;                  /* [max_pages] */
@@ -77,6 +81,8 @@ static kvt_prefetcher *create(const kvt_prefetcher_spec *spec, bool walks)
 		head->seen = g_new(uint32_t, spec->max_pages);
 		head->seen_mass = g_new(float, spec->max_pages);
 		head->scored_step = UINT32_MAX;
+		head->selected = g_new(uint32_t, spec->max_pages);
+		head->trust = 1;
 	}
 	for (uint32_t i = 0; i < spec->n_heads && spec->n_heads > 1; i++)
 		kvt_page_lookup_set_companion(prefetcher->heads[i].lookup,
@@ -108,6 +114,7 @@ static void index_free(kvt_prefetcher *base)
 		kvt_page_lookup_free(prefetcher->heads[i].lookup);
 		kvt_reuse_clear(&prefetcher->heads[i].reuse);
 		g_free(prefetcher->heads[i].scored);
+		g_free(prefetcher->heads[i].selected);
 		g_free(prefetcher->heads[i].seen);
 		g_free(prefetcher->heads[i].seen_mass);
 	}
@@ -267,6 +274,42 @@ static void learn_late(index_head *head)
 	head->n_seen = 0;
 }
 
+/* The share of the page that is being filled: it is kept, and has no code. */
+static float unscored_share(const index_head *head)
+{
+	return (float)head->reuse.unscored / (float)KVT_MASS_ONE;
+}
+
+/* How much of what the last plan promised is there, now that the query is known. */
+static void judge_last_plan(index_head *head)
+{
+	if (head->n_selected == 0)
+		return;
+	uint64_t mass = 0, all = KVT_MASS_ONE + kvt_page_lookup_rest(head->lookup);
+	for (uint32_t i = 0; i < head->n_selected; i++)
+		mass += head->reuse.share[head->selected[i]];
+	float there = (float)((double)mass / (double)all) + unscored_share(head);
+	float kept = MIN(there / MAX(head->promised, 0.01f), 1);
+	head->trust += (kept - head->trust) / 8;
+}
+
+/* The plan of what prefetcher->ids[n] are worth. With the step's own query it is believed as it is.
+ */
+static void make_plan(slap_index *prefetcher, index_head *head, const kvt_plan_request *request,
+	uint32_t n, float trust, kvt_plan *plan)
+{
+	kvt_scored_pages scored = { .n = n, .ids = prefetcher->ids, .share = prefetcher->worth };
+	float unscored = unscored_share(head);
+	kvt_plan_request rest = *request;
+	if (request->target > 0)
+		rest.target = MAX(request->target / MAX(trust, 0.01f) - unscored, FLT_MIN);
+	kvt_scored_pages_plan(&scored, &rest, TRUE, &prefetcher->ranking, plan);
+	head->promised = MIN(plan->mass + unscored, 1);
+	plan->mass = head->promised * trust;
+	head->n_selected = MIN(plan->select, plan->n);
+	memcpy(head->selected, plan->pages, sizeof(*plan->pages) * head->n_selected);
+}
+
 static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kvt_plan *plan)
 {
 	slap_index *prefetcher = (slap_index *)base;
@@ -277,6 +320,7 @@ static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kv
 	if (!kvt_code_sketch_has_query(prefetcher->sketch, request->head, &step) || first >= end)
 		return;
 	score(prefetcher, head, request, end);
+	judge_last_plan(head);
 	head->scored_step = step;
 	uint32_t n = head->n_scored;
 	uint32_t n_guesses = kvt_page_lookup_guess(
@@ -286,16 +330,10 @@ static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kv
 		prefetcher->share[i] = head->reuse.share[head->scored[i]];
 	kvt_page_lookup_end(head->lookup, prefetcher->share);
 	learn_late(head);
-	if (step != request->step)
+	bool current = step == request->step;
+	if (!current)
 		n = join_standing(prefetcher, head, first);
-	kvt_scored_pages scored = { .n = n, .ids = prefetcher->ids, .share = prefetcher->worth };
-	/* the page that is being filled is kept, and has no code */
-	float unscored = (float)head->reuse.unscored / (float)KVT_MASS_ONE;
-	kvt_plan_request rest = *request;
-	if (request->target > 0)
-		rest.target = MAX(request->target - unscored, FLT_MIN);
-	kvt_scored_pages_plan(&scored, &rest, TRUE, &prefetcher->ranking, plan);
-	plan->mass = MIN(plan->mass + unscored, 1);
+	make_plan(prefetcher, head, request, n, current ? 1 : head->trust, plan);
 }
 
 #define SLAP_INDEX(called, says, makes)                                                            \
