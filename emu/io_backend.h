@@ -39,8 +39,11 @@ typedef struct kvt_io_backend_ops {
 	bool (*flush)(kvt_io_backend *backend);
 	/* A command that has completed, or NULL. */
 	kvt_io_command *(*reap)(kvt_io_backend *backend);
-	/* Blocks until reap may find something. */
-	void (*wait)(kvt_io_backend *backend);
+	/* Blocks until reap may find something; or until wake_fd (-1: none) is readable, or `ns`
+	 * nanoseconds have passed (< 0: without end). */
+	void (*wait)(kvt_io_backend *backend, int wake_fd, int64_t ns);
+	/* See kvt_real_source; may be NULL. */
+	bool (*arm)(kvt_io_backend *backend);
 	void (*cancel)(kvt_io_backend *backend, kvt_io_command *command);
 	int (*register_memory)(kvt_io_backend *backend, void *memory, uint64_t bytes);
 	void (*unregister_memory)(kvt_io_backend *backend, void *memory);

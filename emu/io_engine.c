@@ -375,8 +375,21 @@ static unsigned engine_poll(void *arg)
 		begin_commands(engine);
 		given = engine->backend->ops->flush(engine->backend);
 	}
+	engine->source.idle = engine->in_backend == 0;
 	engine->source.must_poll = !given || (engine->backend->must_poll && engine->in_backend > 0);
 	return schedule_finished(engine);
+}
+
+static bool engine_arm(void *arg)
+{
+	kvt_io_engine *engine = arg;
+	return engine->backend->ops->arm(engine->backend);
+}
+
+static void engine_wait(void *arg, int wake_fd, int64_t ns)
+{
+	kvt_io_engine *engine = arg;
+	engine->backend->ops->wait(engine->backend, wake_fd, ns);
 }
 
 /* --- The interface --- */
@@ -513,9 +526,12 @@ kvt_io_engine *kvt_io_engine_new(kvt_loop *loop, const kvt_io_settings *settings
 		engine->commands[i].next = engine->free_commands;
 		engine->free_commands = &engine->commands[i];
 	}
-	engine->source = (kvt_real_source){
-		.poll = engine_poll, .wait_fd = engine->backend->wait_fd, .arg = engine
-	};
+	engine->source = (kvt_real_source){ .poll = engine_poll,
+		.wait_fd = engine->backend->wait_fd,
+		.arm = engine->backend->ops->arm ? engine_arm : NULL,
+		.wait = engine_wait,
+		.idle = true,
+		.arg = engine };
 	kvt_real_loop_add_source(loop, &engine->source);
 	return engine;
 }
@@ -530,7 +546,7 @@ void kvt_io_engine_free(kvt_io_engine *engine)
 		if (backend->ops->reap(backend))
 			engine->in_backend--;
 		else
-			backend->ops->wait(backend);
+			backend->ops->wait(backend, -1, -1);
 	}
 	for (; engine->outstanding > 0; engine->outstanding--)
 		kvt_real_loop_release(engine->loop);

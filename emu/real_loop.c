@@ -154,22 +154,50 @@ static bool spin(real_loop *loop, kvt_time until)
 	return found;
 }
 
-/* Sleeps until `until`, a post, or a source that has something. */
-static void sleep_until(real_loop *loop, kvt_time until)
+/* The one source with something under way, when there is just one. */
+static kvt_real_source *only_busy(const real_loop *loop)
+{
+	kvt_real_source *busy = NULL;
+	for (kvt_real_source *source = loop->sources; source; source = source->next) {
+		if (source->idle)
+			continue;
+		if (busy)
+			return NULL;
+		busy = source;
+	}
+	return busy;
+}
+
+/* Waits for descriptors, of which ns nanoseconds at most (< 0: without end). */
+static void sleep_on_all(real_loop *loop, int64_t ns)
 {
 	struct pollfd fds[SOURCES_MAX + 1] = { { .fd = loop->wake_fd, .events = POLLIN } };
-	nfds_t n = 1;
-	for (const kvt_real_source *source = loop->sources; source; source = source->next)
-		fds[n++] = (struct pollfd){ .fd = source->wait_fd, .events = POLLIN };
-	kvt_time begin = now_of(loop);
-	kvt_time wait = until > begin ? until - begin : 0;
-	int64_t ns = wait / KVT_NANOSECOND + (wait % KVT_NANOSECOND > 0);
 	struct timespec timeout = { ns / 1000000000, ns % 1000000000 };
-	int error = ppoll(fds, n, until == KVT_TIME_NEVER ? NULL : &timeout, NULL);
+	nfds_t n = 1;
+	for (const kvt_real_source *source = loop->sources; source; source = source->next) {
+		if (source->arm && source->arm(source->arg))
+			return;
+		fds[n++] = (struct pollfd){ .fd = source->wait_fd, .events = POLLIN };
+	}
+	int error = ppoll(fds, n, ns < 0 ? NULL : &timeout, NULL);
 	g_assert(error >= 0 || errno == EINTR);
 	n = 1;
 	for (kvt_real_source *source = loop->sources; error > 0 && source; source = source->next)
 		source->readable |= fds[n++].revents != 0;
+}
+
+/* Sleeps until `until`, a post, or a source that has something. */
+static void sleep_until(real_loop *loop, kvt_time until)
+{
+	kvt_time begin = now_of(loop);
+	kvt_time wait = until > begin ? until - begin : 0;
+	int64_t ns = wait / KVT_NANOSECOND + (wait % KVT_NANOSECOND > 0);
+	ns = until == KVT_TIME_NEVER ? -1 : ns;
+	kvt_real_source *source = only_busy(loop);
+	if (source && source->wait)
+		source->wait(source->arg, loop->wake_fd, ns);
+	else
+		sleep_on_all(loop, ns);
 	loop->stats.sleeps++;
 	loop->stats.asleep += now_of(loop) - begin;
 }

@@ -36,6 +36,14 @@ typedef struct kvt_real_source {
 	unsigned (*poll)(void *arg);
 	int wait_fd;   /* readable when poll would find something */
 	bool readable; /* set by the loop when wait_fd was; the source may clear it */
+	/* Before the loop sleeps on wait_fd: makes it tell, and returns true when poll would find
+	 * something already. NULL: it always tells. */
+	bool (*arm)(void *arg);
+	/* Sleeps in the device itself until poll would find something, wake_fd is readable, or
+	 * `ns` nanoseconds have passed (< 0: without end). Used when no other source has anything
+	 * to wait for. NULL: the loop waits for wait_fd. */
+	void (*wait)(void *arg, int wake_fd, int64_t ns);
+	bool idle; /* set while nothing is under way: the loop need not wait for this source */
 	/* Set while only polling finds what is under way: the loop then does not sleep. */
 	bool must_poll;
 	void *arg;

@@ -120,11 +120,13 @@ static kvt_io_command *thread_reap(kvt_io_backend *base)
 	return take(&t->reaped);
 }
 
-static void thread_wait(kvt_io_backend *base)
+static void thread_wait(kvt_io_backend *base, int wake_fd, int64_t ns)
 {
-	struct pollfd fd = { .fd = base->wait_fd, .events = POLLIN };
+	struct pollfd fds[] = { { .fd = base->wait_fd, .events = POLLIN },
+		{ .fd = wake_fd, .events = POLLIN } };
+	struct timespec timeout = { ns / 1000000000, ns % 1000000000 };
 	thread_flush(base);
-	ppoll(&fd, 1, NULL, NULL);
+	ppoll(fds, wake_fd >= 0 ? 2 : 1, ns < 0 ? NULL : &timeout, NULL);
 }
 
 static void thread_cancel(kvt_io_backend *base, kvt_io_command *command)

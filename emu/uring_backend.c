@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -30,6 +32,8 @@ typedef struct uring_backend {
 	bool enabled;  /* the ring belongs to a thread from its first use on */
 	bool task_run; /* completions are seen when asked for */
 	bool iopoll;
+	bool armed;                   /* the eventfd tells */
+	bool watching;                /* the ring polls the loop's own descriptor */
 	unsigned in_flight, prepared; /* not yet submitted */
 	bool has_buffers;
 	ring_buffer buffers[MAX_BUFFERS];
@@ -133,6 +137,9 @@ static bool uring_flush(kvt_io_backend *base)
 	if (base->readable && read(base->wait_fd, &count, sizeof(count)) < 0)
 		g_assert(errno == EAGAIN || errno == EINTR);
 	base->readable = false;
+	if (u->armed)
+		io_uring_cq_eventfd_toggle(&u->ring, false);
+	u->armed = false;
 	if (u->prepared > 0) {
 		submit(u, u->task_run || u->iopoll);
 	} else if (u->in_flight > 0 && (u->iopoll || task_run_pending(u))) {
@@ -150,8 +157,10 @@ static kvt_io_command *uring_reap(kvt_io_backend *base)
 		kvt_io_command *command = io_uring_cqe_get_data(cqe);
 		int result = cqe->res;
 		io_uring_cqe_seen(&u->ring, cqe);
+		if ((void *)command == &u->watching)
+			u->watching = false;
 		/* of a cancellation: what it came to shows in what it was to cancel */
-		if (!command)
+		if (!command || (void *)command == &u->watching)
 			continue;
 		u->in_flight--;
 		command->result = result;
@@ -160,15 +169,38 @@ static kvt_io_command *uring_reap(kvt_io_backend *base)
 	return NULL;
 }
 
-static void uring_wait(kvt_io_backend *base)
+/* Lets the ring tell when the loop has been posted to. */
+static void watch(uring_backend *u, int wake_fd)
+{
+	if (u->watching || wake_fd < 0)
+		return;
+	struct io_uring_sqe *sqe = take_sqe(u);
+	io_uring_prep_poll_add(sqe, wake_fd, POLLIN);
+	io_uring_sqe_set_data(sqe, &u->watching);
+	u->watching = true;
+}
+
+static void uring_wait(kvt_io_backend *base, int wake_fd, int64_t ns)
 {
 	uring_backend *u = (uring_backend *)base;
 	struct io_uring_cqe *cqe;
+	struct __kernel_timespec timeout = { ns / 1000000000, ns % 1000000000 };
 	enable(u);
-	int n = io_uring_submit_and_wait(&u->ring, 1);
-	u->prepared -= n > 0 ? MIN((unsigned)n, u->prepared) : 0;
-	if (io_uring_peek_cqe(&u->ring, &cqe) != 0)
-		io_uring_get_events(&u->ring);
+	watch(u, wake_fd);
+	unsigned before = io_uring_sq_ready(&u->ring);
+	io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, ns < 0 ? NULL : &timeout, NULL);
+	unsigned submitted = before - MIN(io_uring_sq_ready(&u->ring), before);
+	u->prepared -= MIN(submitted, u->prepared);
+	base->stats->calls++;
+}
+
+static bool uring_arm(kvt_io_backend *base)
+{
+	uring_backend *u = (uring_backend *)base;
+	io_uring_cq_eventfd_toggle(&u->ring, true);
+	u->armed = true;
+	atomic_thread_fence(memory_order_seq_cst);
+	return io_uring_cq_ready(&u->ring) > 0 || task_run_pending(u);
 }
 
 static void uring_cancel(kvt_io_backend *base, kvt_io_command *command)
@@ -253,6 +285,7 @@ static const kvt_io_backend_ops uring_ops = {
 	.flush = uring_flush,
 	.reap = uring_reap,
 	.wait = uring_wait,
+	.arm = uring_arm,
 	.cancel = uring_cancel,
 	.register_memory = uring_register_memory,
 	.unregister_memory = uring_unregister_memory,
@@ -306,6 +339,7 @@ kvt_io_backend *kvt_uring_backend_new(
 		g_free(u);
 		return NULL;
 	}
+	io_uring_cq_eventfd_toggle(&u->ring, false);
 	u->base.ops = &uring_ops;
 	u->base.stats = stats;
 	u->iopoll = settings->iopoll;
