@@ -198,9 +198,15 @@ static int read_bytes(
 int kvt_store_read_piece(kvt_store *store, const kvt_store_piece *piece, void *pages, uint64_t *bad)
 {
 	uint64_t bytes = piece->n_pages * piece->page_bytes;
-	uint8_t *bounce = kvt_store_buffer_new(MIN(bytes + 2 * KVT_STORE_BLOCK, BOUNCE_BYTES));
-	int status = read_bytes(store, piece->fd, piece->offset, pages, bytes, bounce);
-	free(bounce);
+	int status;
+	if (store->direct) {
+		uint8_t *bounce =
+			kvt_store_buffer_new(MIN(bytes + 2 * KVT_STORE_BLOCK, BOUNCE_BYTES));
+		status = read_bytes(store, piece->fd, piece->offset, pages, bytes, bounce);
+		free(bounce);
+	} else {
+		status = kvt_store_read_all(store->io, piece->fd, pages, bytes, piece->offset);
+	}
 	for (uint64_t i = 0; i < piece->n_pages && status == 0; i++) {
 		const char *page = (const char *)pages + i * piece->page_bytes;
 		if (kvt_store_checksum(page, piece->page_bytes) != piece->checksums[i]) {

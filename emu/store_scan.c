@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "emu/store_internal.h"
@@ -139,6 +140,7 @@ static const uint8_t *block_at(scan *s, uint64_t offset)
 		}
 		if (status < 0) {
 			s->filled = 0;
+			s->file->damaged = true;
 			return NULL;
 		}
 	}
@@ -174,6 +176,18 @@ static bool take_record(scan *s, const kvt_store_header *header)
 	return true;
 }
 
+/* Where the next block that was ever written may be: most of a segment may be room that was never
+ * used, of which file systems know without reading. */
+static uint64_t next_data(const scan *s, uint64_t at)
+{
+	if (at >= s->base && at < s->base + s->filled)
+		return at;
+	off_t data = lseek(s->file->fd, (off_t)at, SEEK_DATA);
+	if (data < 0)
+		return errno == ENXIO ? s->size : at;
+	return MAX(at, (uint64_t)data / KVT_STORE_BLOCK * KVT_STORE_BLOCK);
+}
+
 void kvt_store_scan(kvt_store *store, kvt_store_file *file, uint64_t size)
 {
 	scan s = { .store = store,
@@ -181,7 +195,7 @@ void kvt_store_scan(kvt_store *store, kvt_store_file *file, uint64_t size)
 		.size = size / KVT_STORE_BLOCK * KVT_STORE_BLOCK,
 		.window = kvt_store_buffer_new(WINDOW_BYTES) };
 	file->used = KVT_STORE_BLOCK;
-	for (uint64_t at = KVT_STORE_BLOCK; at < s.size;) {
+	for (uint64_t at = KVT_STORE_BLOCK; (at = next_data(&s, at)) < s.size;) {
 		kvt_store_header header;
 		const uint8_t *block = block_at(&s, at);
 		if (!block || !kvt_store_header_peek(store->shape.key, block, &header) ||

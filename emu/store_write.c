@@ -200,26 +200,40 @@ int kvt_store_sync_ticket(kvt_store *store, const kvt_store_ticket *ticket)
 	return store->io->sync(store->io->arg, ticket->fd);
 }
 
-int kvt_store_write_record(kvt_store *store, const kvt_store_ticket *ticket, const void *pages)
+/* The pages through a buffer of whole blocks, as O_DIRECT wants them. */
+static int write_aligned(kvt_store *store, const kvt_store_ticket *ticket, const char *pages,
+	uint64_t bytes, uint64_t at)
 {
-	const kvt_store_record *record = ticket->record;
-	uint64_t bytes = record->n_pages * record->page_bytes;
-	uint64_t size = MAX(ticket->header_bytes, MIN(ticket->payload_bytes, BOUNCE_BYTES));
-	uint8_t *bounce = kvt_store_buffer_new(size);
-	kvt_store_ticket_header(store, ticket, bounce);
-	int status = kvt_store_write_all(
-		store->io, ticket->fd, bounce, ticket->header_bytes, ticket->offset);
-	uint64_t at = ticket->offset + ticket->header_bytes;
+	uint8_t *bounce = kvt_store_buffer_new(MIN(ticket->payload_bytes, BOUNCE_BYTES));
+	int status = 0;
 	for (uint64_t done = 0; done < ticket->payload_bytes && status == 0;) {
 		uint64_t piece = MIN(ticket->payload_bytes - done, BOUNCE_BYTES);
 		uint64_t real = MIN(bytes - done, piece);
-		memcpy(bounce, (const char *)pages + done, real);
+		memcpy(bounce, pages + done, real);
 		memset(bounce + real, 0, piece - real);
 		status = kvt_store_write_all(store->io, ticket->fd, bounce, piece, at + done);
 		done += piece;
 	}
 	free(bounce);
 	return status;
+}
+
+int kvt_store_write_record(kvt_store *store, const kvt_store_ticket *ticket, const void *pages)
+{
+	const kvt_store_record *record = ticket->record;
+	uint64_t bytes = record->n_pages * record->page_bytes;
+	uint8_t *header = kvt_store_buffer_new(ticket->header_bytes);
+	kvt_store_ticket_header(store, ticket, header);
+	int status = kvt_store_write_all(
+		store->io, ticket->fd, header, ticket->header_bytes, ticket->offset);
+	free(header);
+	uint64_t at = ticket->offset + ticket->header_bytes;
+	if (status < 0)
+		return status;
+	if (store->direct)
+		return write_aligned(store, ticket, pages, bytes, at);
+	/* the rest of the last block stays as the file was made: zeros, or what nobody reads */
+	return kvt_store_write_all(store->io, ticket->fd, pages, bytes, at);
 }
 
 int kvt_store_put(kvt_store *store, const kvt_store_run *run, const void *pages)
