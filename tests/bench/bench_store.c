@@ -164,7 +164,7 @@ static void measure_recovery(const char *path, const char *how, void *pages)
 
 static void fill(const char *path, uint64_t segment_bytes, void *pages, gboolean close_it)
 {
-	kvt_store_shape shape = { .capacity = 1024 * (uint64_t)MIB,
+	kvt_store_shape shape = { .capacity = 2048 * (uint64_t)MIB,
 		.segment_bytes = segment_bytes };
 	GError *error = NULL;
 	if (!kvt_store_create(path, &shape, NULL, &error))
