@@ -190,7 +190,34 @@ static void host_text(const kvt_calibration *c, GString *text)
 	g_string_append(text, "power_idle = 100W\npower_idle.source = assumed: not measured\n");
 }
 
-static void gpu_text(const kvt_calibration *c, GString *text)
+/* Matrix products as on a GPU: attention is this machine's, the rest of the model another's. */
+static gboolean dense_text(const kvt_calibration *c, GString *text, GError **error)
+{
+	g_autoptr(kvt_gpu) gpu = kvt_gpu_load(c->dense, error);
+	if (!gpu)
+		return FALSE;
+	const struct {
+		const char *key;
+		double flops;
+	} rates[] = { { "flops_fp32", gpu->flops_fp32 }, { "flops_bf16", gpu->flops_bf16 },
+		{ "flops_fp8", gpu->flops_fp8 }, { "flops_int8", gpu->flops_int8 },
+		{ "flops_fp4", gpu->flops_fp4 } };
+	for (unsigned i = 0; i < G_N_ELEMENTS(rates); i++) {
+		put(text, rates[i].key, rates[i].flops / 1e12, "%.6f");
+		g_string_append_printf(text,
+			"TFLOP/s\n%s.source = assumed: matrix products as on %s\n", rates[i].key,
+			gpu->name);
+	}
+	if (gpu->gemm_table) {
+		g_autofree char *full = g_canonicalize_filename(gpu->gemm_table, NULL);
+		g_string_append_printf(text,
+			"gemm_table = %s\ngemm_table.source = assumed: matrix products as on %s\n",
+			full, gpu->name);
+	}
+	return TRUE;
+}
+
+static gboolean gpu_text(const kvt_calibration *c, GString *text, GError **error)
 {
 	const kvt_measured *host = c->host;
 	double flops = MAX(host[KVT_HOST_FMA].value * c->cores, 1e9) / 1e12;
@@ -210,8 +237,10 @@ static void gpu_text(const kvt_calibration *c, GString *text)
 		"l2.source = measured: last level of cache, as the system says\nsms = %u\n"
 		"sms.source = measured: cores\n",
 		c->cores);
+	if (c->dense && !dense_text(c, text, error))
+		return FALSE;
 	const char *const rates[] = { "flops_fp32", "flops_bf16" };
-	for (unsigned i = 0; i < G_N_ELEMENTS(rates); i++) {
+	for (unsigned i = 0; !c->dense && i < G_N_ELEMENTS(rates); i++) {
 		put(text, rates[i], flops, "%.6f");
 		g_string_append(text, "TFLOP/s\n");
 		put_measured(text, rates[i], "FP32 multiply-adds of one thread, times cores",
@@ -226,6 +255,7 @@ static void gpu_text(const kvt_calibration *c, GString *text)
 		"attention_table = %s-attention.table\n"
 		"attention_table.source = fitted: the times in %s-attention.csv\n",
 		c->name, c->name);
+	return TRUE;
 }
 
 static void include_text(const kvt_calibration *c, const char *folder, GString *text)
@@ -332,7 +362,8 @@ static gboolean write_gpu(writer *w)
 	if (!reloaded)
 		return FALSE;
 	g_autoptr(GString) text = g_string_new(NULL);
-	gpu_text(c, text);
+	if (!gpu_text(c, text, w->error))
+		return FALSE;
 	path = write_file(w, "-gpu.ini", text->str);
 	g_autoptr(kvt_gpu) again = path ? kvt_gpu_load(path, w->error) : NULL;
 	return again != NULL;

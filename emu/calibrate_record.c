@@ -24,7 +24,8 @@ void kvt_calibration_free(kvt_calibration *c)
 {
 	if (!c)
 		return;
-	char *texts[] = { c->name, c->cpu, c->kernel, c->store, c->filesystem, c->method, c->isa };
+	char *texts[] = { c->name, c->cpu, c->kernel, c->store, c->filesystem, c->method, c->isa,
+		c->dense };
 	for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
 		g_free(texts[i]);
 	g_array_unref(c->drive);

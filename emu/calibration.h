@@ -69,7 +69,8 @@ typedef struct kvt_calibration {
 	char *name, *cpu, *kernel; /* what the files are called; what was measured */
 	char *store, *filesystem;  /* the folder; its file system and device */
 	char *method, *isa;        /* of I/O; of attention */
-	bool direct;               /* O_DIRECT, and not through the page cache */
+	char *dense; /* GPU whose matrix products the device is to have; NULL: the CPU's own */
+	bool direct; /* O_DIRECT, and not through the page cache */
 	unsigned cores;
 	uint64_t memory, cache; /* bytes: of the machine; of the last level */
 	uint64_t capacity, file_bytes;

@@ -13,7 +13,7 @@
 static const double BUSY = 0.05;
 
 typedef struct calibrate_options {
-	char *store, *out, *name, *from;
+	char *store, *out, *name, *from, *dense;
 	gboolean quick;
 } calibrate_options;
 
@@ -23,6 +23,7 @@ static void options_clear(calibrate_options *given)
 	g_free(given->out);
 	g_free(given->name);
 	g_free(given->from);
+	g_free(given->dense);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(calibrate_options, options_clear)
 
@@ -195,8 +196,9 @@ static void calibrate(
 		given->from ? read_record(given, error) : measure(given, error);
 	if (!c)
 		return;
+	c->dense = g_strdup(given->dense);
 	double waited = kvt_calibration_waited(c);
-	if (waited > BUSY)
+	if (waited > BUSY && !given->from)
 		g_printerr("kvtier: calibrate: other programs were running (the loop waited %.0f%% "
 			   "of the time for a core): drive rates and latencies are theirs, too\n",
 			100 * waited);
@@ -246,6 +248,8 @@ static int run(int argc, char **argv, GError **error)
 			"what the files are called (local)", "NAME" },
 		{ "from", 0, 0, G_OPTION_ARG_FILENAME, &given.from,
 			"measure nothing: take what this record says", "NAME.json" },
+		{ "dense", 0, 0, G_OPTION_ARG_FILENAME, &given.dense,
+			"give the device the matrix products of this GPU (the CPU's own)", "GPU" },
 		{ "quick", 0, 0, G_OPTION_ARG_NONE, &given.quick,
 			"few points and short: for a first look", NULL },
 		{ 0 },

@@ -88,6 +88,17 @@ kvt_track kvt_timeline_track(kvt_timeline *t, const char *name, kvt_track parent
 	return t->tracks->len;
 }
 
+void kvt_timeline_each_span(const kvt_timeline *t,
+	void (*each)(void *arg, const char *track, const char *name, kvt_time start, kvt_time end),
+	void *arg)
+{
+	for (guint i = 0; t != NULL && i < t->records->len; i++) {
+		const record *r = &g_array_index(t->records, record, i);
+		if (!r->is_value)
+			each(arg, get_track(t, r->track)->name, r->name, r->start, r->end);
+	}
+}
+
 uint64_t kvt_timeline_dropped(const kvt_timeline *t)
 {
 	return t != NULL ? t->dropped : 0;

@@ -34,6 +34,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_timeline, kvt_timeline_free)
  */
 kvt_track kvt_timeline_track(kvt_timeline *timeline, const char *name, kvt_track parent);
 
+/* Calls `each` with every span, in the order they were added; `track` is the name of its track. */
+void kvt_timeline_each_span(const kvt_timeline *timeline,
+	void (*each)(void *arg, const char *track, const char *name, kvt_time start, kvt_time end),
+	void *arg);
+
 /* Spans and values that did not fit. */
 uint64_t kvt_timeline_dropped(const kvt_timeline *timeline);
 

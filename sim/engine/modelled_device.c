@@ -33,11 +33,13 @@ static kvt_token modelled_submit(kvt_device *base, kvt_stream stream, const kvt_
 		start = MAX(start, (kvt_time)after[i]);
 	kvt_time duration = kvt_work_cost_time(device->cost, work);
 	kvt_time end = start + duration;
+	if (duration > 0)
+		end += kvt_work_cost_call_overhead(device->cost);
 	device->free_at[stream] = end;
 	device->busy[work->kind] += duration;
 	if (device->timeline && duration > 0)
 		kvt_timeline_span(device->timeline, device->tracks[stream],
-			kvt_work_names[work->kind], start, end);
+			kvt_work_names[work->kind], start, start + duration);
 	return end;
 }
 

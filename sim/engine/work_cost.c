@@ -277,10 +277,14 @@ kvt_time kvt_work_cost_time(kvt_work_cost *cost, const kvt_work *work)
 	cached_time *slot = &cost->cache[hash >> 51];
 	if (slot->work.tokens > 0 && same_work(&slot->work, &key))
 		return slot->time;
-	kvt_time time =
-		kvt_time_from_seconds(work_seconds(cost, work)) + cost->options.call_overhead;
+	kvt_time time = kvt_time_from_seconds(work_seconds(cost, work));
 	*slot = (cached_time){ key, time };
 	return time;
+}
+
+kvt_time kvt_work_cost_call_overhead(const kvt_work_cost *cost)
+{
+	return cost->options.call_overhead;
 }
 
 bool kvt_work_cost_extrapolated(const kvt_work_cost *cost, kvt_work_kind kind)

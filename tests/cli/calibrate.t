@@ -52,6 +52,15 @@ for file in here.json here-drive.ini here-host.ini here-attention.csv here-atten
 	report $? "$file is the same again"
 done
 
+run "$KVTIER" calibrate --from "$scratch/profile/here.json" --out "$scratch/dense" --dense l40s
+exits 0 "calibrate --dense"
+grep -q '^flops_bf16 = 362.05' "$scratch/dense/here-gpu.ini" && grep -q '^gemm_table = /' "$scratch/dense/here-gpu.ini"
+report $? "the device has the matrix products of the GPU"
+cmp -s "$scratch/dense/here-attention.table" "$scratch/second/here-attention.table"
+report $? "and its own attention"
+refuses 2 "$("$KVTIER" models show nothing/of-this.ini 2>&1 >/dev/null)" \
+	"$KVTIER" calibrate --from "$scratch/profile/here.json" --out "$scratch/dense" --dense nothing/of-this.ini
+
 sed 's|kvtier.calibration/1|kvtier.calibration/0|' "$scratch/profile/here.json" >"$scratch/old.json"
 refuses 2 "kvtier: $scratch/old.json: schema \"kvtier.calibration/0\" is of another version, expected kvtier.calibration/1: measure again with \"kvtier calibrate\"" \
 	"$KVTIER" calibrate --from "$scratch/old.json"
