@@ -38,6 +38,14 @@ unsourced() {
 					print at ": [sources] " $3 ": not a kind and a text: " $4
 				next
 			}
+			# a curve of a sweep sets keys of other sections
+			$2 ~ /^curve / {
+				if ($3 != "title") {
+					used[$3] = $3
+					sub(/[.].*/, "", used[$3])
+				}
+				next
+			}
 			$2 != "experiment" && $2 != "uncertainty" && $2 !~ /^claim / { used[$2 "." $3] = $2 }
 			END {
 				for (key in used) {
