@@ -123,6 +123,7 @@ typedef struct scan {
 	uint64_t size; /* whole blocks */
 	uint8_t *window;
 	uint64_t base, filled; /* what of the file the window holds */
+	uint64_t wanted;       /* bytes to read next: more and more where no record is found */
 } scan;
 
 /* The block at `offset`; NULL: it cannot be read. */
@@ -130,7 +131,7 @@ static const uint8_t *block_at(scan *s, uint64_t offset)
 {
 	if (offset < s->base || offset >= s->base + s->filled) {
 		s->base = offset;
-		s->filled = MIN(WINDOW_BYTES, s->size - offset);
+		s->filled = MIN(s->wanted, s->size - offset);
 		int status = read_blocks(s->store, s->file->fd, s->window, s->filled, offset);
 		if (status < 0) {
 			/* a bad place takes no more with it than must be */
@@ -193,6 +194,7 @@ void kvt_store_scan(kvt_store *store, kvt_store_file *file, uint64_t size)
 	scan s = { .store = store,
 		.file = file,
 		.size = size / KVT_STORE_BLOCK * KVT_STORE_BLOCK,
+		.wanted = KVT_STORE_BLOCK,
 		.window = kvt_store_buffer_new(WINDOW_BYTES) };
 	file->used = KVT_STORE_BLOCK;
 	for (uint64_t at = KVT_STORE_BLOCK; (at = next_data(&s, at)) < s.size;) {
@@ -201,6 +203,8 @@ void kvt_store_scan(kvt_store *store, kvt_store_file *file, uint64_t size)
 		if (!block || !kvt_store_header_peek(store->shape.key, block, &header) ||
 			header.offset != at || header.segment != file->number) {
 			at += KVT_STORE_BLOCK; /* its header was not written, or is damaged */
+			if (at >= s.base + s.filled)
+				s.wanted = MIN(2 * s.wanted, WINDOW_BYTES);
 			continue;
 		}
 		uint64_t bytes =
@@ -211,6 +215,7 @@ void kvt_store_scan(kvt_store *store, kvt_store_file *file, uint64_t size)
 		else
 			store->count.rejected_records++;
 		/* the room was the record's, whatever has become of it */
+		s.wanted = KVT_STORE_BLOCK;
 		at += MIN(bytes, s.size - at);
 	}
 	free(s.window);
