@@ -162,11 +162,11 @@ void kvt_store_ticket_header(const kvt_store *store, const kvt_store_ticket *tic
 
 /*
  * Makes the run's pages findable; header and pages must have been written and, where it is to be
- * durable, synced (kvt_store_sync_ticket, or the caller's own fdatasync of ticket->fd). -ESTALE: a
- * newer version of every page is there already, or the run has been discarded since it was
- * reserved; a write in flight is not reached by a discard, so that this is for newer versions
- * alone. Other errors: an older version of a page could not be revoked on disk; the run is not
- * published. Whatever it returns, the ticket has ended.
+ * durable, synced (kvt_store_sync_ticket, or the caller's own fdatasync of ticket->fd). Pages of
+ * which a version that was reserved later is there already stay as they are; -ESTALE: all of them.
+ * Other errors: an older version could not be revoked on disk, which comes first; nothing of the
+ * run is published, and the older version may be lost at the next opening. Whatever it returns, the
+ * ticket has ended.
  */
 int kvt_store_publish(kvt_store *store, kvt_store_ticket *ticket);
 

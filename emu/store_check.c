@@ -115,7 +115,7 @@ gboolean kvt_store_check(kvt_store *store, kvt_store_report *report,
 {
 	check c = { store, report, problem, arg };
 	*report = (kvt_store_report){ 0 };
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	report->bad_segments = store->count.lost_segments;
 	report->torn_records = store->count.rejected_records;
 	kvt_store_file *file = segment_after(store, 0);
@@ -127,14 +127,14 @@ gboolean kvt_store_check(kvt_store *store, kvt_store_report *report,
 			say(&c, "segment %" PRIu64 ": its first block or its index is wrong",
 				number);
 		g_autoptr(GPtrArray) records = hold_segment(store, file);
-		g_mutex_unlock(&store->lock);
+		pthread_mutex_unlock(&store->lock);
 		for (guint i = 0; i < records->len; i++)
 			check_record(&c, g_ptr_array_index(records, i));
-		g_mutex_lock(&store->lock);
+		pthread_mutex_lock(&store->lock);
 		file->readers--;
 		kvt_store_segment_settle(store, file);
 		file = segment_after(store, number);
 	}
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return TRUE;
 }

@@ -5,6 +5,8 @@
 #ifndef KVT_STORE_INTERNAL_H
 #define KVT_STORE_INTERNAL_H
 
+#include <pthread.h>
+
 #include "emu/store.h"
 #include "emu/store_format.h"
 #include "emu/store_spans.h"
@@ -73,7 +75,7 @@ typedef struct kvt_store_journal_file {
 } kvt_store_journal_file;
 
 struct kvt_store {
-	GMutex lock;
+	pthread_mutex_t lock; /* not a GMutex, which ThreadSanitizer does not see */
 	char *path;
 	int dir, file; /* the directory, and KVT_STORE_FILE, whose lock keeps others out */
 	kvt_store_shape shape;

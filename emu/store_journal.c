@@ -91,7 +91,7 @@ int kvt_store_journal_renew(kvt_store *store)
 		encode(store, 0, (const kvt_store_entry *)entries->data, entries->len, &blocks);
 	int fd = -ENOSPC;
 	if (bytes <= kvt_store_journal_room(&store->shape) / 2)
-		fd = io->open(io->arg, store->dir, NEW_JOURNAL, O_RDWR | O_CREAT | O_TRUNC, 0644);
+		fd = io->open(io->arg, store->dir, NEW_JOURNAL, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	int status = fd < 0 ? fd : put_in_place(store, fd, blocks, bytes);
 	free(blocks);
 	if (status < 0) {

@@ -21,10 +21,10 @@ void kvt_store_each(kvt_store *store, uint64_t model,
 {
 	GHashTableIter iter;
 	gpointer stream;
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	g_hash_table_iter_init(&iter, store->streams);
 	while (g_hash_table_iter_next(&iter, &stream, NULL))
 		if (((const kvt_store_stream *)stream)->model == model)
 			list_stream(stream, run, arg);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 }

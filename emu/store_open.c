@@ -79,7 +79,7 @@ static gboolean complete_shape(const char *path, kvt_store_shape *shape, GError 
 /* A directory with nothing in it but what an interrupted create has left. */
 static gboolean prepare_directory(const char *path, GError **error)
 {
-	if (mkdir(path, 0755) == 0)
+	if (mkdir(path, 0700) == 0) /* what people asked a model is nobody else's to read */
 		return TRUE;
 	if (errno != EEXIST)
 		return kvt_error_failed(error, "%s: cannot be made: %s", path, g_strerror(errno));
@@ -109,7 +109,7 @@ static int write_super(kvt_store *store)
 		kvt_store_super_encode(&store->shape, blocks + i * KVT_STORE_BLOCK);
 	kvt_store_mark_encode(
 		store->shape.key, "", blocks + KVT_STORE_SUPER_BLOCKS * KVT_STORE_BLOCK);
-	int fd = io->open(io->arg, store->dir, NEW_FILE, O_RDWR | O_CREAT | O_TRUNC, 0644);
+	int fd = io->open(io->arg, store->dir, NEW_FILE, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	int status = fd < 0 ? fd : kvt_store_write_all(io, fd, blocks, size, 0);
 	if (status == 0)
 		status = io->sync(io->arg, fd);
@@ -126,7 +126,7 @@ static int write_super(kvt_store *store)
 static kvt_store *store_new(const char *path, const kvt_store_settings *settings)
 {
 	kvt_store *store = g_new0(kvt_store, 1);
-	g_mutex_init(&store->lock);
+	pthread_mutex_init(&store->lock, NULL);
 	store->path = g_strdup(path);
 	store->dir = store->file = store->journal.fd = -1;
 	if (settings)
@@ -178,7 +178,7 @@ void kvt_store_drop(kvt_store *store)
 	g_ptr_array_free(store->segments, TRUE);
 	g_free(store->slots);
 	g_free(store->path);
-	g_mutex_clear(&store->lock);
+	pthread_mutex_destroy(&store->lock);
 	g_free(store);
 }
 
@@ -325,7 +325,7 @@ gboolean kvt_store_close(kvt_store *store, GError **error)
 
 void kvt_store_info_get(kvt_store *store, kvt_store_info *info)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	*info = store->count;
 	info->shape = store->shape;
 	info->read_only = store->read_only;
@@ -356,16 +356,16 @@ void kvt_store_info_get(kvt_store *store, kvt_store_info *info)
 	info->streams = g_hash_table_size(store->streams);
 	info->generation = store->generation;
 	info->memory = kvt_store_index_memory(store);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 }
 
 unsigned kvt_store_segments(kvt_store *store, kvt_store_segment *segments, unsigned max)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	unsigned n = store->segments->len;
 	for (unsigned i = 0; i < MIN(n, max); i++)
 		kvt_store_segment_describe(g_ptr_array_index(store->segments, i), &segments[i]);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return n;
 }
 

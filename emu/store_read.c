@@ -76,9 +76,9 @@ int kvt_store_find_locked(kvt_store *store, const kvt_store_run *run, kvt_store_
 int kvt_store_find(kvt_store *store, const kvt_store_run *run, kvt_store_piece *pieces,
 	unsigned max, unsigned *n)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	int status = kvt_store_find_locked(store, run, pieces, max, n);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return status;
 }
 
@@ -95,9 +95,9 @@ void kvt_store_release_locked(kvt_store *store, const kvt_store_piece *pieces, u
 
 void kvt_store_release(kvt_store *store, const kvt_store_piece *pieces, unsigned n)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	kvt_store_release_locked(store, pieces, n);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 }
 
 static bool piece_current(const kvt_store_piece *piece)
@@ -116,19 +116,19 @@ static bool piece_current(const kvt_store_piece *piece)
 bool kvt_store_current(kvt_store *store, const kvt_store_piece *pieces, unsigned n)
 {
 	bool current = true;
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	for (unsigned i = 0; i < n && current; i++)
 		current = piece_current(&pieces[i]);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return current;
 }
 
 uint64_t kvt_store_prefix(kvt_store *store, const kvt_store_run *run)
 {
 	unsigned n;
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	uint64_t there = walk(store, run, NULL, 0, &n);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return there;
 }
 
@@ -142,7 +142,7 @@ uint64_t kvt_store_count(kvt_store *store, const kvt_store_run *run)
 	uint64_t count = 0;
 	if (!kvt_extent_valid(&run->pages))
 		return 0;
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	const kvt_store_stream *stream = kvt_store_stream_find(store, run);
 	uint64_t page = run->pages.first_page, end = page + run->pages.n_pages;
 	while (stream && page < end) {
@@ -154,7 +154,7 @@ uint64_t kvt_store_count(kvt_store *store, const kvt_store_run *run)
 			count += MIN(end, span->end) - MAX(page, span->first);
 		page = span->end;
 	}
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return count;
 }
 
@@ -162,7 +162,7 @@ int kvt_store_corrupt(kvt_store *store, const kvt_store_piece *piece, uint64_t p
 {
 	const kvt_store_record *record = piece->record;
 	g_assert(page >= piece->first_page && page - piece->first_page < piece->n_pages);
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	store->count.corrupt_pages++;
 	kvt_store_run run = { .model = record->stream->model,
 		.tenant = record->stream->tenant,
@@ -171,7 +171,7 @@ int kvt_store_corrupt(kvt_store *store, const kvt_store_piece *piece, uint64_t p
 	const kvt_store_span *span = kvt_store_spans_at(&record->stream->live, page);
 	if (span && span->first <= page && span->record == record)
 		kvt_store_discard_locked(store, &run, 1, NULL);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return -EBADMSG;
 }
 

@@ -88,9 +88,9 @@ int kvt_store_discard_locked(
 
 int kvt_store_discard(kvt_store *store, const kvt_store_run *runs, unsigned n, uint64_t *pages)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	int status = kvt_store_discard_locked(store, runs, n, pages);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return status;
 }
 
@@ -106,24 +106,24 @@ static kvt_store_file *segment_by_number(kvt_store *store, uint64_t number)
 
 bool kvt_store_evict(kvt_store *store, uint64_t number)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	kvt_store_file *file = segment_by_number(store, number);
 	bool possible = file && !file->draining && file->writers == 0 && !store->read_only;
 	if (possible) {
 		store->count.evicted_segments++;
 		kvt_store_segment_evict(store, file);
 	}
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return possible;
 }
 
 int kvt_store_seal(kvt_store *store)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	int status = store->read_only ? -EROFS : 0;
 	if (status == 0 && store->active)
 		kvt_store_segment_close(store, store->active);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return status;
 }
 
@@ -158,7 +158,7 @@ static int move_piece(kvt_store *store, const kvt_store_run *run, const kvt_stor
 	if (status < 0)
 		return status;
 	memcpy(ticket.checksums, piece->checksums, piece->n_pages * sizeof(uint64_t));
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	void *pages = kvt_store_buffer_new(piece->n_pages * piece->page_bytes);
 	uint64_t bad = 0;
 	status = kvt_store_read_piece(store, piece, pages, &bad);
@@ -168,7 +168,7 @@ static int move_piece(kvt_store *store, const kvt_store_run *run, const kvt_stor
 	free(pages);
 	if (status == -EBADMSG)
 		kvt_store_corrupt(store, piece, bad);
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	if (status < 0 || written < 0) {
 		kvt_store_abandon_locked(store, &ticket);
 		/* a page that is lost is no reason to stop; its neighbours are tried again */
@@ -243,13 +243,13 @@ static bool has_free(const kvt_store *store, uint64_t wanted)
 int kvt_store_gc(kvt_store *store, uint64_t wanted, uint64_t *freed)
 {
 	int status = 0;
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	uint64_t before = store->used, below = store->next_number;
 	if (freed)
 		*freed = 0;
 	if (store->gathering || store->read_only) {
 		status = store->gathering ? -EBUSY : -EROFS;
-		g_mutex_unlock(&store->lock);
+		pthread_mutex_unlock(&store->lock);
 		return status;
 	}
 	store->gathering = true;
@@ -267,6 +267,6 @@ int kvt_store_gc(kvt_store *store, uint64_t wanted, uint64_t *freed)
 		status = -ENOSPC;
 	if (freed)
 		*freed = before > store->used ? before - store->used : 0;
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return status;
 }

@@ -60,12 +60,12 @@ void kvt_store_segment_free(kvt_store *store, kvt_store_file *file)
 int kvt_store_segment_open_file(kvt_store *store, const char *name, int flags)
 {
 	const kvt_store_io *io = store->io;
-	int fd = io->open(io->arg, store->dir, name, flags | (store->direct ? O_DIRECT : 0), 0644);
+	int fd = io->open(io->arg, store->dir, name, flags | (store->direct ? O_DIRECT : 0), 0600);
 	if (fd != -EINVAL || !store->direct)
 		return fd;
 	store->direct = false;
 	/* it may have been made all the same */
-	fd = io->open(io->arg, store->dir, name, flags & ~O_EXCL, 0644);
+	fd = io->open(io->arg, store->dir, name, flags & ~O_EXCL, 0600);
 	if (fd >= 0)
 		kvt_store_notice(store,
 			"%s: the file system has no O_DIRECT, files are read "

@@ -109,9 +109,9 @@ int kvt_store_reserve_locked(kvt_store *store, const kvt_store_run *run, uint64_
 
 int kvt_store_reserve(kvt_store *store, const kvt_store_run *run, kvt_store_ticket *ticket)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	int status = kvt_store_reserve_locked(store, run, 0, false, ticket);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return status;
 }
 
@@ -169,9 +169,9 @@ int kvt_store_publish_locked(kvt_store *store, kvt_store_ticket *ticket)
 
 int kvt_store_publish(kvt_store *store, kvt_store_ticket *ticket)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	int status = kvt_store_publish_locked(store, ticket);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 	return status;
 }
 
@@ -190,9 +190,9 @@ void kvt_store_abandon_locked(kvt_store *store, kvt_store_ticket *ticket)
 
 void kvt_store_abandon(kvt_store *store, kvt_store_ticket *ticket)
 {
-	g_mutex_lock(&store->lock);
+	pthread_mutex_lock(&store->lock);
 	kvt_store_abandon_locked(store, ticket);
-	g_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->lock);
 }
 
 int kvt_store_sync_ticket(kvt_store *store, const kvt_store_ticket *ticket)
