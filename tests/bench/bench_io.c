@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "emu/real_loop.h"
@@ -34,6 +36,7 @@ typedef struct bench {
 	kvt_rng rng;
 	kvt_time end;
 	uint64_t bytes;
+	double processor; /* seconds for a gigabyte, of what was measured last */
 	int fd;
 	uint64_t file_bytes;
 	kvt_io_engine *engine;
@@ -41,7 +44,7 @@ typedef struct bench {
 
 /* --- fio --- */
 
-static double fio_rate(const bench *b)
+static double fio_rate(bench *b)
 {
 	g_autofree char *file = g_strdup_printf("--filename=%s", b->files);
 	g_autofree char *bytes = g_strdup_printf("--size=%" G_GUINT64_FORMAT, DATA_BYTES);
@@ -60,12 +63,33 @@ static double fio_rate(const bench *b)
 		return 0;
 	json_t *root = json_loads(strchr(output, '{') ? strchr(output, '{') : "", 0, NULL);
 	json_t *job = json_array_get(json_object_get(root, "jobs"), 0);
-	double rate = json_number_value(json_object_get(json_object_get(job, "read"), "bw_bytes"));
+	const json_t *read = json_object_get(job, "read");
+	double rate = json_number_value(json_object_get(read, "bw_bytes"));
+	double bytes_read = json_number_value(json_object_get(read, "io_bytes"));
+	double busy = json_number_value(json_object_get(job, "usr_cpu")) +
+		      json_number_value(json_object_get(job, "sys_cpu"));
+	double runtime = json_number_value(json_object_get(job, "job_runtime"));
+	b->processor = bytes_read > 0 ? busy / 100 * runtime * 1e-3 / bytes_read * 1e9 : 0;
 	json_decref(root);
 	return rate;
 }
 
 /* --- The engine --- */
+
+static double processor_seconds(void)
+{
+	struct rusage use;
+	getrusage(RUSAGE_SELF, &use);
+	return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+	       1e-6 * (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
+}
+
+static void run_loop(bench *b)
+{
+	double before = processor_seconds();
+	kvt_loop_run(b->loop);
+	b->processor = (processor_seconds() - before) / (double)b->bytes * 1e9;
+}
 
 typedef struct raw_slot {
 	kvt_raw_io io;
@@ -105,7 +129,7 @@ static double engine_rate(bench *b)
 			.arg = &slots[i] };
 		submit_raw(&slots[i]);
 	}
-	kvt_loop_run(b->loop);
+	run_loop(b);
 	return (double)b->bytes / kvt_time_to_seconds(kvt_loop_now(b->loop) - begin);
 }
 
@@ -152,7 +176,7 @@ static double tier_rate(bench *b)
 			.arg = s };
 		submit_page(s);
 	}
-	kvt_loop_run(b->loop);
+	run_loop(b);
 	return (double)b->bytes / kvt_time_to_seconds(kvt_loop_now(b->loop) - begin);
 }
 
@@ -242,7 +266,7 @@ static double median(double *values, unsigned n)
 static void run_size(bench *b, uint64_t page_bytes)
 {
 	double fio[MOST_ROUNDS], engine[MOST_ROUNDS], tier[MOST_ROUNDS], of_fio[MOST_ROUNDS];
-	double engine_of_fio[MOST_ROUNDS];
+	double engine_of_fio[MOST_ROUNDS], processor[3][MOST_ROUNDS];
 	g_autofree char *path = g_build_filename(b->dir, "bench-io-XXXXXX", NULL);
 	g_assert(g_mkdtemp(path));
 	b->page_bytes = page_bytes;
@@ -262,6 +286,7 @@ static void run_size(bench *b, uint64_t page_bytes)
 				engine[i] = engine_rate(b);
 			else
 				tier[i] = tier_rate(b);
+			processor[who][i] = b->processor;
 		}
 		double base = fio[i] > 0 ? fio[i] : engine[i];
 		engine_of_fio[i] = engine[i] / base;
@@ -277,14 +302,15 @@ static void run_size(bench *b, uint64_t page_bytes)
 		page_bytes >> 10, median(fio, b->rounds) / 1e6, median(engine, b->rounds) / 1e6,
 		median(engine_of_fio, b->rounds), median(tier, b->rounds) / 1e6,
 		median(of_fio, b->rounds), low, high);
+	printf("             processor time, ms/GB: fio %.0f, engine %.0f, tier %.0f\n",
+		median(processor[0], b->rounds) * 1e3, median(processor[1], b->rounds) * 1e3,
+		median(processor[2], b->rounds) * 1e3);
 	fflush(stdout);
 	kvt_io_engine_free(b->engine);
 	kvt_tier_close(b->tier);
 	kvt_loop_free(b->loop);
 	close(b->fd);
 	g_aligned_free(b->memory);
-	g_autofree char *remove[] = { 0 };
-	(void)remove;
 	GDir *dir = g_dir_open(path, 0, NULL);
 	for (const char *name; dir && (name = g_dir_read_name(dir));) {
 		g_autofree char *file = g_build_filename(path, name, NULL);
