@@ -1,0 +1,209 @@
+/*
+ * test_pinned_tier.c: the conformance suite over the tier of real memory, with and without helper
+ * threads; bytes come back as they went, and a page that changed in memory is an error and a miss.
+ */
+#include "emu/pinned_tier.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "emu/memory_arena.h"
+#include "emu/real_loop.h"
+#include "sim/base/rng.h"
+#include "tests/unit/tier_conformance.h"
+#include "tests/unit/tier_test_io.h"
+
+enum { PAGE = 10000, PAGES = 700 };
+
+static kvt_tier *open_tier(kvt_loop *loop, uint64_t capacity, const char *more)
+{
+	g_autoptr(GError) error = NULL;
+	g_autofree char *text = g_strdup_printf(
+		"[memory]\ncapacity = %" G_GUINT64_FORMAT "B\n%s\n", capacity, more);
+	g_autoptr(kvt_config) config = kvt_config_parse("memory", text, &error);
+	g_assert_no_error(error);
+	const kvt_tier_env env = { .loop = loop };
+	kvt_tier *tier = kvt_tier_open_kind(
+		&kvt_tier_memory, &env, kvt_config_section(config, "memory"), &error);
+	g_assert_no_error(error);
+	return tier;
+}
+
+static void make_helped(tier_under_test *t, uint64_t capacity, uint64_t seed)
+{
+	t->loop = kvt_real_loop_new(NULL);
+	t->tier = open_tier(t->loop, capacity, "helpers = 2");
+}
+
+static void make_alone(tier_under_test *t, uint64_t capacity, uint64_t seed)
+{
+	t->loop = kvt_real_loop_new(NULL);
+	t->tier = open_tier(t->loop, capacity, "helpers = 0\nhuge = no");
+}
+
+static void free_kind(tier_under_test *t)
+{
+	kvt_tier_close(t->tier);
+	kvt_loop_free(t->loop);
+}
+
+static const tier_kind kinds[] = {
+	{ "memory-helped", make_helped, free_kind },
+	{ "memory-alone", make_alone, free_kind },
+};
+
+static int move(tier_under_test *t, kvt_io_op op, const kvt_extent *run, void *memory)
+{
+	test_io io;
+	void *const where[] = { memory };
+	test_io_init(&io, op, *run);
+	io.io.memory = where;
+	test_io_submit(t->tier, &io);
+	kvt_loop_run(t->loop);
+	g_assert_cmpuint(io.done, ==, 1);
+	return io.io.status;
+}
+
+/* Random runs written over each other and discarded, against a plain copy of all. */
+static void test_bytes(gconstpointer kind)
+{
+	tier_under_test t = { 0 };
+	((const tier_kind *)kind)->make(&t, (uint64_t)PAGE * PAGES * 2, 1);
+	g_autofree uint8_t *shadow = g_malloc0(PAGE * PAGES), *memory = g_malloc0(PAGE * PAGES);
+	bool there[PAGES] = { false };
+	kvt_rng rng = kvt_rng_init(1, 1);
+	for (unsigned i = 0; i < 400; i++) {
+		uint64_t first = kvt_rng_below(&rng, PAGES);
+		uint64_t n = 1 + kvt_rng_below(&rng, MIN(PAGES - first, 120));
+		const kvt_extent run = { 3, 4, first, n, PAGE };
+		uint64_t what = kvt_rng_below(&rng, 8);
+		bool all = true;
+		for (uint64_t k = first; k < first + n; k++)
+			all &= there[k];
+		if (what < 3) {
+			for (uint64_t k = 0; k < n * PAGE; k++)
+				memory[k] = (uint8_t)(kvt_rng_next(&rng) >> 40);
+			memcpy(shadow + first * PAGE, memory, n * PAGE);
+			g_assert_cmpint(move(&t, KVT_IO_WRITE, &run, memory), ==, 0);
+			memset(there + first, true, n);
+		} else if (what == 3) {
+			t.tier->ops->discard(t.tier, 0, &run);
+			memset(there + first, false, n);
+		} else {
+			g_assert_cmpint(move(&t, KVT_IO_READ, &run, memory), ==, all ? 0 : -ENOENT);
+			if (all)
+				g_assert_true(memcmp(memory, shadow + first * PAGE, n * PAGE) == 0);
+		}
+	}
+	free_kind(&t);
+}
+
+static void test_corrupt(gconstpointer kind)
+{
+	tier_under_test t = { 0 };
+	((const tier_kind *)kind)->make(&t, (uint64_t)PAGE * PAGES, 1);
+	g_autofree uint8_t *memory = g_malloc0(PAGE * 100);
+	const kvt_extent run = { 3, 4, 50, 100, PAGE }, page = { 3, 4, 77, 1, PAGE },
+			 rest = { 3, 4, 78, 72, PAGE };
+	g_assert_cmpint(move(&t, KVT_IO_WRITE, &run, memory), ==, 0);
+	*(uint8_t *)kvt_pinned_tier_page(t.tier, 0, &page) ^= 4;
+	g_assert_cmpint(move(&t, KVT_IO_READ, &run, memory), ==, -EBADMSG);
+	g_assert_false(t.tier->ops->holds(t.tier, 0, &page));
+	g_assert_null(kvt_pinned_tier_page(t.tier, 0, &page));
+	g_assert_cmpint(move(&t, KVT_IO_READ, &run, memory), ==, -ENOENT);
+	g_assert_cmpint(move(&t, KVT_IO_READ, &rest, memory), ==, 0);
+	free_kind(&t);
+}
+
+/* Closed with I/Os on their way. */
+static void test_close_early(gconstpointer kind)
+{
+	tier_under_test t = { 0 };
+	((const tier_kind *)kind)->make(&t, (uint64_t)PAGE * PAGES, 1);
+	g_autofree uint8_t *memory = g_malloc0(PAGE * 100);
+	kvt_extent run = { 3, 4, 0, 100, PAGE };
+	g_assert_cmpint(move(&t, KVT_IO_WRITE, &run, memory), ==, 0);
+	test_io ios[4];
+	void *const where[] = { memory };
+	for (unsigned i = 0; i < G_N_ELEMENTS(ios); i++) {
+		run.layer += i / 2;
+		test_io_init(&ios[i], i < 2 ? KVT_IO_READ : KVT_IO_WRITE, run);
+		ios[i].io.memory = where;
+		test_io_submit(t.tier, &ios[i]);
+	}
+	free_kind(&t);
+	for (unsigned i = 0; i < G_N_ELEMENTS(ios); i++)
+		g_assert_cmpuint(ios[i].done, ==, 0);
+}
+
+static void test_arena(void)
+{
+	enum { UNITS = 512 };
+	g_autoptr(GError) error = NULL;
+	kvt_arena *arena = kvt_arena_new(UNITS * 4096, KVT_HUGE_NO, false, -1, &error);
+	g_assert_no_error(error);
+	int owner[UNITS];
+	uint64_t offsets[200], lengths[200];
+	kvt_rng rng = kvt_rng_init(2, 2);
+	memset(owner, -1, sizeof(owner));
+	memset(lengths, 0, sizeof(lengths));
+	unsigned free_units = UNITS;
+	for (unsigned i = 0; i < 20000; i++) {
+		unsigned k = (unsigned)kvt_rng_below(&rng, G_N_ELEMENTS(lengths));
+		uint64_t wanted = 1 + kvt_rng_below(&rng, 9);
+		if (lengths[k] > 0) {
+			for (uint64_t u = 0; u < lengths[k]; u++) {
+				g_assert_cmpint(owner[offsets[k] / 4096 + u], ==, (int)k);
+				owner[offsets[k] / 4096 + u] = -1;
+			}
+			kvt_arena_give(arena, offsets[k], lengths[k] * 4096);
+			free_units += (unsigned)lengths[k];
+			lengths[k] = 0;
+			continue;
+		}
+		lengths[k] = kvt_arena_take(arena, 4096, wanted, &offsets[k]);
+		g_assert_cmpuint(lengths[k], <=, wanted);
+		g_assert_true(lengths[k] > 0 || free_units == 0);
+		for (uint64_t u = 0; u < lengths[k]; u++) {
+			g_assert_cmpint(owner[offsets[k] / 4096 + u], ==, -1);
+			owner[offsets[k] / 4096 + u] = (int)k;
+		}
+		free_units -= (unsigned)lengths[k];
+	}
+	for (unsigned k = 0; k < G_N_ELEMENTS(lengths); k++)
+		if (lengths[k] > 0)
+			kvt_arena_give(arena, offsets[k], lengths[k] * 4096);
+	/* all of it is one range again */
+	g_assert_cmpuint(kvt_arena_take(arena, 4096, UNITS, offsets), ==, UNITS);
+	g_assert_cmpuint(kvt_arena_take(arena, 4096, 1, offsets), ==, 0);
+	kvt_arena_free(arena);
+	/* more than there can be, and a node that is none */
+	g_assert_null(kvt_arena_new(UINT64_MAX / 4, KVT_HUGE_NO, false, -1, &error));
+	g_assert_nonnull(error);
+	g_clear_error(&error);
+	g_assert_null(kvt_arena_new(4096, KVT_HUGE_NO, false, 1000, &error));
+	g_assert_nonnull(error);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		void (*run)(gconstpointer kind);
+	} tests[] = {
+		{ "bytes", test_bytes },
+		{ "corrupt", test_corrupt },
+		{ "close-early", test_close_early },
+	};
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/pinned-tier/arena", test_arena);
+	for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+		for (unsigned k = 0; k < G_N_ELEMENTS(tests); k++) {
+			g_autofree char *path =
+				g_strdup_printf("/pinned-tier/%s/%s", tests[k].name, kinds[i].name);
+			g_test_add_data_func(path, &kinds[i], tests[k].run);
+		}
+		tier_conformance_add(&kinds[i]);
+	}
+	return g_test_run();
+}
