@@ -1,6 +1,7 @@
 #!/bin/sh
 # store.t: kvtier store create, info, check and gc, on a store of the first version, a damaged one and
 # what is none.
+# shellcheck disable=SC2016  # Perl's variables, not the shell's
 . tests/cli/lib.sh
 
 run "$KVTIER" store --help
