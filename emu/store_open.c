@@ -237,19 +237,46 @@ static gboolean open_file(kvt_store *store, GError **error)
 	return kvt_error_failed(error, "%s: cannot be locked: %s", store->path, g_strerror(errno));
 }
 
-static gboolean read_super(kvt_store *store, GError **error)
+/* A copy that is not like the good one is written again. */
+static void mend_super(kvt_store *store, unsigned copy)
+{
+	uint64_t at = (uint64_t)copy * KVT_STORE_BLOCK;
+	uint8_t *block = kvt_store_buffer_new(KVT_STORE_BLOCK);
+	kvt_store_notice(store, "%s: copy %u of the superblock is damaged%s", store->path, copy + 1,
+		store->read_only ? "" : ", and is written again");
+	kvt_store_super_encode(&store->shape, block);
+	if (!store->read_only &&
+		kvt_store_write_all(store->io, store->file, block, KVT_STORE_BLOCK, at) == 0)
+		store->io->sync(store->io->arg, store->file);
+	free(block);
+}
+
+/* The superblock, from whichever copy is good. */
+static int read_copies(kvt_store *store)
 {
 	uint8_t *block = kvt_store_buffer_new(KVT_STORE_BLOCK);
-	int status = -EBADMSG;
-	for (unsigned i = 0; i < KVT_STORE_SUPER_BLOCKS && status != 0; i++) {
-		int read = kvt_store_read_all(store->io, store->file, block, KVT_STORE_BLOCK,
+	int status[KVT_STORE_SUPER_BLOCKS];
+	for (unsigned i = 0; i < KVT_STORE_SUPER_BLOCKS; i++) {
+		kvt_store_shape shape;
+		status[i] = kvt_store_read_all(store->io, store->file, block, KVT_STORE_BLOCK,
 			(uint64_t)i * KVT_STORE_BLOCK);
-		if (read < 0 && read != -ENODATA)
-			status = read;
-		else if (read == 0)
-			status = kvt_store_super_decode(block, &store->shape);
+		if (status[i] == 0)
+			status[i] = kvt_store_super_decode(block, &shape);
+		if (status[i] == -ENODATA)
+			status[i] = -EBADMSG;
+		if (status[i] == 0)
+			store->shape = shape;
 	}
 	free(block);
+	for (unsigned i = 0; i < KVT_STORE_SUPER_BLOCKS; i++)
+		if (status[i] == -EBADMSG && status[1 - i] == 0)
+			mend_super(store, i);
+	return status[0] == 0 || status[1] == 0 ? 0 : status[0];
+}
+
+static gboolean read_super(kvt_store *store, GError **error)
+{
+	int status = read_copies(store);
 	if (status == -EPROTONOSUPPORT)
 		return kvt_error_failed(error, "%s: is of another version, expected version %u",
 			store->path, KVT_STORE_VERSION);
