@@ -14,6 +14,7 @@ enum {
 	ROWS = KVT_ATTENTION_ROWS,
 	DIM_MAX = KVT_CODE_HEAD_DIM_MAX,
 	LINE = 64,
+	VECTOR = 16, /* tokens that a variant may take at once */
 };
 
 typedef void (*tile_function)(kvt_attention_tile *tile);
@@ -63,29 +64,40 @@ static double unit(const kvt_attention_shape *shape, uint32_t lanes)
 	return shape->element == KVT_ELEMENT_E4M3 && lanes > 0 ? 256 : 1;
 }
 
-/* Where a tile's tokens are, from `first` on; returns how many. */
-static uint32_t gather(const kvt_attention_shape *shape, const kvt_attention_window *window,
-	uint64_t first, const uint8_t **keys, const uint8_t **values)
+/* Places of a tile's tokens. */
+typedef struct places {
+	uint32_t n;
+	const uint8_t *keys[TILE], *values[TILE];
+} places;
+
+/* Where the tokens from `first` on are. */
+static void gather(const kvt_attention_shape *shape, const kvt_attention_window *window,
+	uint64_t first, places *out)
 {
 	uint64_t left = window->n_tokens - first, at = first + window->skip;
 	/* a tile and the next stay in a first-level cache */
-	uint32_t most = shape->key_stride <= 128 ? TILE : TILE / 2;
-	uint32_t n = left < most ? (uint32_t)left : most;
+	uint32_t most = shape->key_stride <= 128 ? TILE : TILE / 2, n = 0;
+	most = left < most ? (uint32_t)left : most;
 	uint64_t page = at / shape->page_tokens;
-	size_t within = (size_t)(at % shape->page_tokens);
-	for (uint32_t i = 0; i < n; i++) {
-		keys[i] = (const uint8_t *)window->keys[page] + within * shape->key_stride;
-		values[i] = (const uint8_t *)window->values[page] + within * shape->value_stride;
-		if (++within == shape->page_tokens) {
-			within = 0;
-			page++;
+	uint32_t within = (uint32_t)(at % shape->page_tokens);
+	const size_t key_stride = shape->key_stride, value_stride = shape->value_stride;
+	for (; n < most; page++, within = 0) {
+		const uint8_t *key = (const uint8_t *)window->keys[page] + within * key_stride;
+		const uint8_t *value =
+			(const uint8_t *)window->values[page] + within * value_stride;
+		uint32_t here = shape->page_tokens - within;
+		for (uint32_t end = here < most - n ? n + here : most; n < end; n++) {
+			out->keys[n] = key;
+			out->values[n] = value;
+			key += key_stride;
+			value += value_stride;
 		}
 	}
-	for (uint32_t i = n; n > 0 && i < TILE; i++) {
-		keys[i] = keys[n - 1];
-		values[i] = values[n - 1];
+	out->n = n;
+	for (; n > 0 && n % VECTOR != 0; n++) {
+		out->keys[n] = out->keys[n - 1];
+		out->values[n] = out->values[n - 1];
 	}
-	return n;
 }
 
 /* Sums over the tokens so far, of all rows. */
@@ -133,15 +145,16 @@ static void attend_tile(const running *r, kvt_attention_tile *tile, uint64_t fir
 static void attend_window(const running *r, const kvt_attention_window *window)
 {
 	kvt_attention_tile tile = { .element = r->shape->element, .head_dim = r->shape->head_dim };
-	uint32_t n = gather(r->shape, window, 0, tile.keys, tile.values);
-	for (uint64_t first = 0; n > 0;) {
-		uint32_t n_next =
-			gather(r->shape, window, first + n, tile.next_keys, tile.next_values);
-		attend_tile(r, &tile, first, n, window->seen, n_next);
-		first += n;
-		n = n_next;
-		memcpy(tile.keys, tile.next_keys, sizeof(tile.keys));
-		memcpy(tile.values, tile.next_values, sizeof(tile.values));
+	places both[2], *now = &both[0], *next = &both[1], *other;
+	gather(r->shape, window, 0, now);
+	for (uint64_t first = 0; now->n > 0; other = now, now = next, next = other) {
+		gather(r->shape, window, first + now->n, next);
+		tile.keys = now->keys;
+		tile.values = now->values;
+		tile.next_keys = next->keys;
+		tile.next_values = next->values;
+		attend_tile(r, &tile, first, now->n, window->seen, next->n);
+		first += now->n;
 	}
 }
 

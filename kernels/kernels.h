@@ -400,8 +400,7 @@ typedef struct kvt_attention_tile {
 	float *sum;          /* the same: weighted values, relative to 2^max */
 	float *max, *weight; /* [n_rows]: largest logit, sum of weights */
 	/* places of tokens, and of those to be read next (repeated up to whole vectors) */
-	const uint8_t *keys[KVT_ATTENTION_TILE], *values[KVT_ATTENTION_TILE];
-	const uint8_t *next_keys[KVT_ATTENTION_TILE], *next_values[KVT_ATTENTION_TILE];
+	const uint8_t *const *keys, *const *values, *const *next_keys, *const *next_values;
 } kvt_attention_tile;
 
 /* Variants, one an instruction set; for kvt_attention. In a variant's order, BF16 numbers of each

@@ -1,10 +1,10 @@
 /*
  * bench_attention.c: attention of a decode step (1 query token, a group of 4 heads) over KV much
  * larger than the caches, by number format, head_dim and instruction set, on one thread and on two:
- * beside the read bandwidth of the same pages and the rate of fused multiply-adds of the widest
- * vectors that the instruction set has, in turns of a few milliseconds in one run. What attention
- * is held against is the lower of the two. Rates are of time that threads ran (they may share a
- * processor with others); figures are medians.
+ * beside the read bandwidth of the same pages and the rate of multiply-adds of this shape
+ * (multiply_add.h), in turns of a few milliseconds in one run. What attention is held against is
+ * the lower of the two; what registers alone could multiply is printed, too. Rates are of time that
+ * threads ran (they may share a processor with others); figures are medians.
  *
  * usage: bench_attention [--quick]
  */
@@ -18,6 +18,7 @@
 
 #include "kernels/kernels.h"
 #include "sim/base/rng.h"
+#include "tests/bench/multiply_add.h"
 
 enum { PAGE = 16, HEADS = 4, TURNS = 41, THREADS_MAX = 2 };
 
@@ -75,47 +76,14 @@ static double read_bytes(part *p)
 	return (double)bytes / seconds;
 }
 
-typedef float vector_8 __attribute__((vector_size(32)));
-typedef float vector_16 __attribute__((vector_size(64)));
-
-enum { CHAINS = 10, STEPS = 50000 };
-
-#define TWO(x, y) "vfmadd213ps %11, %10, %" #x "\n\tvfmadd213ps %11, %10, %" #y "\n\t"
-
-/* Chains of multiply-adds that do not wait for one another, in registers; by name, since an array
- * of them may end up in memory. */
-#define MULTIPLY_ADD(name, vector, isa_target)                                                     \
-	__attribute__((target(isa_target), noinline)) static float name(void)                      \
-	{                                                                                          \
-		vector x = { 0 }, y = { 0 };                                                       \
-		x += 0.5f;                                                                         \
-		y += 1.0f;                                                                         \
-		vector a = y, b = y, c = y, d = y, e = y, f = y, g = y, h = y, i = y, j = y;       \
-		for (int step = 0; step < STEPS; step++)                                           \
-			__asm__ volatile(TWO(0, 1) TWO(2, 3) TWO(4, 5) TWO(6, 7) TWO(8, 9)         \
-					 : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f),   \
-					 "+v"(g), "+v"(h), "+v"(i), "+v"(j)                        \
-					 : "v"(x), "v"(y));                                        \
-		return (a + b + c + d + e + f + g + h + i + j)[0];                                 \
-	}
-
-#ifdef __x86_64__
-MULTIPLY_ADD(multiply_add_avx2, vector_8, "avx2,fma")
-MULTIPLY_ADD(multiply_add_avx512, vector_16, "avx512f")
-#endif
-
-/* Multiply-adds a second; 0: not known of this instruction set. */
-static double multiply_adds(part *p)
+static double of_registers(part *p)
 {
-#ifdef __x86_64__
-	double began = thread_seconds();
-	float sum = p->b->isa == KVT_ISA_AVX512 ? multiply_add_avx512() : multiply_add_avx2();
-	double seconds = thread_seconds() - began;
-	__atomic_fetch_xor(&checksum, (uint64_t)sum, __ATOMIC_RELAXED);
-	return (double)CHAINS * STEPS * (p->b->isa == KVT_ISA_AVX512 ? 16 : 8) / seconds;
-#else
-	return 0;
-#endif
+	return multiply_adds_of_registers(p->b->isa);
+}
+
+static double of_shape(part *p)
+{
+	return multiply_adds_of_shape(p->b->isa, p->b->shape.element);
 }
 
 /* Tokens a second. */
@@ -174,7 +142,7 @@ static double median(double *values, int n)
 
 static void measure(const bench *b, const char *format, unsigned n_threads)
 {
-	double tokens[TURNS], memory[TURNS], products[TURNS], ratio[TURNS];
+	double tokens[TURNS], memory[TURNS], products[TURNS], pure[TURNS], ratio[TURNS];
 	double token_bytes = (double)b->bytes / (double)b->n_tokens;
 	/* a product of a query and a key, and one of a weight and a value */
 	double token_products = 2.0 * HEADS * b->shape.head_dim;
@@ -182,7 +150,8 @@ static void measure(const bench *b, const char *format, unsigned n_threads)
 		/* each reads what was read longest ago */
 		uint64_t at = 3 * (uint64_t)turn;
 		memory[turn] = rate_of(b, read_bytes, n_threads, at);
-		products[turn] = rate_of(b, multiply_adds, n_threads, at + 1);
+		pure[turn] = rate_of(b, of_registers, n_threads, at + 1);
+		products[turn] = rate_of(b, of_shape, n_threads, at + 1);
 		tokens[turn] = rate_of(b, attend, n_threads, at + 1);
 		memory[turn] = (memory[turn] + rate_of(b, read_bytes, n_threads, at + 2)) / 2;
 		double limit = MIN(memory[turn] / token_bytes, products[turn] / token_products);
@@ -190,9 +159,9 @@ static void measure(const bench *b, const char *format, unsigned n_threads)
 	}
 	double speed = median(tokens, TURNS), read = median(memory, TURNS);
 	double fma = median(products, TURNS);
-	printf("%-5s %8u %-7s %7u %9.2f %9.2f %11.1f %11.1f %-8s %6.0f%%\n", format,
+	printf("%-5s %8u %-7s %7u %8.2f %8.2f %9.1f %9.1f %9.1f %-8s %6.0f%%\n", format,
 		b->shape.head_dim, kvt_isa_name(b->isa), n_threads, speed * token_bytes / 1e9,
-		read / 1e9, speed * token_products / 1e9, fma / 1e9,
+		read / 1e9, speed * token_products / 1e9, fma / 1e9, median(pure, TURNS) / 1e9,
 		read / token_bytes < fma / token_products ? "memory" : "products",
 		100 * median(ratio, TURNS));
 	fflush(stdout);
@@ -238,10 +207,11 @@ int main(int argc, char **argv)
 	madvise(b.memory, bytes, MADV_HUGEPAGE);
 	b.keys = g_new(const void *, bytes / 1024);
 	b.values = g_new(const void *, bytes / 1024);
-	printf("GB/s and 10^9 multiply-adds/s of attention and of the machine; the ratio is to the "
-	       "lower\n");
-	printf("%-5s %8s %-7s %7s %9s %9s %11s %11s %-8s %7s\n", "", "head_dim", "isa", "threads",
-		"GB/s", "read", "products", "machine", "lower", "ratio");
+	printf("GB/s and 10^9 multiply-adds/s of attention and of the machine (reads; products of "
+	       "this "
+	       "shape,\nand of registers alone); the ratio is to the lower of reads and shape\n");
+	printf("%-5s %8s %-7s %7s %8s %8s %9s %9s %9s %-8s %7s\n", "", "head_dim", "isa", "threads",
+		"GB/s", "read", "products", "shape", "registers", "lower", "ratio");
 	for (size_t f = 0; f < G_N_ELEMENTS(formats) - (size_t)quick; f++)
 		for (uint32_t head_dim = 64; head_dim <= 128; head_dim *= 2) {
 			fill(&b, formats[f].element, head_dim, bytes);
