@@ -52,6 +52,7 @@ extern const kvt_command kvt_command_run;
 extern const kvt_command kvt_command_store;
 extern const kvt_command kvt_command_tables;
 extern const kvt_command kvt_command_trace;
+extern const kvt_command kvt_command_validate;
 extern const kvt_topic kvt_topic_config, kvt_topic_units;
 extern const kvt_topic kvt_topic_experiment, kvt_topic_tier, kvt_topic_policy, kvt_topic_prefetcher;
 

@@ -11,6 +11,7 @@ const kvt_command *const kvt_commands[] = {
 	&kvt_command_tables,
 	&kvt_command_models,
 	&kvt_command_calibrate,
+	&kvt_command_validate,
 	&kvt_command_trace,
 	&kvt_command_store,
 	&kvt_command_help,

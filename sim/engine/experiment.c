@@ -303,7 +303,7 @@ static void mark_foreign(kvt_config *config)
 		if (!g_str_equal(names[i], "sources") && !g_str_equal(names[i], "uncertainty") &&
 			!g_str_equal(names[i], "sweep") && !g_str_has_prefix(names[i], "claim ") &&
 			!g_str_has_prefix(names[i], "curve ") &&
-			!g_str_equal(names[i], "emulation") &&
+			!g_str_equal(names[i], "emulation") && !g_str_equal(names[i], "validate") &&
 			!g_str_has_prefix(names[i], "emulation "))
 			continue;
 		kvt_section *section = kvt_config_section(config, names[i]);
@@ -326,7 +326,7 @@ static gboolean check_used(kvt_config *config, GError **error)
 			return FALSE;
 	}
 	const char *const foreign[] = { "sources", "uncertainty", "sweep", "claim ID", "curve ID",
-		"emulation", "emulation TIER", NULL };
+		"emulation", "emulation TIER", "validate", NULL };
 	for (unsigned i = 0; i < G_N_ELEMENTS(foreign); i++)
 		g_ptr_array_add(known, (gpointer)foreign[i]);
 	mark_foreign(config);
