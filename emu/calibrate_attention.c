@@ -1,169 +1,218 @@
-/* calibrate_attention.c: times of the attention kernels by shape, as the CPU device calls them: a
- * layer's KV heads are dealt to a thread a core. In the threads' own time. */
+/* calibrate_attention.c: times of attention by shape, by the very code and threads of the CPU
+ * device (cpu_attention.c, cpu_pool.c): from the call to the last task's end, by the clock, waking
+ * threads included, as the device counts it. The threads' own time is kept beside it. */
+#include <math.h>
 #include <string.h>
 
 #include "emu/calibration.h"
-#include "kernels/kernels.h"
+#include "emu/cpu_attention.h"
+#include "emu/cpu_pool.h"
 #include "sim/base/rng.h"
 
-enum { REPEATS = 3, DIM = 128, PAGE_TOKENS = 16, KV_HEADS_MAX = 8, HEADS_MAX = 64, ALIGN = 64 };
+enum { REPEATS = 5, DIM = 128, PAGE_TOKENS = 16, KV_HEADS_MAX = 8 };
+/* What took this long is not measured again, s. */
+static const double LONG_ENOUGH = 0.5;
 
 typedef struct pair {
 	unsigned heads, kv_heads;
 } pair;
 
+typedef struct shape {
+	uint64_t tokens, prefix;
+	bool prefill;
+} shape;
+
 /* Query and KV heads of the models that experiments use, and a small one. */
 static const pair PAIRS[] = { { 28, 4 }, { 40, 8 }, { 64, 8 }, { 8, 2 } };
-static const uint64_t DECODE[] = { 64, 256, 1024, 4096, 16384, 65536 };
-static const uint64_t PREFILL[] = { 16, 64, 256, 1024 };
-static const uint64_t QUICK_DECODE[] = { 64, 512, 4096 };
-static const uint64_t QUICK_PREFILL[] = { 16, 64, 128 };
+/* Prefill behind a prefix is what a resume does; the fit does without it, the check does not. */
+static const shape SHAPES[] = {
+	{ 64, 0, false },
+	{ 256, 0, false },
+	{ 1024, 0, false },
+	{ 4096, 0, false },
+	{ 16384, 0, false },
+	{ 65536, 0, false },
+	{ 16, 0, true },
+	{ 64, 0, true },
+	{ 256, 0, true },
+	{ 1024, 0, true },
+	{ 2048, 0, true },
+	{ 4096, 0, true },
+	{ 16, 4096, true },
+	{ 16, 16384, true },
+	{ 64, 4096, true },
+};
+static const shape QUICK_SHAPES[] = {
+	{ 64, 0, false },
+	{ 512, 0, false },
+	{ 4096, 0, false },
+	{ 16, 0, true },
+	{ 64, 0, true },
+	{ 128, 0, true },
+	{ 16, 1024, true },
+};
 
-/* KV of KV_HEADS_MAX heads, in pages whose order in memory is random as a store's is. */
 typedef struct stage {
-	kvt_isa isa;
+	kvt_kv_source source;
+	kvt_cpu_pool *pool;
+	kvt_cpu_attention attention;
+	kvt_cpu_queries queries;
+	void *pages;
+	double *cpu; /* by thread, of the job that runs */
 	unsigned threads;
-	uint64_t tokens; /* a KV head */
-	unsigned char *memory;
-	const void **keys, **values; /* [KV_HEADS_MAX][tokens / PAGE_TOKENS] */
-	float *queries;              /* [queries][HEADS_MAX][DIM] */
+	GMutex mutex;
+	GCond cond;
+	int64_t nanoseconds; /* of the job; -1: it runs */
 } stage;
 
-typedef struct task {
-	const stage *stage;
-	const kvt_attention_point *point;
-	unsigned first, step; /* KV heads first, first + step, ... */
-	double seconds;
-} task;
-
-static gpointer attend(gpointer arg)
+static void run_task(void *arg, unsigned index, unsigned thread)
 {
-	task *t = arg;
-	const stage *s = t->stage;
-	const kvt_attention_point *p = t->point;
-	uint32_t group = p->heads / p->kv_heads, queries = p->prefill ? (uint32_t)p->tokens : 1;
-	size_t row = 2 * DIM, rows = (size_t)queries * group;
-	kvt_attention_shape shape = { .element = KVT_ELEMENT_BF16,
-		.head_dim = DIM,
-		.heads = group,
-		.page_tokens = PAGE_TOKENS,
-		.key_stride = row,
-		.value_stride = row,
-		.scale = 0.0884f,
-		.key_scale = 1,
-		.value_scale = 1 };
-	void *scratch =
-		g_aligned_alloc(1, MAX(kvt_attention_scratch_bytes(&shape, queries), ALIGN), ALIGN);
-	kvt_attention_partial partial = { .output = g_new(float, rows *DIM),
-		.lse = g_new(float, rows) };
-	memset(partial.output, 0, rows * DIM * sizeof(float));
+	stage *s = arg;
 	double begin = kvt_thread_seconds();
-	for (unsigned head = t->first; head < p->kv_heads; head += t->step) {
-		size_t pages = s->tokens / PAGE_TOKENS;
-		kvt_attention_window window = { .keys = s->keys + head * pages,
-			.values = s->values + head * pages,
-			.n_tokens = p->tokens,
-			.seen = p->prefill ? 1 : p->tokens };
-		int status = kvt_attention(
-			s->isa, &shape, s->queries, queries, &window, &partial, scratch);
-		g_assert(status == 0);
-	}
-	t->seconds = kvt_thread_seconds() - begin;
-	g_aligned_free(scratch);
-	g_free(partial.output);
-	g_free(partial.lse);
-	return NULL;
+	kvt_cpu_attention_task(&s->attention, index, thread);
+	s->cpu[thread] += kvt_thread_seconds() - begin;
 }
 
-static double longest_of(const stage *s, const kvt_attention_point *point)
+static void on_finish(void *arg, int64_t nanoseconds)
 {
-	unsigned n = MIN(s->threads, point->kv_heads);
-	g_autofree task *tasks = g_new0(task, n);
-	g_autofree GThread **running = g_new0(GThread *, n);
-	for (unsigned i = 0; i < n; i++) {
-		tasks[i] = (task){ .stage = s, .point = point, .first = i, .step = n };
-		running[i] = g_thread_new("attend", attend, &tasks[i]);
-	}
-	double longest = 1e-9;
-	for (unsigned i = 0; i < n; i++) {
-		g_thread_join(running[i]);
-		longest = MAX(longest, tasks[i].seconds);
-	}
-	return longest;
+	stage *s = arg;
+	kvt_cpu_attention_end(&s->attention);
+	g_mutex_lock(&s->mutex);
+	s->nanoseconds = nanoseconds;
+	g_cond_signal(&s->cond);
+	g_mutex_unlock(&s->mutex);
 }
 
-static void measure(
-	kvt_calibration *c, const stage *s, const pair *heads, uint64_t tokens, bool prefill)
+/* Seconds of one call; *cpu of the thread that worked longest. */
+static double call(stage *s, const kvt_work *work, double *cpu)
 {
+	kvt_cpu_attention_begin(&s->attention, work, s->pages, 0, &s->queries);
+	memset(s->cpu, 0, s->threads * sizeof(double));
+	s->nanoseconds = -1;
+	kvt_cpu_job job = {
+		.task = run_task, .finish = on_finish, .arg = s, .n_tasks = s->attention.n_tasks
+	};
+	kvt_cpu_pool_begin(s->pool, &job);
+	g_mutex_lock(&s->mutex);
+	while (s->nanoseconds < 0)
+		g_cond_wait(&s->cond, &s->mutex);
+	g_mutex_unlock(&s->mutex);
+	g_assert(s->attention.status == 0);
+	*cpu = 0;
+	for (unsigned i = 0; i < s->threads; i++)
+		*cpu = MAX(*cpu, s->cpu[i]);
+	*cpu = MAX(*cpu, 1e-9);
+	return MAX((double)s->nanoseconds * 1e-9, 1e-9);
+}
+
+static void measure(kvt_calibration *c, stage *s, const pair *heads, const shape *what)
+{
+	uint64_t queries = what->prefill ? what->tokens : 1;
+	kvt_work work = { .kind = KVT_WORK_ATTENTION,
+		.tokens = queries,
+		.kv_tokens = what->prefill ? what->prefix : what->tokens - 1,
+		.causal = 1 };
+	work.position = work.kv_tokens;
+	kvt_cpu_queries_reserve(&s->queries, &s->source.shape, queries);
+	size_t n = (size_t)queries * heads->heads * DIM;
+	for (size_t i = 0; i < n; i++)
+		s->queries.queries[i] = (float)(i % 17) / 16 - 0.5f;
+	s->queries.position = work.position;
+	s->queries.tokens = queries;
+	double seconds[REPEATS], cpu[REPEATS];
+	unsigned done = 0;
+	double first = call(s, &work, &cpu[0]);
+	seconds[done++] = first;
+	if (first < LONG_ENOUGH)
+		for (done = 0; done < REPEATS; done++)
+			seconds[done] = call(s, &work, &cpu[done]);
 	kvt_attention_point point = { .heads = heads->heads,
 		.kv_heads = heads->kv_heads,
 		.head_dim = DIM,
-		.tokens = tokens,
-		.prefill = prefill };
-	double seconds[REPEATS];
-	longest_of(s, &point);
-	for (unsigned i = 0; i < REPEATS; i++)
-		seconds[i] = longest_of(s, &point);
-	point.seconds = kvt_measured_of(seconds, REPEATS);
+		.tokens = what->tokens,
+		.prefix = what->prefix,
+		.prefill = what->prefill,
+		.seconds = kvt_measured_of(seconds, done),
+		.cpu = kvt_measured_of(cpu, done) };
 	g_array_append_val(c->attention, point);
 }
 
-/* Numbers between -1 and 1: half precision of any kind is as fast. */
-static void fill_memory(unsigned char *memory, uint64_t bytes, kvt_rng *rng)
+/* Numbers of size 1 and of both signs: any of them are as fast. */
+static void fill_memory(unsigned char *memory, uint64_t bytes)
 {
+	kvt_rng rng = kvt_rng_init(11, 1);
 	for (uint64_t i = 0; i < bytes; i += 8) {
-		uint64_t word = kvt_rng_next(rng) & UINT64_C(0x807f807f807f807f);
+		uint64_t word = kvt_rng_next(&rng) & UINT64_C(0x807f807f807f807f);
 		word |= UINT64_C(0x3f003f003f003f00);
 		memcpy(memory + i, &word, 8);
 	}
 }
 
-static void open_stage(stage *s, const kvt_calibration *c, uint64_t tokens, uint64_t queries)
+static void set_heads(stage *s, const pair *heads)
 {
-	size_t pages = tokens / PAGE_TOKENS * KV_HEADS_MAX, page = (size_t)PAGE_TOKENS * DIM * 2;
-	*s = (stage){ .isa = kvt_isa_best(), .threads = MAX(c->cores, 1), .tokens = tokens };
-	s->memory = g_aligned_alloc(2 * pages, page, 4096);
-	s->keys = g_new(const void *, pages);
-	s->values = g_new(const void *, pages);
-	kvt_rng rng = kvt_rng_init(11, 1);
-	fill_memory(s->memory, 2 * pages * page, &rng);
-	g_autofree uint32_t *order = g_new(uint32_t, pages);
-	for (size_t i = 0; i < pages; i++) {
-		size_t j = kvt_rng_below(&rng, i + 1);
-		order[i] = order[j];
-		order[j] = (uint32_t)i;
-	}
-	for (size_t i = 0; i < pages; i++) {
-		s->keys[i] = s->memory + 2 * order[i] * page;
-		s->values[i] = s->memory + (2 * order[i] + 1) * page;
-	}
-	s->queries = g_new(float, queries *HEADS_MAX *DIM);
-	for (size_t i = 0; i < queries * HEADS_MAX * DIM; i++)
-		s->queries[i] = (float)kvt_rng_uniform(&rng) - 0.5f;
+	uint64_t block = (uint64_t)PAGE_TOKENS * DIM * 2;
+	s->source.shape = (kvt_kv_shape){ .element = KVT_ELEMENT_BF16,
+		.layers = 1,
+		.kv_heads = heads->kv_heads,
+		.heads = heads->heads / heads->kv_heads,
+		.head_dim = DIM,
+		.page_tokens = PAGE_TOKENS,
+		.block_bytes = block,
+		.page_bytes = 2 * block * heads->kv_heads };
 }
 
-void kvt_calibrate_attention(kvt_calibration *c, const kvt_calibrate_settings *settings)
+static gboolean open_stage(stage *s, uint64_t tokens, unsigned threads, GError **error)
+{
+	*s = (stage){ .threads = threads };
+	s->pool = kvt_cpu_pool_new(threads, error);
+	if (!s->pool)
+		return FALSE;
+	uint64_t bytes = (tokens + PAGE_TOKENS) * KV_HEADS_MAX * 2 * DIM * 2;
+	s->pages = g_aligned_alloc(1, bytes, 4096);
+	fill_memory(s->pages, bytes);
+	s->cpu = g_new0(double, threads);
+	kvt_cpu_attention_init(&s->attention, &s->source, kvt_isa_best(), threads);
+	g_mutex_init(&s->mutex);
+	g_cond_init(&s->cond);
+	return TRUE;
+}
+
+static void close_stage(stage *s)
+{
+	kvt_cpu_pool_free(s->pool);
+	kvt_cpu_attention_clear(&s->attention);
+	kvt_cpu_queries_clear(&s->queries);
+	g_mutex_clear(&s->mutex);
+	g_cond_clear(&s->cond);
+	g_aligned_free(s->pages);
+	g_free(s->cpu);
+}
+
+gboolean kvt_calibrate_attention(
+	kvt_calibration *c, const kvt_calibrate_settings *settings, GError **error)
 {
 	bool quick = settings->quick;
-	const uint64_t *decode = quick ? QUICK_DECODE : DECODE;
-	const uint64_t *prefill = quick ? QUICK_PREFILL : PREFILL;
-	unsigned n_decode = quick ? G_N_ELEMENTS(QUICK_DECODE) : G_N_ELEMENTS(DECODE);
-	unsigned n_prefill = quick ? G_N_ELEMENTS(QUICK_PREFILL) : G_N_ELEMENTS(PREFILL);
+	const shape *shapes = quick ? QUICK_SHAPES : SHAPES;
+	unsigned n = quick ? G_N_ELEMENTS(QUICK_SHAPES) : G_N_ELEMENTS(SHAPES);
 	unsigned n_pairs = quick ? 1 : G_N_ELEMENTS(PAIRS);
+	uint64_t longest = 0;
+	for (unsigned i = 0; i < n; i++)
+		longest = MAX(longest, shapes[i].tokens + shapes[i].prefix);
 	stage s;
-	open_stage(&s, c, decode[n_decode - 1], prefill[n_prefill - 1]);
+	c->threads = settings->threads > 0 ? settings->threads : MAX(c->cores, 1);
+	if (!open_stage(&s, longest, c->threads, error))
+		return FALSE;
 	g_free(c->isa);
-	c->isa = g_strdup(kvt_isa_name(s.isa));
+	c->isa = g_strdup(kvt_isa_name(kvt_isa_best()));
 	for (unsigned p = 0; p < n_pairs; p++) {
-		if (settings->progress)
-			settings->progress(settings->progress_arg, "attention", p, n_pairs);
-		for (unsigned i = 0; i < n_decode; i++)
-			measure(c, &s, &PAIRS[p], decode[i], false);
-		for (unsigned i = 0; i < n_prefill; i++)
-			measure(c, &s, &PAIRS[p], prefill[i], true);
+		set_heads(&s, &PAIRS[p]);
+		for (unsigned i = 0; i < n; i++) {
+			if (settings->progress)
+				settings->progress(settings->progress_arg, "attention", p * n + i,
+					n_pairs * n);
+			measure(c, &s, &PAIRS[p], &shapes[i]);
+		}
 	}
-	g_aligned_free(s.memory);
-	g_free(s.keys);
-	g_free(s.values);
-	g_free(s.queries);
+	close_stage(&s);
+	return TRUE;
 }

@@ -279,20 +279,21 @@ char *kvt_calibration_kernel_csv(const kvt_calibration *c)
 {
 	GString *text = g_string_new(NULL);
 	g_string_append_printf(text,
-		"# Attention on a CPU, measured by `kvtier calibrate`: %s, %s; %u threads, the "
-		"longest's CPU time, median of repeats.\n"
+		"# Attention on a CPU, measured by `kvtier calibrate`: %s, %s; %u threads: the "
+		"longest's own time, median of repeats, and what waking them takes.\n"
 		"kernel_source,batch_size,isl,num_heads,num_key_value_heads,head_dim,attn_dtype,"
 		"kv_cache_dtype,step,op_name,latency_ms\n",
-		c->cpu, c->kernel, c->cores);
+		c->cpu, c->kernel, c->threads);
 	for (unsigned i = 0; i < c->attention->len; i++) {
 		const kvt_attention_point *p = &g_array_index(c->attention, kvt_attention_point, i);
 		char ms[64];
-		g_ascii_formatd(ms, sizeof(ms), "%.6f", MAX(p->seconds.value * 1e3, 1e-6));
+		g_ascii_formatd(ms, sizeof(ms), "%.6f",
+			MAX(kvt_calibration_attention_seconds(c, p) * 1e3, 1e-6));
 		g_string_append_printf(text,
 			"kvtier_%s,1,%" G_GUINT64_FORMAT
 			",%u,%u,%u,bfloat16,bfloat16,%" G_GUINT64_FORMAT ",%s,%s\n",
 			c->isa, p->prefill ? p->tokens : 1, p->heads, p->kv_heads, p->head_dim,
-			p->prefill ? 0 : p->tokens - 1,
+			p->prefill ? p->prefix : p->tokens - 1,
 			p->prefill ? "context_attention" : "generation_attention", ms);
 	}
 	return g_string_free(text, FALSE);

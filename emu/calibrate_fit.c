@@ -14,6 +14,8 @@ static const double ROBUST = 0.1;
 static const double ENOUGH = 0.95;
 /* A longer tail, 99th percentile over median, is other programs', and no lognormal. */
 static const double LONGEST_TAIL = 20;
+/* Attention shorter than this shows what waking threads takes, s. */
+static const double SHORT_CALL = 5e-4;
 enum { BANDWIDTH, IOPS, LATENCY, COMMAND, CONSTANTS };
 enum { TRANSFER_MAX = 1 << 20, SMALL = 16384 };
 
@@ -217,4 +219,21 @@ double kvt_calibration_waited(const kvt_calibration *c)
 	for (unsigned i = 0; i < c->drive->len; i++)
 		waited[i] = g_array_index(c->drive, kvt_drive_point, i).waited;
 	return c->drive->len > 0 ? kvt_measured_of(waited, c->drive->len).value : 0;
+}
+
+double kvt_calibration_dispatch(const kvt_calibration *c)
+{
+	g_autofree double *beyond = g_new(double, c->attention->len + 1);
+	unsigned n = 0;
+	for (unsigned i = 0; i < c->attention->len; i++) {
+		const kvt_attention_point *p = &g_array_index(c->attention, kvt_attention_point, i);
+		if (p->cpu.value < SHORT_CALL)
+			beyond[n++] = fmax(p->seconds.low - p->cpu.low, 0);
+	}
+	return n > 0 ? kvt_measured_of(beyond, n).value : 0;
+}
+
+double kvt_calibration_attention_seconds(const kvt_calibration *c, const kvt_attention_point *point)
+{
+	return point->cpu.value + kvt_calibration_dispatch(c);
 }

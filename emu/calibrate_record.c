@@ -39,7 +39,8 @@ kvt_calibration *kvt_calibrate(
 	g_autoptr(kvt_calibration) c = kvt_calibration_new(name);
 	if (!kvt_calibrate_drive(c, settings, error) || !kvt_calibrate_host(c, settings, error))
 		return NULL;
-	kvt_calibrate_attention(c, settings);
+	if (!kvt_calibrate_attention(c, settings, error))
+		return NULL;
 	return g_steal_pointer(&c);
 }
 
@@ -87,7 +88,11 @@ static json_t *attention_to_json(const kvt_calibration *c)
 		set_integer(object, "kv_heads", p->kv_heads);
 		set_integer(object, "head_dim", p->head_dim);
 		set_integer(object, "tokens", p->tokens);
+		set_integer(object, "prefix", p->prefix);
 		set_measured(object, &p->seconds);
+		json_t *cpu = json_object();
+		set_measured(cpu, &p->cpu);
+		json_object_set_new(object, "cpu", cpu);
 		json_array_append_new(points, object);
 	}
 	return points;
@@ -105,6 +110,7 @@ json_t *kvt_calibration_to_json(const kvt_calibration *c)
 	json_object_set_new(result, "isa", kvt_json_text(c->isa));
 	json_object_set_new(result, "direct", json_boolean(c->direct));
 	set_integer(result, "cores", c->cores);
+	set_integer(result, "threads", c->threads);
 	set_integer(result, "memory", c->memory);
 	set_integer(result, "cache", c->cache);
 	set_integer(result, "capacity", c->capacity);
@@ -222,7 +228,12 @@ static void take_attention(taker *t, kvt_calibration *c, const json_t *points)
 			.tokens = take_count(t, object, "tokens", INT64_C(1) << 40),
 			.prefill = take_choice(t, object, "phase", "decode", "prefill"),
 			.seconds = take_measured(t, object),
+			.cpu = take_measured(t, json_object_get(object, "cpu")),
 		};
+		json_int_t prefix = json_integer_value(json_object_get(object, "prefix"));
+		if (prefix < 0 || prefix > INT64_C(1) << 40)
+			refuse(t, "prefix", "a whole number");
+		p.prefix = (uint64_t)MAX(prefix, 0);
 		g_array_append_val(c->attention, p);
 	}
 	g_string_truncate(t->where, 0);
@@ -240,6 +251,7 @@ static void take_all(taker *t, kvt_calibration *c, const json_t *value)
 	c->isa = take_text(t, value, "isa");
 	c->direct = json_is_true(json_object_get(value, "direct"));
 	c->cores = (unsigned)take_count(t, value, "cores", 65536);
+	c->threads = (unsigned)take_count(t, value, "threads", 65536);
 	c->memory = take_count(t, value, "memory", INT64_C(1) << 60);
 	c->cache = take_count(t, value, "cache", INT64_C(1) << 60);
 	c->capacity = take_count(t, value, "capacity", INT64_C(1) << 60);

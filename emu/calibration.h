@@ -6,8 +6,8 @@
  * read back gives the same files. It knows no experiment.
  *
  * Rates are bytes/s, times seconds. Every figure is a median over repeats with the least and the
- * largest beside it. What the CPU does is measured in its threads' own time, so that other programs
- * disturb it little; what the drive does, by the clock.
+ * largest beside it. Memory, checksums and the like are measured in threads' own time, so that
+ * other programs disturb them little; the drive and wake-ups by the clock; attention in both.
  */
 #ifndef KVT_CALIBRATION_H
 #define KVT_CALIBRATION_H
@@ -57,12 +57,14 @@ typedef struct kvt_host_figure_info {
 
 extern const kvt_host_figure_info kvt_host_figures[KVT_HOST_FIGURES];
 
-/* One call of the attention kernels for all KV heads of a layer, shared by all cores. */
+/* One call of the CPU device's attention for all KV heads of a layer, on all its threads. */
 typedef struct kvt_attention_point {
 	unsigned heads, kv_heads, head_dim;
 	uint64_t tokens; /* decode: KV tokens that one query sees; prefill: causal tokens */
+	uint64_t prefix; /* prefill: tokens before them */
 	bool prefill;
-	kvt_measured seconds; /* of the thread that took longest */
+	kvt_measured seconds; /* by the clock, from the call to the last task's end */
+	kvt_measured cpu;     /* of the thread that worked longest, its own time */
 } kvt_attention_point;
 
 typedef struct kvt_calibration {
@@ -71,8 +73,8 @@ typedef struct kvt_calibration {
 	char *method, *isa;        /* of I/O; of attention */
 	char *dense; /* GPU whose matrix products the device is to have; NULL: the CPU's own */
 	bool direct; /* O_DIRECT, and not through the page cache */
-	unsigned cores;
-	uint64_t memory, cache; /* bytes: of the machine; of the last level */
+	unsigned cores, threads; /* threads: of attention */
+	uint64_t memory, cache;  /* bytes: of the machine; of the last level */
 	uint64_t capacity, file_bytes;
 	double mixed; /* rate of reads and writes at once, over the one after the other */
 	GArray *drive, *attention; /* kvt_drive_point, kvt_attention_point */
@@ -81,6 +83,7 @@ typedef struct kvt_calibration {
 
 typedef struct kvt_calibrate_settings {
 	const char *store;   /* folder on the device to be measured */
+	unsigned threads;    /* of attention; 0: one a core */
 	bool quick;          /* few points, short: for a first look and for tests */
 	uint64_t file_bytes; /* of the file that is read and written; 0: 512 MiB, 32 when quick */
 	/* Told what is being measured, `done` of `total`; may be NULL. */
@@ -97,7 +100,8 @@ gboolean kvt_calibrate_drive(
 	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
 gboolean kvt_calibrate_host(
 	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
-void kvt_calibrate_attention(kvt_calibration *calibration, const kvt_calibrate_settings *settings);
+gboolean kvt_calibrate_attention(
+	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
 
 /* Everything, in that order. */
 kvt_calibration *kvt_calibrate(
@@ -138,6 +142,14 @@ double kvt_calibration_io_cpu(const kvt_calibration *calibration);
 /* How long the loop's thread waited for a core while the drive was measured, median share: where it
  * is not near 0, other programs were running, and figures by the clock are too low. */
 double kvt_calibration_waited(const kvt_calibration *calibration);
+
+/* Seconds that a call to the device's threads takes beyond their own time when they need not wait
+ * for a core: the median, over short calls, of the least that was seen. */
+double kvt_calibration_dispatch(const kvt_calibration *calibration);
+
+/* What an attention call takes on a quiet machine: the threads' own time and the dispatch. */
+double kvt_calibration_attention_seconds(
+	const kvt_calibration *calibration, const kvt_attention_point *point);
 
 /* The record: schema kvtier.calibration/1. */
 json_t *kvt_calibration_to_json(const kvt_calibration *calibration);

@@ -3,7 +3,10 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "emu/cpu_device.h"
 #include "sim/base/error.h"
@@ -137,6 +140,28 @@ static bool run_both(kvt_experiment *experiment, kvt_validation *v, kvt_turn *mo
 	return true;
 }
 
+/* CPU time of all programs, and of this one, s. */
+typedef struct cpu_use {
+	double all, own, clock;
+} cpu_use;
+
+static cpu_use cpu_now(void)
+{
+	cpu_use use = { NAN, 0, (double)g_get_monotonic_time() * 1e-6 };
+	struct rusage own;
+	getrusage(RUSAGE_SELF, &own);
+	use.own = (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) +
+		  1e-6 * (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec);
+	g_autofree char *text = NULL;
+	unsigned long long user, nice, system, idle, wait, irq, soft, steal;
+	if (g_file_get_contents("/proc/stat", &text, NULL, NULL) &&
+		sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system,
+			&idle, &wait, &irq, &soft, &steal) == 8)
+		use.all = (double)(user + nice + system + irq + soft + steal) /
+			  (double)sysconf(_SC_CLK_TCK);
+	return use;
+}
+
 bool kvt_validation_run(kvt_experiment *experiment,
 	void (*progress)(void *arg, unsigned done, unsigned total), void *progress_arg,
 	kvt_validation *v, GError **error)
@@ -148,6 +173,7 @@ bool kvt_validation_run(kvt_experiment *experiment,
 	unsigned warm_ups = (unsigned)v->settings.warm_ups, n = (unsigned)v->settings.repeats;
 	g_autofree kvt_turn *model = g_new0(kvt_turn, warm_ups + n);
 	g_autofree kvt_turn *measured = g_new0(kvt_turn, warm_ups + n);
+	cpu_use before = cpu_now();
 	int64_t seed = experiment->seed;
 	bool good = true;
 	for (unsigned i = 0; i < warm_ups + n && good; i++) {
@@ -157,6 +183,9 @@ bool kvt_validation_run(kvt_experiment *experiment,
 		good = run_both(experiment, v, &model[i], &measured[i], error);
 	}
 	experiment->seed = seed;
+	cpu_use after = cpu_now();
+	v->other_cores = MAX(after.all - before.all - (after.own - before.own), 0) /
+			 MAX(after.clock - before.clock, 1e-3);
 	if (!good)
 		return false;
 	v->rows = kvt_validation_judge(&v->settings, model + warm_ups, n, measured + warm_ups, n);
@@ -182,6 +211,7 @@ json_t *kvt_validation_to_json(const kvt_experiment *experiment, const kvt_valid
 	json_object_set_new(object, "repeats", json_integer(v->settings.repeats));
 	json_object_set_new(object, "passed", json_boolean(v->passed));
 	json_object_set_new(object, "attention_exact", json_boolean(v->exact));
+	json_object_set_new(object, "other_cores", kvt_json_real(v->other_cores));
 	for (unsigned i = 0; i < v->rows->len; i++) {
 		const kvt_validation_row *r = &g_array_index(v->rows, kvt_validation_row, i);
 		json_t *row = json_object();

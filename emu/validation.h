@@ -42,6 +42,9 @@ typedef struct kvt_validation {
 	GArray *rows; /* kvt_validation_row */
 	bool passed;  /* all are within their tolerance, and attention was exact */
 	bool exact;
+	/* cores that other programs used meanwhile, on average; NAN where the system does not say
+	 */
+	double other_cores;
 	kvt_timeline *model, *measured; /* of the last repeat */
 	char *notice;                   /* of the emulation; NULL: nothing */
 } kvt_validation;

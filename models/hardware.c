@@ -157,7 +157,7 @@ const kvt_option kvt_host_options[] = {
 	QUANTITY(kvt_host, checksum_rate, KVT_UNIT_RATE, "0GB/s", 0, 1e13,
 		"pages that its software verifies; 0GB/s: no such stage"),
 	{ "call_overhead", KVT_OPTION_TIME, KVT_UNIT_TIME, FIELD(kvt_host, call_overhead), "0s", 0,
-		1, NULL, "of every call to the device, beyond its work" },
+		1, NULL, "of attention and merges, beyond their work: threads that wake" },
 	END,
 };
 

@@ -105,7 +105,7 @@ typedef struct kvt_host {
 	/* what software on it takes; of a host that was measured, 0 where nothing is known */
 	double io_rate;         /* commands/s that one thread submits and completes */
 	double checksum_rate;   /* bytes/s of pages that one thread verifies */
-	kvt_time call_overhead; /* of a call to the device beyond its work: threads that wake */
+	kvt_time call_overhead; /* of attention and merges beyond their work: threads that wake */
 } kvt_host;
 
 /* Each reads a model by name (models/gpu/NAME.ini ...) or path; NULL with an error when there is

@@ -15,6 +15,7 @@ static const double BUSY = 0.05;
 typedef struct calibrate_options {
 	char *store, *out, *name, *from, *dense;
 	gboolean quick;
+	int threads;
 } calibrate_options;
 
 static void options_clear(calibrate_options *given)
@@ -101,6 +102,8 @@ static void add_host(kvt_table *table, const kvt_calibration *c)
 	}
 	add_row(table, "host", "waiting for a core", kvt_calibration_waited(c), KVT_UNIT_SHARE, NAN,
 		"measured: of the loop's thread, while the drive was measured");
+	add_row(table, "host", "dispatch of attention", kvt_calibration_dispatch(c), KVT_UNIT_TIME,
+		NAN, "measured: by the clock less CPU time, of short calls");
 	double cpu = kvt_calibration_io_cpu(c);
 	if (cpu > 0)
 		add_row(table, "host", "CPU an I/O", cpu, KVT_UNIT_TIME, NAN,
@@ -111,11 +114,17 @@ static void add_attention(kvt_table *table, const kvt_calibration *c)
 {
 	for (unsigned i = 0; i < c->attention->len; i++) {
 		const kvt_attention_point *p = &g_array_index(c->attention, kvt_attention_point, i);
-		g_autofree char *what = g_strdup_printf("%u/%u heads, %" G_GUINT64_FORMAT " tokens",
-			p->heads, p->kv_heads, p->tokens);
+		g_autofree char *prefix =
+			p->prefix > 0 ? g_strdup_printf(" after %" G_GUINT64_FORMAT, p->prefix)
+				      : g_strdup("");
+		g_autofree char *what = g_strdup_printf("%u/%u heads, %" G_GUINT64_FORMAT "%s",
+			p->heads, p->kv_heads, p->tokens, prefix);
+		g_autofree char *clock = kvt_unit_format(p->seconds.value, KVT_UNIT_TIME);
+		g_autofree char *source =
+			g_strdup_printf("measured: CPU time and dispatch; by the clock %s", clock);
 		add_row(table, p->prefill ? "prefill attention" : "decode attention", what,
-			p->seconds.value, KVT_UNIT_TIME, spread_of(&p->seconds),
-			"measured: CPU time of the longest thread, median of 3");
+			kvt_calibration_attention_seconds(c, p), KVT_UNIT_TIME, spread_of(&p->cpu),
+			source);
 	}
 }
 
@@ -148,9 +157,10 @@ static void show_progress(void *arg, const char *what, unsigned done, unsigned t
 
 static kvt_calibration *measure(const calibrate_options *given, GError **error)
 {
-	kvt_calibrate_settings settings = {
-		.store = given->store, .quick = given->quick, .progress = show_progress
-	};
+	kvt_calibrate_settings settings = { .store = given->store,
+		.quick = given->quick,
+		.threads = (unsigned)given->threads,
+		.progress = show_progress };
 	kvt_calibration *c = kvt_calibrate(given->name ? given->name : "local", &settings, error);
 	if (kvt_progress_wanted())
 		g_printerr("\r\033[K");
@@ -250,6 +260,8 @@ static int run(int argc, char **argv, GError **error)
 			"measure nothing: take what this record says", "NAME.json" },
 		{ "dense", 0, 0, G_OPTION_ARG_FILENAME, &given.dense,
 			"give the device the matrix products of this GPU (the CPU's own)", "GPU" },
+		{ "threads", 0, 0, G_OPTION_ARG_INT, &given.threads, "that attend (one a core)",
+			"N" },
 		{ "quick", 0, 0, G_OPTION_ARG_NONE, &given.quick,
 			"few points and short: for a first look", NULL },
 		{ 0 },
@@ -276,9 +288,9 @@ const kvt_command kvt_command_calibrate = {
 		"  NAME.ini             for experiments: include = DIR/NAME.ini\n"
 		"  NAME-drive.ini, NAME-host.ini, NAME-gpu.ini, NAME-attention.csv and .table\n"
 		"  NAME.json            the record: all points, for --from\n\n"
-		"The spread is half the distance of the least and the largest repeat. Figures of "
-		"the CPU are\nCPU time; those of the drive and of wake-ups are by the clock, so "
-		"that other programs show.\n\n"
+		"The spread is half the distance of the least and the largest repeat. What the "
+		"CPU does\nis in CPU time; the drive and wake-ups are by the clock, so that other "
+		"programs show.\n\n"
 		"  kvtier calibrate --store /mnt/kv --out profile --name node7\n"
 		"  kvtier calibrate --from profile/node7.json --format csv",
 	.run = run,

@@ -12,6 +12,9 @@
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
 
+/* Others that use more cores than this show in what is measured. */
+static const double BUSY = 0.1;
+
 static const kvt_column columns[] = {
 	{ "stage", "stage", KVT_CELL_TEXT, KVT_UNIT_NONE, NULL, 0 },
 	{ "kind", "", KVT_CELL_TEXT, KVT_UNIT_NONE, NULL, 0 },
@@ -147,6 +150,11 @@ static void validate(const kvt_command_options *options, kvt_experiment *experim
 		g_printerr("\r\033[K");
 	if (!done)
 		return;
+	if (v.other_cores > BUSY)
+		g_printerr("kvtier: validate: other programs used %.1f of %u cores meanwhile: what "
+			   "was "
+			   "measured is theirs, too\n",
+			v.other_cores, g_get_num_processors());
 	if (v.notice)
 		g_printerr("kvtier: %s\n", v.notice);
 	if (print(options, experiment, &v, error) &&

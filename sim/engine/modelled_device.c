@@ -33,7 +33,7 @@ static kvt_token modelled_submit(kvt_device *base, kvt_stream stream, const kvt_
 		start = MAX(start, (kvt_time)after[i]);
 	kvt_time duration = kvt_work_cost_time(device->cost, work);
 	kvt_time end = start + duration;
-	if (duration > 0)
+	if (duration > 0 && (work->kind == KVT_WORK_ATTENTION || work->kind == KVT_WORK_MERGE))
 		end += kvt_work_cost_call_overhead(device->cost);
 	device->free_at[stream] = end;
 	device->busy[work->kind] += duration;

@@ -28,7 +28,7 @@ typedef struct kvt_cost_options {
 	 */
 	double all_reduce_rate;
 	kvt_time kernel_overhead; /* added to every matrix product and attention call */
-	/* between two calls to the device: of threads that wake, where it is a CPU. A modelled
+	/* after attention and merges: of threads that wake, where the device is a CPU. A modelled
 	 * device adds it; a real one takes its time by itself. */
 	kvt_time call_overhead;
 } kvt_cost_options;
@@ -44,7 +44,7 @@ void kvt_work_cost_free(kvt_work_cost *cost);
 /* Seconds that the work keeps its stream busy. */
 kvt_time kvt_work_cost_time(kvt_work_cost *cost, const kvt_work *work);
 
-/* What each call takes beyond its work; not in kvt_work_cost_time. */
+/* What attention and merges take beyond their work; not in kvt_work_cost_time. */
 kvt_time kvt_work_cost_call_overhead(const kvt_work_cost *cost);
 
 /* Whether any answer for this kind so far lay outside of what was measured. */

@@ -12,7 +12,7 @@ validate() {
 
 validate --set validate.ttft=0% --set validate.tpot=0% --set validate.stage=0% --format json
 exits 0 "nothing is judged"
-json '$j->{schema} eq "kvtier.validation/1" && $j->{passed} && $j->{attention_exact}' "passed"
+json '$j->{schema} eq "kvtier.validation/1" && $j->{passed} && $j->{attention_exact} && $j->{other_cores} >= 0' "passed"
 json 'my %k = map { $_->{stage} => $_->{kind} } @{$j->{stages}};
 	$k{attention} eq "REAL" && $k{mlp} eq "MODELLED" && $k{ttft} && $k{tpot}' "what is real and what is not"
 json '!grep { !($_->{measured}{low_s} <= $_->{measured}{median_s} && $_->{measured}{median_s} <= $_->{measured}{high_s}) } @{$j->{stages}}' \

@@ -161,7 +161,7 @@ static kvt_calibration *invented(void)
 	c->method = g_strdup("uring");
 	c->isa = g_strdup("avx2");
 	c->direct = true;
-	c->cores = 4;
+	c->cores = c->threads = 4;
 	c->memory = UINT64_C(64) << 30;
 	c->cache = 32 << 20;
 	c->capacity = 1000000000000;
@@ -174,12 +174,13 @@ static kvt_calibration *invented(void)
 	for (uint64_t tokens = 64; tokens <= 65536; tokens *= 4) {
 		double decode = 5e-6 + (double)tokens * 4 * 128 * 2 * 2 / 1e10;
 		double prefill = 5e-6 + 2.0 * (double)tokens * (double)tokens * 28 * 128 / 5e10;
-		kvt_attention_point p = { 28, 4, 128, tokens, false, { decode, decode, decode } };
+		kvt_attention_point p = { 28, 4, 128, tokens, 0, false, { decode, decode, decode },
+			{ decode, decode, decode } };
 		g_array_append_val(c->attention, p);
 		if (tokens > 1024)
 			continue;
-		p = (kvt_attention_point){ 28, 4, 128, tokens, true,
-			{ prefill, prefill, prefill } };
+		p = (kvt_attention_point){ 28, 4, 128, tokens, 0, true,
+			{ prefill, prefill, prefill }, { prefill, prefill, prefill } };
 		g_array_append_val(c->attention, p);
 	}
 	return c;
