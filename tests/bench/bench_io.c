@@ -29,6 +29,7 @@ typedef struct bench {
 	char *dir, *files; /* the store's segments, as fio takes them */
 	double seconds;
 	unsigned rounds, depth;
+	bool plain; /* memory in 4 KiB pages */
 	uint64_t page_bytes, pages;
 	kvt_loop *loop;
 	kvt_tier *tier;
@@ -271,7 +272,10 @@ static void run_size(bench *b, uint64_t page_bytes)
 	g_assert(g_mkdtemp(path));
 	b->page_bytes = page_bytes;
 	b->loop = kvt_real_loop_new(NULL);
-	b->memory = g_aligned_alloc0(b->depth, page_bytes, 4096);
+	uint64_t memory_bytes = (b->depth * page_bytes + (2 << 20) - 1) / (2 << 20) * (2 << 20);
+	b->memory = g_aligned_alloc(1, memory_bytes, 2 << 20);
+	madvise(b->memory, memory_bytes, b->plain ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+	memset(b->memory, 0, memory_bytes);
 	b->tier = open_tier(b, path);
 	g_assert(b->tier);
 	fill(b);
@@ -327,9 +331,10 @@ static void run_directory(char *dir, int argc, char **argv)
 	b.seconds = argc > 2 ? strtod(argv[2], NULL) : 1;
 	b.rounds = argc > 3 ? (unsigned)CLAMP(strtol(argv[3], NULL, 10), 1, MOST_ROUNDS) : 5;
 	b.depth = argc > 4 ? (unsigned)CLAMP(strtol(argv[4], NULL, 10), 1, MOST_DEPTH) : 32;
-	printf("%s: random reads at depth %u, O_DIRECT, registered, medians of %u (ratio to fio in "
-	       "turn)\n",
-		dir, b.depth, b.rounds);
+	b.plain = g_getenv("BENCH_IO_PLAIN") != NULL;
+	printf("%s: random reads at depth %u, O_DIRECT, registered, memory in %s pages, medians of "
+	       "%u (ratio to fio in turn)\n",
+		dir, b.depth, b.plain ? "4 KiB" : "transparent huge", b.rounds);
 	const uint64_t sizes[] = { 16 << 10, 128 << 10, 1 << 20 };
 	for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++)
 		run_size(&b, sizes[i]);
