@@ -4,6 +4,8 @@
  */
 #include <string.h>
 
+#include "emu/emulation.h"
+#include "emu/real_tiers.h"
 #include "sim/base/error.h"
 #include "sim/cache/policy.h"
 #include "sim/cmd/command.h"
@@ -91,6 +93,10 @@ static char *tier_text(int argc, char **argv, GError **error)
 	for (const kvt_tier_ops *const *ops = kvt_tier_registry(); *ops != NULL; ops++)
 		add_entry(entries, (*ops)->name, (*ops)->summary, (*ops)->options,
 			"Its keys, in the section of an experiment that has its name:");
+	for (const kvt_tier_ops *const *ops = kvt_real_tiers(); *ops != NULL; ops++)
+		add_entry(entries, (*ops)->name, (*ops)->summary, (*ops)->options,
+			"Its keys, in the section [emulation NAME] of an experiment that is run "
+			"by\n\"kvtier emu\" or \"kvtier validate\":");
 	return entries_text(&kvt_topic_tier, entries,
 		"Where KV pages can be: \"tier = NAME\" in the section [storage] of an "
 		"experiment.\n\n",
@@ -112,6 +118,9 @@ static char *experiment_text(int argc, char **argv, GError **error)
 	add_entry(entries, "curve", "[curve ID]: the sweep with settings of its own", NULL,
 		"Keys are \"title\", and \"section.key\" with the value that the setting has in "
 		"this\ncurve. \"kvtier tables\" prints how time to first token grows along each.");
+	add_entry(entries, "emulation", "how \"kvtier emu\" runs it in real time",
+		kvt_emulation_options,
+		"A tier's own keys are in [emulation TIER]: \"kvtier help tier TIER\".");
 	add_entry(entries, "claim", "[claim ID]: a published figure that the run is compared with",
 		kvt_claim_options, NULL);
 	add_entry(entries, "sources", "where settings are from", NULL,

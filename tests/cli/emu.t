@@ -1,0 +1,42 @@
+#!/bin/sh
+# emu.t: kvtier emu: a turn in real time over real pages, in memory and in a store of files, its
+# stages and its comparison with double precision; what it refuses.
+# shellcheck disable=SC2016  # Perl's variables, not the shell's
+. tests/cli/lib.sh
+
+windows=experiments/emulation-windows.ini
+less='--set context.tokens=1024 --set context.output_tokens=2 --set emulation.checks=16'
+
+# shellcheck disable=SC2086
+run "$KVTIER" emu $windows $less --format json
+exits 0 "emu"
+json '$j->{schema} =~ m{^kvtier\.emulation/\d+$}' "the schema has a version"
+json '$j->{ttft_s} > 0 && $j->{tpot_s} > 0 && $j->{stored_bytes} >= 28 * 1024 * 2048' "times and bytes"
+json '$j->{attention}{exact} && $j->{attention}{compared} == 16' "attention is exact"
+json '$j->{attention}{rms_error} <= $j->{attention}{resident_fp32_rms_error}' \
+	"its error is no larger than with everything in memory"
+json 'my %k = map { $_->{stage} => $_->{kind} } @{$j->{marked_stages}};
+	$k{attention} eq "REAL" && $k{loading} eq "REAL" && $k{merge} eq "REAL" &&
+	$k{mlp} eq "MODELLED" && $k{qkv} eq "MODELLED"' "stages are marked"
+
+# shellcheck disable=SC2086
+run "$KVTIER" emu $windows $less --set emulation.tier=store \
+	--set "emulation store.path=$scratch/store" --set "emulation store.capacity=200MB"
+exits 0 "emu over a store of files"
+grep -q 'tier store' "$scratch/stdout" && grep -q ': exact$' "$scratch/stdout"
+report $? "pages that went out to files and came back are attended to exactly"
+
+# shellcheck disable=SC2086
+run "$KVTIER" emu $windows $less --timeline "$scratch/timeline.json"
+exits 0 "emu with a timeline"
+grep -q '"attention"' "$scratch/timeline.json"
+report $? "the timeline has attention in it"
+
+run "$KVTIER" emu experiments/scout-400k.ini
+exits 2 "a model with local layers"
+run "$KVTIER" emu $windows --set emulation.tier=tape
+exits 2 "a tier that there is not"
+run "$KVTIER" emu $windows --set emulation.speed=1
+exits 2 "a key that there is not"
+
+finish
