@@ -214,7 +214,7 @@ static void host_stats(kvt_tier *base, kvt_tier_stats *stats)
 {
 	host_tier *tier = (host_tier *)base;
 	*stats = tier->stats;
-	stats->used = kvt_page_store_taken(tier->store);
+	stats->used = kvt_page_store_used(tier->store);
 	stats->peak_used = kvt_page_store_peak_taken(tier->store);
 }
 
