@@ -10,6 +10,9 @@
 
 /* Rows of queries that a kernel pads to when it packs the query heads of a KV head. */
 static const double PACKED_ROWS = 64;
+/* kernels/attention.c, as calibrations name it, takes so many rows at once. */
+static const char CPU_KERNEL[] = "kvtier_";
+static const double CPU_ROWS = 4;
 /* Share of how far the base formula is off at the edge of the grid that persists beyond it: part
  * belongs to the shape (a bandwidth), part to the point (a wave of thread blocks). */
 static const double PERSISTS = 0.5;
@@ -398,7 +401,8 @@ static double prefix_seconds(const ask *asked, const kvt_attention_query *query,
 	double heads = (double)query->heads, kv_heads = (double)query->kv_heads;
 	double dims = (double)query->head_dim * (double)query->batch;
 	double rate = 2 * dims * heads * (at * at - half * half) / fmax(later - earlier, 1e-12);
-	double rows = kv_heads * PACKED_ROWS * ceil(new_tokens * heads / kv_heads / PACKED_ROWS);
+	double packed = g_str_has_prefix(grid->source, CPU_KERNEL) ? CPU_ROWS : PACKED_ROWS;
+	double rows = kv_heads * packed * ceil(new_tokens * heads / kv_heads / packed);
 	double computed = 4 * dims * rows * (prefix + new_tokens / 2) / rate;
 	double moved = 2 * dims * kv_heads * (prefix + new_tokens) * kv_element_bytes(grid, query) /
 		       grid->base.constants[KVT_BASE_MEMORY];
