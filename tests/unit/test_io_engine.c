@@ -8,7 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "emu/real_loop.h"
@@ -502,6 +506,38 @@ static void test_modes(void)
 	}
 }
 
+/* Where the system refuses io_uring: threads, and a line that says so; an error for who insists.
+ * The filter stays with the process: the last test. */
+static void test_refused(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { G_N_ELEMENTS(filter), filter };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0) {
+		g_test_skip("system calls cannot be filtered here");
+		return;
+	}
+	bench b = { .method = KVT_IO_URING };
+	g_autoptr(GError) error = NULL;
+	kvt_loop *loop = kvt_real_loop_new(NULL);
+	const kvt_io_settings insist = { .method = KVT_IO_URING };
+	g_assert_null(kvt_io_engine_new(loop, &insist, &error));
+	g_assert_nonnull(strstr(error->message, "refused"));
+	kvt_loop_free(loop);
+	b.method = KVT_IO_AUTO;
+	open_bench(&b);
+	g_assert_cmpint(kvt_io_engine_method(b.engine), ==, KVT_IO_THREADS);
+	const char *notice = kvt_io_engine_notice(b.engine);
+	g_assert_true(notice && strstr(notice, "refused") && !strchr(notice, '\n'));
+	write_and_read(&b, 0);
+	close_bench(&b);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(bench *b);
@@ -557,5 +593,6 @@ int main(int argc, char **argv)
 		g_test_add_data_func(path, GUINT_TO_POINTER(i), run_test);
 	}
 	g_test_add_func("/io-engine/uring/modes", test_modes);
+	g_test_add_func("/io-engine/refused/threads-instead", test_refused);
 	return g_test_run();
 }
