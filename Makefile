@@ -21,8 +21,8 @@ CC       ?= cc
 CFLAGS   ?=
 LDFLAGS  ?=
 PREFIX   ?= /usr/local
-PROVE    ?= prove
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
+PROVE    ?= prove -j$(JOBS)
 
 PKGS      = glib-2.0 jansson libxxhash hdf5 liburing
 WARN      = -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) -Wshadow -Wstrict-prototypes \
