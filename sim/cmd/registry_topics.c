@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "emu/emulation.h"
+#include "emu/validation.h"
 #include "emu/real_tiers.h"
 #include "sim/base/error.h"
 #include "sim/cache/policy.h"
@@ -121,6 +122,10 @@ static char *experiment_text(int argc, char **argv, GError **error)
 	add_entry(entries, "emulation", "how \"kvtier emu\" runs it in real time",
 		kvt_emulation_options,
 		"A tier's own keys are in [emulation TIER]: \"kvtier help tier TIER\".");
+	add_entry(entries, "validate", "how far off \"kvtier validate\" lets the model be",
+		kvt_validate_options,
+		"A tolerance of 0% judges nothing. Stages that are timed waits in both worlds are "
+		"never judged.");
 	add_entry(entries, "claim", "[claim ID]: a published figure that the run is compared with",
 		kvt_claim_options, NULL);
 	add_entry(entries, "sources", "where settings are from", NULL,
