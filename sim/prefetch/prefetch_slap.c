@@ -5,26 +5,17 @@
  * where enough mass is in sight, and says how much that is.
  */
 #include <math.h>
-#include <string.h>
 
 #include "sim/prefetch/code_sketch.h"
+#include "sim/prefetch/plan_promise.h"
 #include "sim/prefetch/prefetcher.h"
 #include "sim/prefetch/reuse_statistics.h"
+#include "sim/prefetch/scored_pages.h"
 #include "sim/prefetch/top_pages.h"
-
-/* Always kept by the caller: the first page that is present, and the last. */
-enum { KEPT_LAST = 4 };
 
 typedef struct slap_head {
 	kvt_reuse reuse;
-	uint32_t n_selected; /* pages of the last plan's selection, and what it thought of them */
-	uint32_t *selected;  /* [max_pages] */
-	float promised;
-	uint32_t scored_step; /* whose query the newest scores are by; UINT32_MAX: none yet */
-	/* what attention found at seen_step, whose query was not known: n_seen pages */
-	uint32_t seen_step, n_seen, *seen; /* [max_pages] */
-	float *seen_mass;                  /* [max_pages] */
-	float trust; /* share of what plans promise that is there a query later, smoothed */
+	kvt_promise promise;
 } slap_head;
 
 typedef struct slap {
@@ -46,11 +37,7 @@ static kvt_prefetcher *slap_create(const kvt_prefetcher_spec *spec)
 	prefetcher->heads = g_new0(slap_head, spec->n_heads);
 	for (uint32_t i = 0; i < spec->n_heads; i++) {
 		kvt_reuse_init(&prefetcher->heads[i].reuse, spec->max_pages);
-		prefetcher->heads[i].selected = g_new(uint32_t, spec->max_pages);
-		prefetcher->heads[i].seen = g_new(uint32_t, spec->max_pages);
-		prefetcher->heads[i].seen_mass = g_new(float, spec->max_pages);
-		prefetcher->heads[i].scored_step = UINT32_MAX;
-		prefetcher->heads[i].trust = 1;
+		kvt_promise_init(&prefetcher->heads[i].promise, spec->max_pages);
 	}
 	prefetcher->share = g_new(uint32_t, spec->max_pages);
 	prefetcher->pages = g_new(uint32_t, spec->max_pages);
@@ -66,9 +53,7 @@ static void slap_free(kvt_prefetcher *base)
 	kvt_code_sketch_free(prefetcher->sketch);
 	for (uint32_t i = 0; i < prefetcher->spec.n_heads; i++) {
 		kvt_reuse_clear(&prefetcher->heads[i].reuse);
-		g_free(prefetcher->heads[i].selected);
-		g_free(prefetcher->heads[i].seen);
-		g_free(prefetcher->heads[i].seen_mass);
+		kvt_promise_clear(&prefetcher->heads[i].promise);
 	}
 	g_free(prefetcher->heads);
 	g_free(prefetcher->share);
@@ -94,36 +79,15 @@ static void slap_query(kvt_prefetcher *base, uint32_t step, uint32_t head, const
 	kvt_code_sketch_query(((slap *)base)->sketch, step, head, queries);
 }
 
-/* What was found can be held against the scores when these are by the same query. */
 static void slap_observe(
-	kvt_prefetcher *base, uint32_t step, uint32_t head_index, const kvt_page_masses *row)
+	kvt_prefetcher *base, uint32_t step, uint32_t head, const kvt_page_masses *row)
 {
-	slap_head *head = &((slap *)base)->heads[head_index];
-	if (head->scored_step == step) {
-		kvt_reuse_learn(&head->reuse, row);
-		return;
-	}
-	head->seen_step = step;
-	head->n_seen = row->n;
-	memcpy(head->seen, row->pages, row->n * sizeof(*row->pages));
-	memcpy(head->seen_mass, row->mass, row->n * sizeof(*row->mass));
+	kvt_reuse_observe(&((slap *)base)->heads[head].reuse, step, row);
 }
 
 static float share_of(uint64_t mass)
 {
 	return (float)((double)mass / KVT_MASS_ONE);
-}
-
-/* How much of what the last plan promised is there, now that the query is known. */
-static void judge_last_plan(slap_head *head)
-{
-	if (head->n_selected == 0)
-		return;
-	uint64_t mass = head->reuse.unscored;
-	for (uint32_t i = 0; i < head->n_selected; i++)
-		mass += head->reuse.share[head->selected[i]];
-	float kept = MIN(share_of(mass) / MAX(head->promised, 0.01f), 1);
-	head->trust += (kept - head->trust) / 8;
 }
 
 /* Ranks pages first .. first + n - 1 by worth[n], best first, into prefetcher->ranked. */
@@ -153,7 +117,8 @@ static uint64_t select_pages(slap *prefetcher, const kvt_plan_request *request, 
 {
 	slap_head *head = &prefetcher->heads[request->head];
 	uint32_t first = request->first_present;
-	uint32_t last = request->n_present - MIN(request->n_present - first - 1, KEPT_LAST);
+	uint32_t last = request->n_present -
+			MIN(request->n_present - first - 1, (uint32_t)KVT_PLAN_KEPT_LAST);
 	uint32_t unscored = request->n_present - MAX(end, last), kept = 1;
 	uint64_t mass = head->reuse.unscored;
 	add(prefetcher, plan, first);
@@ -171,9 +136,7 @@ static uint64_t select_pages(slap *prefetcher, const kvt_plan_request *request, 
 			budget--;
 		}
 	plan->select = plan->n;
-	head->n_selected = plan->n;
-	for (uint32_t i = 0; i < plan->n; i++)
-		head->selected[i] = plan->pages[i];
+	kvt_promise_make(&head->promise, plan->pages, plan->n, share_of(mass));
 	return mass;
 }
 
@@ -185,15 +148,9 @@ static void score(slap *prefetcher, const kvt_plan_request *request, uint32_t en
 	kvt_code_sketch_score(prefetcher->sketch, request->head, first, end - first, NULL,
 		prefetcher->share, &prefetcher->base.stats);
 	kvt_reuse_score(&head->reuse, first, end - first, prefetcher->share);
-	judge_last_plan(head);
-	head->scored_step = step;
-	if (head->n_seen > 0 && head->seen_step == step) {
-		kvt_page_masses row = {
-			.n = head->n_seen, .pages = head->seen, .mass = head->seen_mass
-		};
-		kvt_reuse_learn(&head->reuse, &row);
-		head->n_seen = 0;
-	}
+	uint64_t there = head->reuse.unscored + kvt_promise_sum(&head->promise, head->reuse.share);
+	kvt_promise_judge(&head->promise, share_of(there));
+	kvt_reuse_scored_by(&head->reuse, step);
 }
 
 static void slap_plan(kvt_prefetcher *base, const kvt_plan_request *request, kvt_plan *plan)
@@ -208,10 +165,9 @@ static void slap_plan(kvt_prefetcher *base, const kvt_plan_request *request, kvt
 	score(prefetcher, request, end, step);
 	bool current = step == request->step;
 	const kvt_reuse *reuse = &head->reuse;
-	double trust = current ? 1 : (double)head->trust;
+	double trust = current ? 1 : (double)head->promise.trust;
 	uint64_t mass = select_pages(
 		prefetcher, request, end, current ? reuse->share : reuse->recent, trust, plan);
-	head->promised = share_of(mass);
 	plan->mass = MIN((float)(share_of(mass) * trust), 1);
 	/* what may be wanted soon, while HBM has room */
 	uint32_t n = rank(prefetcher, first, end - first, reuse->lasting + first, request->room);

@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 #include "sim/prefetch/code_sketch.h"
 #include "sim/prefetch/page_lookup.h"
+#include "sim/prefetch/plan_promise.h"
 #include "sim/prefetch/prefetcher.h"
 #include "sim/prefetch/reuse_statistics.h"
 #include "sim/prefetch/scored_pages.h"
@@ -28,14 +29,7 @@ typedef struct index_head {
 	kvt_page_lookup *lookup;
 	kvt_reuse reuse;
 	uint32_t n_scored, *scored; /* [max_pages], by the last lookup */
-	uint32_t scored_step;       /* whose query that was by; UINT32_MAX: none yet */
-	uint32_t n_selected; /* pages of the last plan's selection, and what it thought of them */
-	uint32_t *selected;  /* [max_pages] */
-	float promised;
-	float trust; /* share of what plans promise that is there a query later, smoothed */
-	/* what attention found at seen_step, whose query was not known: n_seen pages */
-	uint32_t seen_step, n_seen, *seen; /* [max_pages] */
-	float *seen_mass;                  /* [max_pages] */
+	kvt_promise promise;
 } index_head;
 
 typedef struct slap_index {
@@ -78,11 +72,7 @@ static kvt_prefetcher *create(const kvt_prefetcher_spec *spec, bool walks)
 		head->lookup = kvt_page_lookup_new(&lookup);
 		kvt_reuse_init(&head->reuse, spec->max_pages);
 		head->scored = g_new(uint32_t, spec->max_pages);
-		head->seen = g_new(uint32_t, spec->max_pages);
-		head->seen_mass = g_new(float, spec->max_pages);
-		head->scored_step = UINT32_MAX;
-		head->selected = g_new(uint32_t, spec->max_pages);
-		head->trust = 1;
+		kvt_promise_init(&head->promise, spec->max_pages);
 	}
 	for (uint32_t i = 0; i < spec->n_heads && spec->n_heads > 1; i++)
 		kvt_page_lookup_set_companion(prefetcher->heads[i].lookup,
@@ -114,9 +104,7 @@ static void index_free(kvt_prefetcher *base)
 		kvt_page_lookup_free(prefetcher->heads[i].lookup);
 		kvt_reuse_clear(&prefetcher->heads[i].reuse);
 		g_free(prefetcher->heads[i].scored);
-		g_free(prefetcher->heads[i].selected);
-		g_free(prefetcher->heads[i].seen);
-		g_free(prefetcher->heads[i].seen_mass);
+		kvt_promise_clear(&prefetcher->heads[i].promise);
 	}
 	g_free(prefetcher->heads);
 	kvt_code_sketch_free(prefetcher->sketch);
@@ -171,17 +159,9 @@ static void index_query(kvt_prefetcher *base, uint32_t step, uint32_t head, cons
 }
 
 static void index_observe(
-	kvt_prefetcher *base, uint32_t step, uint32_t head_index, const kvt_page_masses *row)
+	kvt_prefetcher *base, uint32_t step, uint32_t head, const kvt_page_masses *row)
 {
-	index_head *head = &((slap_index *)base)->heads[head_index];
-	if (head->scored_step == step) {
-		kvt_reuse_learn(&head->reuse, row);
-		return;
-	}
-	head->seen_step = step;
-	head->n_seen = row->n;
-	memcpy(head->seen, row->pages, row->n * sizeof(*row->pages));
-	memcpy(head->seen_mass, row->mass, row->n * sizeof(*row->mass));
+	kvt_reuse_observe(&((slap_index *)base)->heads[head].reuse, step, row);
 }
 
 /* Pages that a lookup may score: to rank more pages takes more scores, as the root of the budget's
@@ -264,16 +244,6 @@ static uint32_t join_standing(slap_index *prefetcher, const index_head *head, ui
 	return m;
 }
 
-/* What was attended to before its query was known can be held against scores now. */
-static void learn_late(index_head *head)
-{
-	if (head->n_seen == 0 || head->seen_step != head->scored_step)
-		return;
-	kvt_page_masses row = { .n = head->n_seen, .pages = head->seen, .mass = head->seen_mass };
-	kvt_reuse_learn(&head->reuse, &row);
-	head->n_seen = 0;
-}
-
 /* The share of the page that is being filled: it is kept, and has no code. */
 static float unscored_share(const index_head *head)
 {
@@ -283,14 +253,10 @@ static float unscored_share(const index_head *head)
 /* How much of what the last plan promised is there, now that the query is known. */
 static void judge_last_plan(index_head *head)
 {
-	if (head->n_selected == 0)
-		return;
-	uint64_t mass = 0, all = KVT_MASS_ONE + kvt_page_lookup_rest(head->lookup);
-	for (uint32_t i = 0; i < head->n_selected; i++)
-		mass += head->reuse.share[head->selected[i]];
-	float there = (float)((double)mass / (double)all) + unscored_share(head);
-	float kept = MIN(there / MAX(head->promised, 0.01f), 1);
-	head->trust += (kept - head->trust) / 8;
+	uint64_t mass = kvt_promise_sum(&head->promise, head->reuse.share);
+	uint64_t all = KVT_MASS_ONE + kvt_page_lookup_rest(head->lookup);
+	kvt_promise_judge(
+		&head->promise, (float)((double)mass / (double)all) + unscored_share(head));
 }
 
 /* The plan of what prefetcher->ids[n] are worth. With the step's own query it is believed as it is.
@@ -304,10 +270,9 @@ static void make_plan(slap_index *prefetcher, index_head *head, const kvt_plan_r
 	if (request->target > 0)
 		rest.target = MAX(request->target / MAX(trust, 0.01f) - unscored, FLT_MIN);
 	kvt_scored_pages_plan(&scored, &rest, TRUE, &prefetcher->ranking, plan);
-	head->promised = MIN(plan->mass + unscored, 1);
-	plan->mass = head->promised * trust;
-	head->n_selected = MIN(plan->select, plan->n);
-	memcpy(head->selected, plan->pages, sizeof(*plan->pages) * head->n_selected);
+	float mass = MIN(plan->mass + unscored, 1);
+	kvt_promise_make(&head->promise, plan->pages, MIN(plan->select, plan->n), mass);
+	plan->mass = mass * trust;
 }
 
 static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kvt_plan *plan)
@@ -321,7 +286,6 @@ static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kv
 		return;
 	score(prefetcher, head, request, end);
 	judge_last_plan(head);
-	head->scored_step = step;
 	uint32_t n = head->n_scored;
 	uint32_t n_guesses = kvt_page_lookup_guess(
 		head->lookup, request->room, prefetcher->ids, prefetcher->worth);
@@ -329,11 +293,11 @@ static void index_plan(kvt_prefetcher *base, const kvt_plan_request *request, kv
 	for (uint32_t i = 0; i < head->n_scored; i++)
 		prefetcher->share[i] = head->reuse.share[head->scored[i]];
 	kvt_page_lookup_end(head->lookup, prefetcher->share);
-	learn_late(head);
+	kvt_reuse_scored_by(&head->reuse, step);
 	bool current = step == request->step;
 	if (!current)
 		n = join_standing(prefetcher, head, first);
-	make_plan(prefetcher, head, request, n, current ? 1 : head->trust, plan);
+	make_plan(prefetcher, head, request, n, current ? 1 : head->promise.trust, plan);
 }
 
 #define SLAP_INDEX(called, says, makes)                                                            \

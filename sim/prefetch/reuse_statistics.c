@@ -2,6 +2,7 @@
 #include "sim/prefetch/reuse_statistics.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "sim/prefetch/octaves.h"
 #include "sim/prefetch/top_pages.h"
@@ -20,7 +21,10 @@ void kvt_reuse_init(kvt_reuse *reuse, uint32_t max_pages)
 	*reuse = (kvt_reuse){ .share = g_new0(uint32_t, max_pages),
 		.recent = g_new0(uint32_t, max_pages),
 		.lasting = g_new0(uint32_t, max_pages),
-		.correction = g_new0(int16_t, max_pages) };
+		.correction = g_new0(int16_t, max_pages),
+		.scored_step = UINT32_MAX,
+		.seen = g_new(uint32_t, max_pages),
+		.seen_mass = g_new(float, max_pages) };
 }
 
 void kvt_reuse_clear(kvt_reuse *reuse)
@@ -29,6 +33,8 @@ void kvt_reuse_clear(kvt_reuse *reuse)
 	g_free(reuse->recent);
 	g_free(reuse->lasting);
 	g_free(reuse->correction);
+	g_free(reuse->seen);
+	g_free(reuse->seen_mass);
 }
 
 static uint32_t towards(uint32_t from, uint32_t to, unsigned shift)
@@ -104,4 +110,28 @@ void kvt_reuse_learn(kvt_reuse *reuse, const kvt_page_masses *row)
 		reuse->correction[page] =
 			(int16_t)CLAMP(correction, -CORRECTION_MAX, CORRECTION_MAX);
 	}
+}
+
+void kvt_reuse_observe(kvt_reuse *reuse, uint32_t step, const kvt_page_masses *row)
+{
+	if (reuse->scored_step == step) {
+		kvt_reuse_learn(reuse, row);
+		return;
+	}
+	reuse->seen_step = step;
+	reuse->n_seen = row->n;
+	memcpy(reuse->seen, row->pages, row->n * sizeof(*row->pages));
+	memcpy(reuse->seen_mass, row->mass, row->n * sizeof(*row->mass));
+}
+
+void kvt_reuse_scored_by(kvt_reuse *reuse, uint32_t step)
+{
+	reuse->scored_step = step;
+	if (reuse->n_seen == 0 || reuse->seen_step != step)
+		return;
+	kvt_page_masses row = {
+		.n = reuse->n_seen, .pages = reuse->seen, .mass = reuse->seen_mass
+	};
+	kvt_reuse_learn(reuse, &row);
+	reuse->n_seen = 0;
 }

@@ -17,6 +17,10 @@ typedef struct kvt_reuse {
 	/* mass of pages that are not scored, such as the last one, smoothed, units of top_pages.h
 	 */
 	uint32_t unscored;
+	uint32_t scored_step; /* whose query the newest scores are by; UINT32_MAX: none yet */
+	/* what attention found at seen_step, before pages were scored by its query */
+	uint32_t seen_step, n_seen, *seen; /* [max_pages] */
+	float *seen_mass;                  /* [max_pages] */
 } kvt_reuse;
 
 void kvt_reuse_init(kvt_reuse *reuse, uint32_t max_pages);
@@ -34,7 +38,15 @@ void kvt_reuse_score_pages(
 /* Forgets the shares, not what is smoothed, of ids[n]. */
 void kvt_reuse_forget_shares(kvt_reuse *reuse, uint32_t n, const uint32_t *ids);
 
-/* Attention found these masses, on the pages that it attended to alone. */
+/* Attention found these masses, on the pages that it attended to alone; scores are by the same
+ * step's query. */
 void kvt_reuse_learn(kvt_reuse *reuse, const kvt_page_masses *row);
+
+/* The same of a step whose query may not be known yet: what was found is learnt when it can be held
+ * against scores by that query, now or at kvt_reuse_scored_by. */
+void kvt_reuse_observe(kvt_reuse *reuse, uint32_t step, const kvt_page_masses *row);
+
+/* The newest scores are by the query of `step`. */
+void kvt_reuse_scored_by(kvt_reuse *reuse, uint32_t step);
 
 #endif
