@@ -11,6 +11,7 @@
 #include "emu/real_tiers.h"
 #include "emu/uring_tier.h"
 #include "sim/base/error.h"
+#include "sim/engine/turn_plan.h"
 
 #define SETTING(field) offsetof(kvt_emulation_settings, field)
 
@@ -26,6 +27,9 @@ const kvt_option kvt_emulation_options[] = {
 		"for how long the loop looks for completions before it sleeps" },
 	{ "run", KVT_OPTION_BYTES, 0, SETTING(run_bytes), "4MiB", 1, 1 << 30, NULL,
 		"bytes that Turn 1 writes at once, in whole pages" },
+	{ "trace", KVT_OPTION_STRING, 0, SETTING(trace), "", 0, 0, NULL,
+		"a recorded attention trace whose keys, values and queries are stored, brought "
+		"back and attended to; \"\": random ones" },
 	{ 0 },
 };
 
@@ -36,6 +40,7 @@ typedef struct emulation {
 	const kvt_emulation_hooks *hooks;
 	kvt_emulation_settings settings;
 	kvt_loop *loop;
+	kvt_kv_recording *recording; /* NULL: none */
 	kvt_kv_source source;
 	kvt_attention_check *check;
 	kvt_emulation_result *result;
@@ -68,6 +73,41 @@ static kvt_tier *open_store(void *arg, const kvt_tier_env *env, const char *name
 	return tier;
 }
 
+/* The recording's tokens that the turn stores, and those that it computes. */
+static bool record(emulation *e, GError **error)
+{
+	const kvt_experiment *experiment = e->experiment;
+	const kvt_kv_recording *recording = e->recording;
+	kvt_kv_source *source = &e->source;
+	kvt_emulation_data *data = &e->result->data;
+	uint64_t stored = kvt_turn_plan_storable(experiment);
+	uint64_t tokens = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens +
+				     experiment->output_tokens);
+	if (!kvt_kv_source_record(source, recording, stored, tokens - stored, error))
+		return false;
+	data->recorded = true;
+	data->rounded = source->shape.element != KVT_ELEMENT_F16;
+	data->trace = g_strdup(recording->path);
+	data->model = g_strdup(recording->model);
+	data->n_layers = recording->n_layers;
+	data->layers = g_memdup2(recording->layers, data->n_layers * sizeof(*data->layers));
+	data->stored_tokens = stored;
+	data->query_tokens = source->n_queries;
+	data->first_position = kvt_kv_source_position(source, stored);
+	data->last_position = kvt_kv_source_position(source, tokens - 1);
+	data->left_out = kvt_kv_source_left_out(source);
+	return true;
+}
+
+static void attended(void *arg, unsigned layer, uint64_t position, uint64_t tokens,
+	const float *output, const float *lse)
+{
+	emulation *e = arg;
+	kvt_attention_check_keep(e->check, layer, position, tokens, output, lse);
+	if (e->hooks && e->hooks->attended)
+		e->hooks->attended(e->hooks->arg, layer, position, tokens, output, lse);
+}
+
 static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 {
 	emulation *e = arg;
@@ -75,6 +115,8 @@ static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 	if (!kvt_kv_shape_init(&e->source.shape, &system->engine.layout, error))
 		return NULL;
 	e->source.seed = (uint64_t)experiment->seed;
+	if (e->recording && !record(e, error))
+		return NULL;
 	e->check = kvt_attention_check_new(&e->source);
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	kvt_cpu_device_settings settings = { .loop = e->loop,
@@ -88,8 +130,8 @@ static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 				     experiment->output_tokens),
 		.window_tokens = (uint64_t)experiment->window_tokens,
 		.buffers = (unsigned)experiment->buffers,
-		.attended = kvt_attention_check_keep,
-		.attended_arg = e->check };
+		.attended = attended,
+		.attended_arg = e };
 	e->result->isa = kvt_isa_name(settings.isa);
 	e->result->threads = settings.threads;
 	return kvt_cpu_device_new(&settings, error);
@@ -204,6 +246,25 @@ static bool check_experiment(const kvt_experiment *e, GError **error)
 	return true;
 }
 
+/* A trace is found where it is said to be, beside the experiment file, or among the samples. */
+static bool open_recording(emulation *e, GError **error)
+{
+	const kvt_experiment *experiment = e->experiment;
+	const char *name = e->settings.trace;
+	if (*name == '\0')
+		return true;
+	if (experiment->resume_policy != KVT_RESUME_LOAD)
+		return kvt_error_usage(error,
+			"[resume] policy: a recorded context has no queries to be computed again "
+			"with, expected load");
+	g_autofree char *path =
+		g_file_test(name, G_FILE_TEST_EXISTS)
+			? g_strdup(name)
+			: kvt_experiment_find_file(experiment, name, "traces/samples");
+	e->recording = kvt_kv_recording_open(path, error);
+	return e->recording != NULL;
+}
+
 static bool run_turn(emulation *e, GError **error)
 {
 	const kvt_real_loop_settings loop = { .spin = e->settings.spin };
@@ -236,7 +297,8 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 		!kvt_section_read(kvt_config_section_or_empty(experiment->config, "emulation"),
 			kvt_emulation_options, &e.settings, TRUE, error))
 		return false;
-	bool done = run_turn(&e, error);
+	bool done = open_recording(&e, error) && run_turn(&e, error);
+	kvt_kv_recording_free(e.recording);
 	kvt_option_clear(kvt_emulation_options, &e.settings);
 	return done;
 }
@@ -244,4 +306,7 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 void kvt_emulation_result_clear(kvt_emulation_result *result)
 {
 	g_clear_pointer(&result->notice, g_free);
+	g_clear_pointer(&result->data.trace, g_free);
+	g_clear_pointer(&result->data.model, g_free);
+	g_clear_pointer(&result->data.layers, g_free);
 }

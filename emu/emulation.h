@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "emu/attention_check.h"
+#include "emu/cpu_device.h"
 #include "sim/core/timeline.h"
 #include "sim/engine/turn.h"
 
@@ -21,6 +22,7 @@ typedef struct kvt_emulation_settings {
 	int64_t checks;     /* outputs that are compared; 0: all */
 	kvt_time spin;      /* of the loop, before it sleeps */
 	uint64_t run_bytes; /* of a write of Turn 1 */
+	char *trace;        /* a recorded attention trace; "": random numbers */
 } kvt_emulation_settings;
 
 /* For `kvtier help`. */
@@ -32,11 +34,24 @@ typedef struct kvt_emulation_hooks {
 	kvt_tier *(*wrap)(void *arg, const kvt_tier_env *env, kvt_tier *tier);
 	/* Turn 1's pages are stored, Turn 2 begins. */
 	void (*stored)(void *arg, kvt_tier *tier);
+	/* What a layer's attention came to; tokens as the emulation counts them. */
+	kvt_attended attended;
 	void *arg;
 } kvt_emulation_hooks;
 
+/* What keys, values and queries were. Members from `trace` on are 0 where they were random. */
+typedef struct kvt_emulation_data {
+	bool recorded, rounded; /* rounded: KV is not of the recording's half precision */
+	char *trace, *model;    /* the file; the model that was recorded */
+	uint32_t n_layers, *layers;
+	uint64_t stored_tokens, query_tokens;
+	uint64_t first_position, last_position; /* of the queries, in the recording */
+	uint64_t left_out; /* tokens between those that have no queries, and are not there */
+} kvt_emulation_data;
+
 typedef struct kvt_emulation_result {
 	kvt_turn turn;
+	kvt_emulation_data data;
 	const char *tier, *isa;
 	unsigned threads;
 	uint64_t stored_bytes;  /* by Turn 1 */
@@ -56,6 +71,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(kvt_emulation_result, kvt_emulation_result_clea
  */
 bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hooks *hooks,
 	kvt_timeline *timeline, kvt_emulation_result *result, GError **error);
+
+/* What keys, values and queries were, in a line or two. A new string. */
+char *kvt_emulation_data_text(const kvt_emulation_data *data);
 
 /* What the command prints: turn_report.h's turn, each stage REAL or MODELLED, the comparison. A new
  * reference. */

@@ -52,11 +52,54 @@ static json_t *check_of(const kvt_attention_errors *errors)
 	return object;
 }
 
+static json_t *data_of(const kvt_emulation_data *data)
+{
+	json_t *object = json_object();
+	json_object_set_new(object, "kind", json_string(data->recorded ? "recorded" : "random"));
+	if (!data->recorded)
+		return object;
+	json_t *layers = json_array();
+	for (uint32_t i = 0; i < data->n_layers; i++)
+		json_array_append_new(layers, json_integer(data->layers[i]));
+	json_object_set_new(object, "trace", kvt_json_text(data->trace));
+	json_object_set_new(object, "model", kvt_json_text(data->model));
+	json_object_set_new(object, "layers", layers);
+	json_object_set_new(object, "rounded", json_boolean(data->rounded));
+	json_object_set_new(object, "stored_tokens", json_integer((json_int_t)data->stored_tokens));
+	json_object_set_new(object, "query_tokens", json_integer((json_int_t)data->query_tokens));
+	json_object_set_new(
+		object, "first_position", json_integer((json_int_t)data->first_position));
+	json_object_set_new(object, "last_position", json_integer((json_int_t)data->last_position));
+	json_object_set_new(object, "left_out_tokens", json_integer((json_int_t)data->left_out));
+	return object;
+}
+
+char *kvt_emulation_data_text(const kvt_emulation_data *data)
+{
+	if (!data->recorded)
+		return g_strdup("keys, values and queries: random numbers");
+	GString *text = g_string_new("keys, values and queries: recorded, layer ");
+	for (uint32_t i = 0; i < data->n_layers; i++)
+		g_string_append_printf(text, "%s%u", i > 0 ? ", " : "", data->layers[i]);
+	g_string_append_printf(text,
+		" of %s%s;\n%" G_GUINT64_FORMAT " tokens stored, queries of %" G_GUINT64_FORMAT
+		" tokens, positions %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
+		data->trace, data->rounded ? ", KV rounded" : "", data->stored_tokens,
+		data->query_tokens, data->first_position, data->last_position);
+	if (data->left_out > 0)
+		g_string_append_printf(text,
+			"; %" G_GUINT64_FORMAT
+			" tokens between them have no recorded queries and are left out",
+			data->left_out);
+	return g_string_free(text, FALSE);
+}
+
 json_t *kvt_emulation_to_json(const kvt_experiment *experiment, const kvt_emulation_result *result)
 {
 	json_t *object = kvt_json_result("emulation", 1);
 	json_object_set_new(object, "title", kvt_json_text(experiment->title));
 	json_object_set_new(object, "tier", kvt_json_text(result->tier));
+	json_object_set_new(object, "data", data_of(&result->data));
 	json_object_set_new(object, "attention_isa", kvt_json_text(result->isa));
 	json_object_set_new(object, "attention_threads", json_integer(result->threads));
 	json_object_set_new(object, "stored_bytes", json_integer((json_int_t)result->stored_bytes));

@@ -20,6 +20,8 @@ static void write_summary(const kvt_emulation_result *result, const json_t *json
 	const kvt_turn *turn = &result->turn;
 	const kvt_attention_errors *errors = &result->errors;
 	fprintf(stream, "%s\n", json_string_value(json_object_get(json, "title")));
+	g_autofree char *data = kvt_emulation_data_text(&result->data);
+	fprintf(stream, "%s\n", data);
 	fprintf(stream, "tier %s, attention on %u threads with %s\n", result->tier, result->threads,
 		result->isa);
 	fprintf(stream, "\ntime to first token      %14.6f s\n", turn->ttft);

@@ -250,17 +250,17 @@ static gboolean load_models(kvt_experiment *experiment, GError **error)
 	return experiment->nic != NULL;
 }
 
-/* Where the file of curves is: as it is given, beside the experiment file, or among the data. */
-static char *find_curve(const kvt_experiment *experiment)
+char *kvt_experiment_find_file(
+	const kvt_experiment *experiment, const char *name, const char *folder)
 {
-	g_autofree char *folder = g_path_get_dirname(kvt_config_path(experiment->config));
-	g_autofree char *beside = g_build_filename(folder, experiment->select_curve, NULL);
-	if (g_path_is_absolute(experiment->select_curve))
-		return g_strdup(experiment->select_curve);
+	g_autofree char *here = g_path_get_dirname(kvt_config_path(experiment->config));
+	g_autofree char *beside = g_build_filename(here, name, NULL);
+	if (g_path_is_absolute(name))
+		return g_strdup(name);
 	if (g_file_test(beside, G_FILE_TEST_EXISTS))
 		return g_steal_pointer(&beside);
-	g_autofree char *name = g_build_filename("experiments", experiment->select_curve, NULL);
-	char *found = kvt_datadir_find(name, NULL);
+	g_autofree char *relative = g_build_filename(folder, name, NULL);
+	char *found = kvt_datadir_find(relative, NULL);
 	return found ? found : g_steal_pointer(&beside);
 }
 
@@ -273,7 +273,8 @@ static gboolean load_selectivity(kvt_experiment *experiment, GError **error)
 		.scope = experiment->select_scope,
 		.mass = experiment->select_mass,
 		.grown = experiment->select_grown };
-	g_autofree char *path = find_curve(experiment);
+	g_autofree char *path =
+		kvt_experiment_find_file(experiment, experiment->select_curve, "experiments");
 	experiment->selectivity = kvt_selectivity_load(path, &key, error);
 	return experiment->selectivity != NULL;
 }

@@ -121,6 +121,12 @@ kvt_experiment *kvt_experiment_new_hardware(kvt_config *config, GError **error);
 void kvt_experiment_free(kvt_experiment *experiment);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_experiment, kvt_experiment_free)
 
+/* Where a file that the experiment names is: as it is given where that is an absolute path, beside
+ * the experiment file, or in `folder` of the project's data; else where it would be beside the
+ * experiment file. A new string. */
+char *kvt_experiment_find_file(
+	const kvt_experiment *experiment, const char *name, const char *folder);
+
 /* One section of an experiment file and its keys, for help; the list ends with a NULL name. */
 typedef struct kvt_experiment_section {
 	const char *name;

@@ -116,6 +116,13 @@ static bool plan_streaming(kvt_turn_plan *plan, const kvt_system *system, GError
 	return true;
 }
 
+uint64_t kvt_turn_plan_storable(const kvt_experiment *experiment)
+{
+	uint64_t page_tokens = (uint64_t)experiment->page_tokens;
+	return (uint64_t)((double)experiment->context_tokens * experiment->stored) / page_tokens *
+	       page_tokens;
+}
+
 bool kvt_turn_plan_make(
 	kvt_turn_plan *plan, const kvt_system *system, kvt_run_kind kind, GError **error)
 {
@@ -125,8 +132,7 @@ bool kvt_turn_plan_make(
 	*plan = (kvt_turn_plan){ .prefill_tokens = context + prompt };
 	plan->total_tokens = plan->prefill_tokens + (uint64_t)e->output_tokens;
 	if (kind != KVT_RUN_COLD) {
-		uint64_t stored = (uint64_t)((double)context * e->stored);
-		plan->stored_tokens = stored / layout->page_tokens * layout->page_tokens;
+		plan->stored_tokens = kvt_turn_plan_storable(e);
 		plan->load_estimate = estimate_load(system, plan->stored_tokens);
 		plan->compute_estimate = estimate_compute(system, plan->stored_tokens);
 		bool slower = e->resume_policy == KVT_RESUME_AUTO && plan->stored_tokens > 0 &&

@@ -28,6 +28,9 @@ typedef struct kvt_turn_plan {
 	uint64_t resident_tokens, tail_tokens, window_tokens, buffers;
 } kvt_turn_plan;
 
+/* Tokens of the context whose KV is found in storage: whole pages. */
+uint64_t kvt_turn_plan_storable(const kvt_experiment *experiment);
+
 /* False with an error when not even the windows fit. */
 bool kvt_turn_plan_make(
 	kvt_turn_plan *plan, const kvt_system *system, kvt_run_kind kind, GError **error);

@@ -32,6 +32,20 @@ exits 0 "emu with a timeline"
 grep -q '"attention"' "$scratch/timeline.json"
 report $? "the timeline has attention in it"
 
+run "$KVTIER" emu experiments/emulation-trace.ini --format json
+exits 0 "emu of a recorded trace"
+json '$j->{data}{kind} eq "recorded" && "@{$j->{data}{layers}}" eq "7" && !$j->{data}{rounded} &&
+	$j->{data}{stored_tokens} == 2128 && $j->{data}{query_tokens} == 80 &&
+	$j->{data}{first_position} == 2128 && $j->{data}{last_position} == 2207' "it says what was recorded"
+json '$j->{attention}{exact} && $j->{attention}{compared} == 320' "attention to what was recorded is exact"
+
+run "$KVTIER" emu experiments/emulation-trace.ini --set context.tokens=2120
+exits 0 "emu with tokens that have no recorded queries"
+grep -q '8 tokens between them have no recorded queries and are left out' "$scratch/stdout"
+report $? "they are left out, and it says so"
+
+run "$KVTIER" emu experiments/emulation-trace.ini --set emulation.trace=code-32k-keys.h5
+exits 2 "a trace without values"
 run "$KVTIER" emu experiments/scout-400k.ini
 exits 2 "a model with local layers"
 run "$KVTIER" emu $windows --set emulation.tier=tape
