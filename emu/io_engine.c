@@ -14,6 +14,7 @@
 enum {
 	BLOCK = 4096, /* what O_DIRECT may ask of offsets and memory */
 	MAX_ATTEMPTS = 16,
+	BATCHES = 16, /* that what is at the device is reaped in */
 };
 
 const char *const kvt_io_method_names[] = { "auto", "uring", "threads", NULL };
@@ -357,26 +358,39 @@ static void complete(kvt_io_engine *engine, kvt_io_command *command)
 	}
 }
 
-/* Moves everything on as far as it goes without waiting; returns how many I/Os have ended. */
+/* Ends some of the commands that have completed; returns whether there may be more. Not all at
+ * once: what their done submits is to reach the device before it has run dry. At depth 32 and
+ * 16 KiB that is worth a tenth to a fifth of a drive's rate. */
+static bool reap(kvt_io_engine *engine, unsigned *reaped)
+{
+	kvt_io_command *command;
+	unsigned most = MAX(engine->in_backend / BATCHES, 1);
+	for (*reaped = 0; *reaped < most; (*reaped)++) {
+		command = engine->backend->ops->reap(engine->backend);
+		if (!command)
+			return false;
+		complete(engine, command);
+	}
+	return true;
+}
+
+/* Moves things on without waiting; returns how many I/Os have ended. */
 static unsigned engine_poll(void *arg)
 {
 	kvt_io_engine *engine = arg;
+	unsigned reaped;
 	begin_commands(engine);
 	engine->backend->readable |= engine->source.readable;
 	engine->source.readable = false;
 	bool given = engine->backend->ops->flush(engine->backend);
-	bool room = false;
-	kvt_io_command *command;
-	while ((command = engine->backend->ops->reap(engine->backend))) {
-		complete(engine, command);
-		room = true;
-	}
-	if (room) {
+	bool more = reap(engine, &reaped);
+	if (reaped > 0) {
 		begin_commands(engine);
 		given = engine->backend->ops->flush(engine->backend);
 	}
 	engine->source.idle = engine->in_backend == 0;
-	engine->source.must_poll = !given || (engine->backend->must_poll && engine->in_backend > 0);
+	engine->source.must_poll =
+		!given || more || (engine->backend->must_poll && engine->in_backend > 0);
 	return schedule_finished(engine);
 }
 
