@@ -115,8 +115,11 @@ static void measure(kvt_calibration *c, stage *s, const pair *heads, const shape
 	work.position = work.kv_tokens;
 	kvt_cpu_queries_reserve(&s->queries, &s->source.shape, queries);
 	size_t n = (size_t)queries * heads->heads * DIM;
+	g_autofree float *numbers = g_new(float, n);
 	for (size_t i = 0; i < n; i++)
-		s->queries.queries[i] = (float)(i % 17) / 16 - 0.5f;
+		numbers[i] = (float)(i % 17) / 16 - 0.5f;
+	s->queries.queries = numbers;
+	s->queries.stride = n / heads->kv_heads;
 	s->queries.position = work.position;
 	s->queries.tokens = queries;
 	double seconds[REPEATS], cpu[REPEATS];

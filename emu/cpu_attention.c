@@ -41,14 +41,13 @@ void kvt_cpu_queries_reserve(kvt_cpu_queries *q, const kvt_kv_shape *shape, uint
 	if (rows <= q->capacity)
 		return;
 	q->capacity = rows;
-	q->queries = g_renew(float, q->queries, rows * shape->head_dim);
 	partial_resize(&q->so_far, rows, shape->head_dim);
 	partial_resize(&q->part, rows, shape->head_dim);
 }
 
 void kvt_cpu_queries_clear(kvt_cpu_queries *q)
 {
-	g_free(q->queries);
+	g_free(q->own);
 	partial_clear(&q->so_far);
 	partial_clear(&q->part);
 }
@@ -137,10 +136,9 @@ static int attend_run(const kvt_cpu_attention *attention, kvt_cpu_scratch *scrat
 		.n_tokens = end - first,
 		.skip = (uint32_t)(first % shape->page_tokens),
 		.seen = seen };
-	size_t rows = (size_t)work->tokens * shape->heads;
-	return kvt_attention(attention->isa, &kernel,
-		attention->q->queries + kv_head * rows * shape->head_dim, (uint32_t)work->tokens,
-		&window, out, scratch->kernel);
+	const kvt_cpu_queries *q = attention->q;
+	return kvt_attention(attention->isa, &kernel, q->queries + kv_head * q->stride,
+		(uint32_t)work->tokens, &window, out, scratch->kernel);
 }
 
 /* One run more of a stretch; the first one is the result so far. */

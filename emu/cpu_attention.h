@@ -9,11 +9,14 @@
 #include "sim/engine/device.h"
 
 /* Of query tokens [position, position + tokens) in the layer that computes: [kv_heads][tokens]
- * [heads] rows. */
+ * [heads] rows. Queries of KV head h begin at queries + h * stride; they may be `own` or somebody
+ * else's. */
 typedef struct kvt_cpu_queries {
 	uint64_t position, tokens, used; /* used: when last, in some order; 0: never */
 	size_t capacity;                 /* rows that there is room for */
-	float *queries;
+	const float *queries;
+	float *own; /* NULL: none; freed with the rest */
+	size_t stride;
 	kvt_attention_partial so_far, part; /* the merge's result; a window's, to be merged */
 } kvt_cpu_queries;
 

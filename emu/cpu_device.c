@@ -5,7 +5,6 @@
  */
 #include "emu/cpu_device.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -54,11 +53,15 @@ struct cpu_device {
 	kvt_time busy[KVT_WORK_KINDS];
 	kvt_cpu_pool *pool;
 	kvt_cpu_attention attention;
-	kvt_cpu_queries queries[HALVES];
+	kvt_cpu_queries halves[HALVES];
 	uint64_t uses;
 	/* memory: one region a layer, one a staging buffer */
 	uint8_t **home, **staging;
 	uint64_t home_bytes, staging_bytes;
+	/* of tokens [first_new, tokens) of every layer: queries[kv_heads][tokens][heads][head_dim],
+	 * and pages of their keys and values */
+	float **queries_of;
+	uint8_t **pages_of;
 	/* the job that runs */
 	const call *job;
 	kvt_cpu_queries *job_queries;
@@ -98,9 +101,9 @@ static void *cpu_memory(kvt_device *base, unsigned place, const kvt_extent *exte
  */
 static kvt_cpu_queries *find_queries(cpu_device *device, const kvt_work *work)
 {
-	kvt_cpu_queries *oldest = &device->queries[0];
+	kvt_cpu_queries *oldest = &device->halves[0];
 	for (unsigned i = 0; i < HALVES; i++) {
-		kvt_cpu_queries *q = &device->queries[i];
+		kvt_cpu_queries *q = &device->halves[i];
 		if (q->used > 0 && q->position == work->position && q->tokens == work->tokens)
 			return q;
 		if (q->used < oldest->used)
@@ -113,24 +116,72 @@ static kvt_cpu_queries *find_queries(cpu_device *device, const kvt_work *work)
 	return oldest;
 }
 
-/* Keys and values of new tokens to where they stay, and their queries: a task a KV head, and one
- * for the pages. */
-static void produce_task(void *arg, unsigned index, unsigned thread)
+/* Copies keys and values that were made before to where they stay. */
+static void copy_new_tokens(cpu_device *device, const kvt_work *work)
 {
-	cpu_device *device = arg;
+	const kvt_kv_shape *shape = &device->settings.source->shape;
+	const uint64_t page_tokens = shape->page_tokens, end = work->position + work->tokens;
+	const size_t row = shape->block_bytes / page_tokens;
+	for (uint64_t token = work->position; token < end;) {
+		uint64_t page = token / page_tokens, at = token % page_tokens * row;
+		uint64_t n = MIN(page_tokens - token % page_tokens, end - token);
+		uint64_t made = page - device->settings.first_new / page_tokens;
+		const uint8_t *from = device->pages_of[work->layer] + made * shape->page_bytes + at;
+		uint8_t *to = device->home[work->layer] + page * shape->page_bytes + at;
+		for (uint64_t block = 0; block < shape->page_bytes; block += shape->block_bytes)
+			memcpy(to + block, from + block, n * row);
+		token += n;
+	}
+}
+
+/* Keys and values of new tokens go to where they stay; their queries are known from now on. */
+static void take_new_tokens(cpu_device *device, const kvt_work *work)
+{
 	const kvt_kv_source *source = device->settings.source;
 	const kvt_kv_shape *shape = &source->shape;
-	const kvt_work *work = &device->job->work;
-	kvt_cpu_queries *q = device->job_queries;
-	if (index == shape->kv_heads) {
-		uint64_t page = work->position / shape->page_tokens;
-		kvt_kv_source_fill(source, work->layer, work->position, work->tokens,
-			device->home[work->layer] + page * shape->page_bytes);
+	const uint64_t first_new = device->settings.first_new;
+	const size_t row = (size_t)shape->heads * shape->head_dim;
+	kvt_cpu_queries *q = find_queries(device, work);
+	q->used = ++device->uses;
+	if (work->position >= first_new) {
+		g_assert(work->position + work->tokens <= device->settings.tokens);
+		q->stride = (device->settings.tokens - first_new) * row;
+		q->queries = device->queries_of[work->layer] + (work->position - first_new) * row;
+		copy_new_tokens(device, work);
 		return;
 	}
-	size_t n = (size_t)work->tokens * shape->heads * shape->head_dim;
-	kvt_kv_source_queries(
-		source, work->layer, index, work->position, work->tokens, q->queries + index * n);
+	/* what was to come back is computed instead: too much to have been made before */
+	q->stride = work->tokens * row;
+	q->own = g_renew(float, q->own, q->stride * shape->kv_heads);
+	q->queries = q->own;
+	for (unsigned head = 0; head < shape->kv_heads; head++)
+		kvt_kv_source_queries(source, work->layer, head, work->position, work->tokens,
+			q->own + head * q->stride);
+	uint64_t page = work->position / shape->page_tokens;
+	kvt_kv_source_fill(source, work->layer, work->position, work->tokens,
+		device->home[work->layer] + page * shape->page_bytes);
+}
+
+/* Asks the source for all that passes will need, so that it takes none of their time. */
+static bool make_new_tokens(cpu_device *device)
+{
+	const kvt_kv_source *source = device->settings.source;
+	const kvt_kv_shape *shape = &source->shape;
+	const uint64_t first = device->settings.first_new, n = device->settings.tokens - first;
+	const uint64_t row = (uint64_t)shape->heads * shape->head_dim;
+	const uint64_t n_pages = (first % shape->page_tokens + n) / shape->page_tokens + 1;
+	for (unsigned layer = 0; layer < shape->layers; layer++) {
+		float *queries = g_try_new(float, n * shape->kv_heads * row + 1);
+		device->queries_of[layer] = queries;
+		device->pages_of[layer] = g_try_malloc(n_pages * shape->page_bytes);
+		if (!queries || !device->pages_of[layer])
+			return false;
+		kvt_kv_source_fill(source, layer, first, n, device->pages_of[layer]);
+		for (unsigned head = 0; head < shape->kv_heads; head++)
+			kvt_kv_source_queries(
+				source, layer, head, first, n, queries + head * n * row);
+	}
+	return true;
 }
 
 static void attend_task(void *arg, unsigned index, unsigned thread)
@@ -174,10 +225,7 @@ static void begin_job(cpu_device *device, const call *c)
 	device->job = c;
 	device->job_queries = find_queries(device, work);
 	device->job_queries->used = ++device->uses;
-	if (work->kind == KVT_WORK_QKV) {
-		job.task = produce_task;
-		job.n_tasks++;
-	} else if (work->kind == KVT_WORK_MERGE) {
+	if (work->kind == KVT_WORK_MERGE) {
 		job.task = merge_task;
 	} else {
 		bool at_home = work->place == KVT_PLACE_HOME;
@@ -240,12 +288,6 @@ static void timed_over(void *arg)
 	advance(s->device);
 }
 
-/* A timed call ends when it should have, also when the loop comes a little later to it. */
-static void wait_for_end(stream *s)
-{
-	kvt_loop_at(s->device->settings.loop, s->end, timed_over, s);
-}
-
 /* What threads computed is there. */
 static void job_over(void *arg)
 {
@@ -255,10 +297,6 @@ static void job_over(void *arg)
 	kvt_real_loop_release(device->settings.loop);
 	g_assert(device->attention.status == 0);
 	device->job = NULL;
-	if (!kvt_cpu_device_is_real(c->work.kind)) {
-		wait_for_end(s);
-		return;
-	}
 	device->busy[c->work.kind] += (kvt_time)device->job_nanoseconds * KVT_NANOSECOND;
 	end_call(s, kvt_loop_now(device->settings.loop));
 	advance(device);
@@ -304,9 +342,9 @@ static void start_call(stream *s)
 	device->busy[c->work.kind] += duration;
 	s->end = s->started + duration;
 	if (c->work.kind == KVT_WORK_QKV)
-		begin_job(device, c);
-	else
-		wait_for_end(s);
+		take_new_tokens(device, &c->work);
+	/* it ends when it should have, also when the loop comes a little later to it */
+	kvt_loop_at(device->settings.loop, s->end, timed_over, s);
 }
 
 static void advance(cpu_device *device)
@@ -322,8 +360,7 @@ static kvt_token cpu_submit(kvt_device *base, kvt_stream stream_index, const kvt
 	cpu_device *device = (cpu_device *)base;
 	stream *s = &device->streams[stream_index];
 	/* threads have one job at a time */
-	g_assert(stream_index == KVT_STREAM_COMPUTE ||
-		 (!kvt_cpu_device_is_real(work->kind) && work->kind != KVT_WORK_QKV));
+	g_assert(stream_index == KVT_STREAM_COMPUTE || !kvt_cpu_device_is_real(work->kind));
 	g_assert(n_after <= AFTER_MAX);
 	call *c = g_new0(call, 1);
 	c->work = *work;
@@ -372,14 +409,19 @@ static void cpu_free(kvt_device *base)
 		g_free(w);
 	}
 	for (unsigned i = 0; i < HALVES; i++)
-		kvt_cpu_queries_clear(&device->queries[i]);
+		kvt_cpu_queries_clear(&device->halves[i]);
 	kvt_cpu_attention_clear(&device->attention);
-	for (unsigned i = 0; i < shape->layers; i++)
+	for (unsigned i = 0; i < shape->layers; i++) {
 		if (device->home[i])
 			munmap(device->home[i], device->home_bytes);
+		g_free(device->queries_of[i]);
+		g_free(device->pages_of[i]);
+	}
 	for (unsigned i = 0; i < device->settings.buffers; i++)
 		if (device->staging[i])
 			munmap(device->staging[i], device->staging_bytes);
+	g_free(device->queries_of);
+	g_free(device->pages_of);
 	g_free(device->home);
 	g_free(device->staging);
 	g_free(device);
@@ -427,6 +469,8 @@ kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError *
 	device->last_waiter = &device->waiters;
 	device->home = g_new0(uint8_t *, shape->layers);
 	device->staging = g_new0(uint8_t *, settings->buffers + 1);
+	device->queries_of = g_new0(float *, shape->layers);
+	device->pages_of = g_new0(uint8_t *, shape->layers);
 	kvt_cpu_attention_init(
 		&device->attention, settings->source, settings->isa, settings->threads);
 	static const char *const tracks[KVT_STREAMS] = { "compute", "all-reduce" };
@@ -436,9 +480,9 @@ kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError *
 		if (settings->timeline)
 			s->track = kvt_timeline_track(settings->timeline, tracks[i], 0);
 	}
-	bool mapped = map_all(device);
+	bool mapped = map_all(device) && make_new_tokens(device);
 	if (!mapped)
-		kvt_error_failed(error, "no memory for KV: %s", g_strerror(errno));
+		kvt_error_failed(error, "no memory for keys, values and queries");
 	else
 		device->pool = kvt_cpu_pool_new(settings->threads, error);
 	if (!mapped || !device->pool) {
@@ -446,6 +490,11 @@ kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError *
 		return NULL;
 	}
 	return &device->base;
+}
+
+void kvt_cpu_device_place(kvt_device *base, const kvt_cores *cores)
+{
+	kvt_cpu_pool_place(((cpu_device *)base)->pool, cores);
 }
 
 void kvt_cpu_device_regions(

@@ -2,11 +2,12 @@
  * cpu_device.h: a device of sim/engine/device.h whose memory is this machine's and whose attention
  * and merges are real: threads run the kernels over the pages where they lie. What else a model
  * computes takes the time that a cost model says, in timed waits; keys, values and queries are a
- * source's.
+ * source's, asked for before anything is timed.
  */
 #ifndef KVT_CPU_DEVICE_H
 #define KVT_CPU_DEVICE_H
 
+#include "emu/cores.h"
 #include "emu/kv_source.h"
 #include "sim/core/timeline.h"
 #include "sim/engine/device.h"
@@ -24,8 +25,11 @@ typedef struct kvt_cpu_device_settings {
 	kvt_timeline *timeline; /* may be NULL */
 	const kvt_kv_source *source;
 	kvt_isa isa;
-	unsigned threads;       /* at least 1 */
-	uint64_t tokens;        /* of a sequence, at most: what KVT_PLACE_HOME has room for */
+	unsigned threads; /* at least 1 */
+	uint64_t tokens;  /* of a sequence, at most: what KVT_PLACE_HOME has room for */
+	/* tokens [first_new, tokens) are made before anything is timed; passes may be of earlier
+	 * ones, too, which take the time of making them */
+	uint64_t first_new;
 	uint64_t window_tokens; /* of a staging buffer */
 	unsigned buffers;
 	kvt_attended attended; /* on the loop, when a layer's attention is over; may be NULL */
@@ -37,6 +41,9 @@ bool kvt_cpu_device_is_real(kvt_work_kind kind);
 
 /* NULL with an error without memory or threads. Memory is taken as it is used. */
 kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError **error);
+
+/* Puts the threads where kvt_cores_place_compute() does. */
+void kvt_cpu_device_place(kvt_device *device, const kvt_cores *cores);
 
 /* Calls `each` with every region of memory that pages are loaded into or stored from. */
 void kvt_cpu_device_regions(

@@ -104,6 +104,12 @@ void kvt_cpu_pool_free(kvt_cpu_pool *pool)
 	g_free(pool);
 }
 
+void kvt_cpu_pool_place(kvt_cpu_pool *pool, const kvt_cores *cores)
+{
+	for (unsigned i = 0; i < pool->n_threads; i++)
+		kvt_cores_place_compute(cores, pool->threads[i].thread);
+}
+
 void kvt_cpu_pool_begin(kvt_cpu_pool *pool, const kvt_cpu_job *job)
 {
 	pthread_mutex_lock(&pool->lock);

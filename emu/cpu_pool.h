@@ -8,6 +8,8 @@
 #include <glib.h>
 #include <stdint.h>
 
+#include "emu/cores.h"
+
 typedef struct kvt_cpu_pool kvt_cpu_pool;
 
 typedef struct kvt_cpu_job {
@@ -21,6 +23,9 @@ typedef struct kvt_cpu_job {
 
 /* NULL with an error when threads cannot be made. */
 kvt_cpu_pool *kvt_cpu_pool_new(unsigned threads, GError **error);
+
+/* Puts the threads where kvt_cores_place_compute() does. */
+void kvt_cpu_pool_place(kvt_cpu_pool *pool, const kvt_cores *cores);
 
 /* Waits for the job that runs. */
 void kvt_cpu_pool_free(kvt_cpu_pool *pool);

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "emu/cpu_device.h"
 #include "emu/real_loop.h"
@@ -19,7 +18,7 @@ const kvt_option kvt_emulation_options[] = {
 	{ "tier", KVT_OPTION_STRING, 0, SETTING(tier_name), "host-dram", 0, 0, NULL,
 		"where pages are stored; its options are in [emulation TIER]" },
 	{ "threads", KVT_OPTION_INTEGER, 0, SETTING(threads), "0", 0, 1024, NULL,
-		"threads that compute attention; 0: one a processor" },
+		"threads that compute attention; 0: one a processor but the engine's" },
 	{ "checks", KVT_OPTION_INTEGER, 0, SETTING(checks), "64", 0, 1e9, NULL,
 		"outputs of a layer, query token and KV head that are compared with double "
 		"precision; 0: all" },
@@ -41,6 +40,7 @@ typedef struct emulation {
 	kvt_emulation_settings settings;
 	kvt_loop *loop;
 	kvt_kv_recording *recording; /* NULL: none */
+	kvt_cores cores;
 	kvt_kv_source source;
 	kvt_attention_check *check;
 	kvt_emulation_result *result;
@@ -117,17 +117,19 @@ static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 	e->source.seed = (uint64_t)experiment->seed;
 	if (e->recording && !record(e, error))
 		return NULL;
+	uint64_t context = (uint64_t)experiment->context_tokens;
+	uint64_t page_tokens = e->source.shape.page_tokens;
 	e->check = kvt_attention_check_new(&e->source);
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	kvt_cpu_device_settings settings = { .loop = e->loop,
 		.cost = system->cost,
 		.timeline = e->timeline,
 		.source = &e->source,
 		.isa = kvt_isa_best(),
 		.threads = e->settings.threads > 0 ? (unsigned)e->settings.threads
-						   : (unsigned)MAX(processors, 1),
+						   : kvt_cores_compute(&e->cores),
 		.tokens = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens +
 				     experiment->output_tokens),
+		.first_new = context / page_tokens * page_tokens,
 		.window_tokens = (uint64_t)experiment->window_tokens,
 		.buffers = (unsigned)experiment->buffers,
 		.attended = attended,
@@ -217,6 +219,9 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 			store_runs(e, system, runs, layer, &first, tokens);
 	for (unsigned i = 0; i < WRITES; i++)
 		free(runs[i].memory);
+	if (e->stored_tokens == 0 && e->result->threads <= kvt_cores_compute(&e->cores) &&
+		kvt_cores_place_engine(&e->cores))
+		kvt_cpu_device_place(system->engine.device, &e->cores);
 	e->stored_tokens = tokens;
 	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
 	if (e->status != 0)
@@ -268,6 +273,7 @@ static bool open_recording(emulation *e, GError **error)
 static bool run_turn(emulation *e, GError **error)
 {
 	const kvt_real_loop_settings loop = { .spin = e->settings.spin };
+	kvt_cores_init(&e->cores);
 	e->loop = kvt_real_loop_new(&loop);
 	if (!e->loop)
 		return kvt_error_failed(error, "no descriptors are left for the loop");
@@ -278,6 +284,7 @@ static bool run_turn(emulation *e, GError **error)
 		.arg = e };
 	bool done = kvt_turn_run_in(
 		&world, e->experiment, KVT_RUN_RESUME, e->timeline, &e->result->turn, error);
+	kvt_cores_release(&e->cores);
 	kvt_loop_free(e->loop);
 	if (done)
 		kvt_attention_check_compare(
