@@ -182,7 +182,7 @@ static void store_runs(emulation *e, kvt_system *system, stored_run *runs, unsig
 		run->extent = kvt_kv_extent(&system->engine.layout, layer, *first, n);
 		kvt_kv_source_fill(&e->source, layer, *first, n, run->memory);
 		run->owner = e;
-		run->tier = system->engine.storage;
+		run->tier = system->storage;
 		run->io = (kvt_io){ .op = KVT_IO_WRITE,
 			.tenant = system->engine.tenant,
 			.extents = &run->extent,
@@ -228,7 +228,7 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 		return kvt_error_failed(error, "tier %s could not store the context: %s",
 			e->result->tier, g_strerror(-e->status));
 	if (e->hooks && e->hooks->stored)
-		e->hooks->stored(e->hooks->arg, system->engine.storage);
+		e->hooks->stored(e->hooks->arg, system->storage);
 	return true;
 }
 
@@ -281,7 +281,8 @@ static bool run_turn(emulation *e, GError **error)
 		.open_store = open_store,
 		.open_device = open_device,
 		.store_context = store_context,
-		.arg = e };
+		.arg = e,
+		.decisions = e->hooks ? e->hooks->decisions : NULL };
 	bool done = kvt_turn_run_in(
 		&world, e->experiment, KVT_RUN_RESUME, e->timeline, &e->result->turn, error);
 	kvt_cores_release(&e->cores);

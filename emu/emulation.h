@@ -28,8 +28,10 @@ typedef struct kvt_emulation_settings {
 /* For `kvtier help`. */
 extern const kvt_option kvt_emulation_options[];
 
-/* For tests: what happens to the tier and the pages on their way. Members may be NULL. */
+/* Who looks on, and for tests what happens to the tier and the pages on their way. Members may be
+ * NULL. */
 typedef struct kvt_emulation_hooks {
+	kvt_decision_log *decisions; /* records, or follows, what the engine decides in Turn 2 */
 	/* Puts another tier around the one that was opened. */
 	kvt_tier *(*wrap)(void *arg, const kvt_tier_env *env, kvt_tier *tier);
 	/* Turn 1's pages are stored, Turn 2 begins. */

@@ -57,10 +57,14 @@ static gboolean print_result(const kvt_command_options *options, const kvt_exper
 
 static int run(int argc, char **argv, GError **error)
 {
-	char *timeline_file = NULL;
+	char *timeline_file = NULL, *record_file = NULL;
 	const GOptionEntry own[] = {
 		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &timeline_file,
 			"Write what happened when, for ui.perfetto.dev", "FILE.json" },
+		{ "record", 0, 0, G_OPTION_ARG_FILENAME, &record_file,
+			"Write what was decided and in which order I/Os came back, for "
+			"\"kvtier run --follow\"",
+			"FILE" },
 		{ 0 },
 	};
 	const kvt_command_syntax syntax = {
@@ -72,7 +76,7 @@ static int run(int argc, char **argv, GError **error)
 	};
 	g_auto(kvt_command_options) options = { 0 };
 	gboolean parsed = kvt_command_parse(&syntax, argc, argv, &options, error);
-	g_autofree char *path = timeline_file;
+	g_autofree char *path = timeline_file, *record = record_file;
 	if (!parsed)
 		return 0;
 	kvt_config *config = kvt_command_load(&options, options.arguments[0], error);
@@ -81,14 +85,18 @@ static int run(int argc, char **argv, GError **error)
 		return 0;
 	g_autoptr(kvt_timeline) timeline =
 		path ? kvt_timeline_new(KVT_TIMELINE_DEFAULT_LIMIT) : NULL;
+	g_autoptr(kvt_decision_log) decisions = record ? kvt_decision_log_new() : NULL;
+	const kvt_emulation_hooks hooks = { .decisions = decisions };
 	g_auto(kvt_emulation_result) result = { 0 };
-	if (!kvt_emulation_run(experiment, NULL, timeline, &result, error))
+	if (!kvt_emulation_run(experiment, &hooks, timeline, &result, error))
 		return 0;
 	if (result.notice)
 		g_printerr("kvtier: %s\n", result.notice);
 	if (!print_result(&options, experiment, &result, error))
 		return 0;
 	if (timeline && !kvt_timeline_write(timeline, path, error))
+		return 0;
+	if (decisions && !kvt_decision_log_write(decisions, record, error))
 		return 0;
 	if (!kvt_attention_errors_pass(&result.errors))
 		kvt_error_failed(error,

@@ -6,9 +6,11 @@
 #include "sim/engine/turn_report.h"
 
 static bool run_turn(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timeline *timeline,
-	json_t **out, kvt_turn *turn, GError **error)
+	kvt_decision_log *decisions, json_t **out, kvt_turn *turn, GError **error)
 {
-	if (!kvt_turn_run(experiment, kind, timeline, turn, error))
+	const kvt_world models = { .decisions = decisions };
+	if (!kvt_turn_run_in(&models, experiment, kind, timeline, turn, error) ||
+		(decisions && !kvt_decision_log_end(decisions, error)))
 		return false;
 	*out = kvt_turn_to_json(experiment, turn);
 	return true;
@@ -42,18 +44,18 @@ static json_t *run_peak(const kvt_experiment *experiment)
 	return result;
 }
 
-static json_t *run_experiment(
-	const kvt_experiment *experiment, kvt_timeline *timeline, GError **error)
+static json_t *run_experiment(const kvt_experiment *experiment, kvt_timeline *timeline,
+	kvt_decision_log *decisions, GError **error)
 {
 	if (experiment->kind == KVT_RUN_PEAK)
 		return run_peak(experiment);
 	kvt_turn resume, cold;
 	json_t *main_turn = NULL, *cold_json = NULL;
 	bool both = experiment->kind == KVT_RUN_BOTH;
-	if (both && !run_turn(experiment, KVT_RUN_COLD, NULL, &cold_json, &cold, error))
+	if (both && !run_turn(experiment, KVT_RUN_COLD, NULL, NULL, &cold_json, &cold, error))
 		return NULL;
 	kvt_run_kind kind = both ? KVT_RUN_RESUME : (kvt_run_kind)experiment->kind;
-	if (!run_turn(experiment, kind, timeline, &main_turn, &resume, error)) {
+	if (!run_turn(experiment, kind, timeline, decisions, &main_turn, &resume, error)) {
 		json_decref(cold_json);
 		return NULL;
 	}
@@ -84,10 +86,14 @@ static gboolean print_result(const kvt_command_options *options, const kvt_exper
 
 static int run(int argc, char **argv, GError **error)
 {
-	char *timeline_file = NULL;
+	char *timeline_file = NULL, *follow_file = NULL;
 	const GOptionEntry own[] = {
 		{ "timeline", 0, 0, G_OPTION_ARG_FILENAME, &timeline_file,
 			"Write what happened when, for ui.perfetto.dev", "FILE.json" },
+		{ "follow", 0, 0, G_OPTION_ARG_FILENAME, &follow_file,
+			"Let I/Os come back in the order of a record (\"kvtier emu --record\") and "
+			"require the same decisions",
+			"FILE" },
 		{ 0 },
 	};
 	const kvt_command_syntax syntax = {
@@ -99,7 +105,7 @@ static int run(int argc, char **argv, GError **error)
 	};
 	g_auto(kvt_command_options) options = { 0 };
 	gboolean parsed = kvt_command_parse(&syntax, argc, argv, &options, error);
-	g_autofree char *path = timeline_file;
+	g_autofree char *path = timeline_file, *follow = follow_file;
 	if (!parsed)
 		return 0;
 	kvt_config *config = kvt_command_load(&options, options.arguments[0], error);
@@ -108,7 +114,11 @@ static int run(int argc, char **argv, GError **error)
 		return 0;
 	g_autoptr(kvt_timeline) timeline =
 		path ? kvt_timeline_new(KVT_TIMELINE_DEFAULT_LIMIT) : NULL;
-	json_t *result = run_experiment(experiment, timeline, error);
+	g_autoptr(kvt_decision_log) decisions =
+		follow ? kvt_decision_log_load(follow, error) : NULL;
+	if (follow && !decisions)
+		return 0;
+	json_t *result = run_experiment(experiment, timeline, decisions, error);
 	if (!result)
 		return 0;
 	if (print_result(&options, experiment, result, error) && timeline) {

@@ -115,9 +115,9 @@ static gboolean open_stores(kvt_system *system, const kvt_tier_env *env, GError 
 			return FALSE;
 		system->stores[system->n_stores++] = tier;
 	}
-	system->engine.storage = system->stores[0];
+	system->storage = system->stores[0];
 	if (system->n_stores == 2) {
-		system->engine.storage = kvt_striped_tier_new(
+		system->storage = kvt_striped_tier_new(
 			env, system->stores[0], system->stores[1], e->second_share);
 	}
 	return TRUE;
@@ -140,10 +140,24 @@ static gboolean open_device(kvt_system *system, const kvt_tier_env *env, GError 
 	kvt_kv_layout_init(&system->engine.layout, experiment->llm, (unsigned)experiment->ranks, 1,
 		(uint64_t)experiment->page_tokens);
 	const kvt_world *world = &system->world;
-	system->engine.device = world->open_device ? world->open_device(world->arg, system, error)
-						   : kvt_modelled_device_new(system->loop,
-							     system->cost, system->timeline);
-	return system->engine.device != NULL;
+	system->device = world->open_device ? world->open_device(world->arg, system, error)
+					    : kvt_modelled_device_new(
+						      system->loop, system->cost, system->timeline);
+	return system->device != NULL;
+}
+
+/* What the engine sees of all that. */
+static void make_engine(kvt_system *system)
+{
+	kvt_engine *engine = &system->engine;
+	kvt_decision_log *log = system->world.decisions;
+	engine->loop = log ? kvt_decision_log_loop(log, system->loop) : system->loop;
+	engine->storage = log ? kvt_decision_log_tier(log, system->storage) : system->storage;
+	engine->device = system->device;
+	if (log && system->device)
+		engine->device = kvt_decision_log_device(log, system->device);
+	engine->timeline = system->timeline;
+	engine->load_track = kvt_timeline_track(system->timeline, "loads", 0);
 }
 
 kvt_system *kvt_system_new(const kvt_experiment *experiment, kvt_timeline *timeline, GError **error)
@@ -173,9 +187,7 @@ kvt_system *kvt_system_new_in(const kvt_world *world, const kvt_experiment *expe
 		kvt_system_free(system);
 		return NULL;
 	}
-	system->engine.loop = system->loop;
-	system->engine.timeline = timeline;
-	system->engine.load_track = kvt_timeline_track(timeline, "loads", 0);
+	make_engine(system);
 	return system;
 }
 
@@ -184,11 +196,11 @@ void kvt_system_free(kvt_system *system)
 	if (!system)
 		return;
 	if (system->n_stores == 2)
-		kvt_tier_close(system->engine.storage);
+		kvt_tier_close(system->storage);
 	for (unsigned i = 0; i < system->n_stores; i++)
 		kvt_tier_close(system->stores[i]);
 	kvt_tier_close(system->hbm);
-	kvt_device_free(system->engine.device);
+	kvt_device_free(system->device);
 	kvt_work_cost_free(system->cost);
 	kvt_network_free(system->network);
 	if (!system->world.loop)

@@ -6,6 +6,7 @@
 #define KVT_SYSTEM_H
 
 #include "sim/core/timeline.h"
+#include "sim/engine/decision_log.h"
 #include "sim/engine/experiment.h"
 #include "sim/engine/forward_pass.h"
 #include "sim/tier/topology.h"
@@ -26,6 +27,8 @@ typedef struct kvt_world {
 	 * as being there. */
 	bool (*store_context)(void *arg, kvt_system *system, uint64_t tokens, GError **error);
 	void *arg;
+	/* Records or follows what the engine decides; the caller's. NULL: nothing does. */
+	kvt_decision_log *decisions;
 } kvt_world;
 
 struct kvt_system {
@@ -39,7 +42,9 @@ struct kvt_system {
 	kvt_tier *hbm; /* KV pages only; weights are taken off its capacity */
 	kvt_tier *stores[KVT_SYSTEM_STORES_MAX];
 	unsigned n_stores;
-	kvt_engine engine; /* engine.storage: the store, or the stripe over both */
+	kvt_tier *storage; /* the store, or the stripe over both */
+	kvt_device *device;
+	kvt_engine engine; /* these, by way of a log of decisions where there is one */
 	uint64_t weight_bytes, reserved_bytes; /* all ranks: weights; activations */
 };
 

@@ -46,6 +46,20 @@ report $? "they are left out, and it says so"
 
 run "$KVTIER" emu experiments/emulation-trace.ini --set emulation.trace=code-32k-keys.h5
 exits 2 "a trace without values"
+
+# shellcheck disable=SC2086
+run "$KVTIER" emu $windows $less --set emulation.tier=memory \
+	--set "emulation memory.capacity=200MB" --record "$scratch/decisions"
+exits 0 "emu with a record of decisions"
+# shellcheck disable=SC2086
+run "$KVTIER" run $windows $less --follow "$scratch/decisions"
+exits 0 "the model decides the same in the recorded order"
+# shellcheck disable=SC2086
+run "$KVTIER" run $windows $less --follow "$scratch/decisions" --set stream.buffers=7
+exits 2 "with other buffers it does not"
+grep -q 'decisions:[0-9]*: the engine asks .*, expected .* as recorded' "$scratch/stderr"
+report $? "where it first differs is told"
+
 run "$KVTIER" emu experiments/scout-400k.ini
 exits 2 "a model with local layers"
 run "$KVTIER" emu $windows --set emulation.tier=tape

@@ -69,7 +69,9 @@ static bool record_holds(kvt_tier *base, uint32_t tenant, const kvt_extent *exte
 static bool record_preload(kvt_tier *base, uint32_t tenant, const kvt_extent *extent)
 {
 	kvt_tier *inner = ((recording_tier *)base)->inner;
-	return inner->ops->preload(inner, tenant, extent);
+	if (inner->ops->preload)
+		return inner->ops->preload(inner, tenant, extent);
+	return inner->ops->holds(inner, tenant, extent);
 }
 
 static void record_stats(kvt_tier *base, kvt_tier_stats *stats)
@@ -92,7 +94,7 @@ kvt_tier *recording_tier_new(kvt_tier *inner, recording *log)
 	tier->ops.commit = record_commit;
 	tier->ops.discard = record_discard;
 	tier->ops.holds = record_holds;
-	tier->ops.preload = inner->ops->preload ? record_preload : NULL;
+	tier->ops.preload = record_preload;
 	tier->ops.stats = record_stats;
 	tier->ops.close = record_close;
 	tier->base.ops = &tier->ops;

@@ -15,7 +15,8 @@ typedef struct recording {
 	void *arg;
 } recording;
 
-/* Takes the tier over; the recording must outlive it. */
+/* Takes the tier over; the recording must outlive it. Pages of a tier that none can be declared in
+ * are "declared" when they are there. */
 kvt_tier *recording_tier_new(kvt_tier *inner, recording *log);
 
 #endif

@@ -4,7 +4,6 @@
  * decides the same in both worlds.
  */
 #include <glib.h>
-#include <glib/gstdio.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,46 +11,12 @@
 #include "emu/host_tier.h"
 #include "sim/base/error.h"
 #include "tests/unit/recording_tier.h"
-
-static char *model_path;
-
-/* A model of 3 layers, 4 query heads a KV head. */
-static void write_model(const char *folder)
-{
-	static const char text[] =
-		"[llm]\ntitle = tiny\nsource = assumed: a test\nhidden = 256\nvocabulary = 512\n"
-		"context_limit = 100000\ntied_embeddings = no\n"
-		"[layers]\nsource = assumed: a test\ncount = 3\nattention = global\nmlp = dense\n"
-		"[attention]\nsource = assumed: a test\nform = grouped\nquery_heads = 8\n"
-		"kv_heads = 2\nhead_dim = 64\nqkv_bias = no\noutput_bias = no\n"
-		"[mlp]\nsource = assumed: a test\nwidth = 512\n"
-		"[precision]\nsource = assumed: a test\nembedding = bf16\nhead = bf16\n"
-		"attention = bf16\nmlp = bf16\nnorm = bf16\n"
-		"[kv]\nsource = assumed: a test\nformat = bf16\n";
-	model_path = g_build_filename(folder, "tiny.ini", NULL);
-	g_assert_true(g_file_set_contents(model_path, text, -1, NULL));
-}
-
-static kvt_experiment *experiment_of(const char *format, const char *more)
-{
-	g_autoptr(GError) error = NULL;
-	g_autofree char *text = g_strdup_printf(
-		"[experiment]\nkind = resume\n[model]\nname = %s\nkv_format = %s\n"
-		"[gpu]\nname = l40s\n[context]\ntokens = 600\nprompt_tokens = 20\noutput_tokens = "
-		"3\n"
-		"[storage]\ntier = null\n[prefill]\noverlap = none\n[decode]\nsamples = 0\n%s",
-		model_path, format, more);
-	kvt_config *config = kvt_config_parse("test.ini", text, &error);
-	g_assert_no_error(error);
-	kvt_experiment *experiment = kvt_experiment_new(config, &error);
-	g_assert_no_error(error);
-	return experiment;
-}
+#include "tests/unit/tiny_model.h"
 
 static bool emulate(const char *format, const char *more, const kvt_emulation_hooks *hooks,
 	kvt_emulation_result *result, GError **error)
 {
-	g_autoptr(kvt_experiment) experiment = experiment_of(format, more);
+	g_autoptr(kvt_experiment) experiment = tiny_experiment(format, more);
 	return kvt_emulation_run(experiment, hooks, NULL, result, error);
 }
 
@@ -97,7 +62,7 @@ static void test_chunks(void)
 		g_autoptr(GError) error = NULL;
 		g_auto(kvt_emulation_result) result = { 0 };
 		g_autoptr(kvt_experiment) experiment =
-			experiment_of("bf16", "[emulation]\nchecks = 0\n");
+			tiny_experiment("bf16", "[emulation]\nchecks = 0\n");
 		experiment->chunk_tokens = mode & 1 ? 16 : 8192;
 		experiment->overlap = mode & 2 ? KVT_OVERLAP_TWO_BATCH : KVT_OVERLAP_NONE;
 		experiment->stream_mode = mode & 4 ? KVT_STREAM_ALWAYS : KVT_STREAM_AUTO;
@@ -201,7 +166,7 @@ static void test_same_decisions(void)
 		g_autofree char *real = g_strconcat(modes[i], "[emulation]\ntier = null\n", NULL);
 		recording virtual = { g_string_new(""), g_string_new(""), NULL, NULL };
 		recording emulated = { g_string_new(""), g_string_new(""), NULL, NULL };
-		g_autoptr(kvt_experiment) experiment = experiment_of("bf16", modes[i]);
+		g_autoptr(kvt_experiment) experiment = tiny_experiment("bf16", modes[i]);
 		kvt_world world = { .open_store = open_recorded, .arg = &virtual };
 		kvt_turn turn;
 		g_assert_true(
@@ -241,8 +206,7 @@ static void test_refused(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
-	g_autofree char *folder = g_dir_make_tmp("kvtier-emulation-XXXXXX", NULL);
-	write_model(folder);
+	tiny_model_make();
 	g_test_add_func("/emulation/exact", test_exact);
 	g_test_add_func("/emulation/chunks", test_chunks);
 	g_test_add_func("/emulation/damage", test_damage);
@@ -250,8 +214,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/emulation/same-decisions", test_same_decisions);
 	g_test_add_func("/emulation/refused", test_refused);
 	int status = g_test_run();
-	g_unlink(model_path);
-	g_rmdir(folder);
-	g_free(model_path);
+	tiny_model_remove();
 	return status;
 }
