@@ -221,7 +221,7 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 		free(runs[i].memory);
 	if (e->stored_tokens == 0 && e->result->threads <= kvt_cores_compute(&e->cores) &&
 		kvt_cores_place_engine(&e->cores))
-		kvt_cpu_device_place(system->engine.device, &e->cores);
+		kvt_cpu_device_place(system->device, &e->cores);
 	e->stored_tokens = tokens;
 	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
 	if (e->status != 0)
