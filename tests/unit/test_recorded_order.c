@@ -234,8 +234,11 @@ static void assert_told(const tally *t)
 		t->swaps);
 	g_assert_cmpuint(t->most, ==, MAX_IOS);
 	g_assert_cmpuint(t->refused, >, 0);
-	g_assert_cmpuint(t->as_null, <, t->unled);
-	g_assert_true(t->noticed > 0 || t->swaps < 20);
+	/* of a few, chance may make them so */
+	if (t->unled >= 10) {
+		g_assert_cmpuint(t->as_null, <, t->unled);
+		g_assert_cmpuint(t->noticed, >, 0);
+	}
 }
 
 /* A recorded trace, by every prefetcher and every policy. */
