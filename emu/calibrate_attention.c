@@ -7,9 +7,12 @@
 #include "emu/calibration.h"
 #include "emu/cpu_attention.h"
 #include "emu/cpu_pool.h"
+#include "emu/memory_arena.h"
 #include "sim/base/rng.h"
 
 enum { REPEATS = 5, DIM = 128, PAGE_TOKENS = 16, KV_HEADS_MAX = 8 };
+/* More than caches keep between two visits to the same pages. */
+static const uint64_t COLD_BYTES = 256 << 20;
 /* What took this long is not measured again, s. */
 static const double LONG_ENOUGH = 0.5;
 
@@ -24,7 +27,7 @@ typedef struct shape {
 
 /* Query and KV heads of the models that experiments use, and a small one. */
 static const pair PAIRS[] = { { 28, 4 }, { 40, 8 }, { 64, 8 }, { 8, 2 } };
-/* Prefill behind a prefix is what a resume does; the fit does without it, the check does not. */
+/* Prefill behind a prefix is what a resume does. */
 static const shape SHAPES[] = {
 	{ 64, 0, false },
 	{ 256, 0, false },
@@ -38,9 +41,14 @@ static const shape SHAPES[] = {
 	{ 1024, 0, true },
 	{ 2048, 0, true },
 	{ 4096, 0, true },
+	{ 16, 1024, true },
 	{ 16, 4096, true },
 	{ 16, 16384, true },
+	{ 64, 1024, true },
 	{ 64, 4096, true },
+	{ 64, 16384, true },
+	{ 256, 1024, true },
+	{ 256, 4096, true },
 };
 static const shape QUICK_SHAPES[] = {
 	{ 64, 0, false },
@@ -57,8 +65,10 @@ typedef struct stage {
 	kvt_cpu_pool *pool;
 	kvt_cpu_attention attention;
 	kvt_cpu_queries queries;
-	void *pages;
-	double *cpu; /* by thread, of the job that runs */
+	kvt_arena *arena;
+	uint8_t *pages;
+	uint64_t bytes, at; /* of pages; where the next call's begin */
+	double *cpu;        /* by thread, of the job that runs */
 	unsigned threads;
 	GMutex mutex;
 	GCond cond;
@@ -83,10 +93,16 @@ static void on_finish(void *arg, int64_t nanoseconds)
 	g_mutex_unlock(&s->mutex);
 }
 
-/* Seconds of one call; *cpu of the thread that worked longest. */
+/* Seconds of one call; *cpu of the thread that worked longest. Each call has pages of its own: a
+ * layer's are in no cache when its turn comes. */
 static double call(stage *s, const kvt_work *work, double *cpu)
 {
-	kvt_cpu_attention_begin(&s->attention, work, s->pages, 0, &s->queries);
+	uint64_t n_pages = (work->kv_tokens + work->tokens) / PAGE_TOKENS + 1;
+	uint64_t bytes = n_pages * s->source.shape.page_bytes;
+	if (s->at + bytes > s->bytes)
+		s->at = 0;
+	kvt_cpu_attention_begin(&s->attention, work, s->pages + s->at, 0, &s->queries);
+	s->at += bytes;
 	memset(s->cpu, 0, s->threads * sizeof(double));
 	s->nanoseconds = -1;
 	kvt_cpu_job job = {
@@ -167,12 +183,17 @@ static void set_heads(stage *s, const pair *heads)
 static gboolean open_stage(stage *s, uint64_t tokens, unsigned threads, GError **error)
 {
 	*s = (stage){ .threads = threads };
-	s->pool = kvt_cpu_pool_new(threads, error);
-	if (!s->pool)
+	s->bytes = MAX((tokens + PAGE_TOKENS) * KV_HEADS_MAX * 2 * DIM * 2, COLD_BYTES);
+	s->arena = kvt_arena_new(s->bytes, KVT_HUGE_TRANSPARENT, false, -1, error);
+	if (!s->arena)
 		return FALSE;
-	uint64_t bytes = (tokens + PAGE_TOKENS) * KV_HEADS_MAX * 2 * DIM * 2;
-	s->pages = g_aligned_alloc(1, bytes, 4096);
-	fill_memory(s->pages, bytes);
+	s->pages = kvt_arena_base(s->arena);
+	s->pool = kvt_cpu_pool_new(threads, error);
+	if (!s->pool) {
+		kvt_arena_free(s->arena);
+		return FALSE;
+	}
+	fill_memory(s->pages, s->bytes);
 	s->cpu = g_new0(double, threads);
 	kvt_cpu_attention_init(&s->attention, &s->source, kvt_isa_best(), threads);
 	g_mutex_init(&s->mutex);
@@ -187,7 +208,7 @@ static void close_stage(stage *s)
 	kvt_cpu_queries_clear(&s->queries);
 	g_mutex_clear(&s->mutex);
 	g_cond_clear(&s->cond);
-	g_aligned_free(s->pages);
+	kvt_arena_free(s->arena);
 	g_free(s->cpu);
 }
 
@@ -202,9 +223,12 @@ gboolean kvt_calibrate_attention(
 	for (unsigned i = 0; i < n; i++)
 		longest = MAX(longest, shapes[i].tokens + shapes[i].prefix);
 	stage s;
-	c->threads = settings->threads > 0 ? settings->threads : MAX(c->cores, 1);
+	unsigned compute = kvt_cores_compute(settings->place);
+	c->threads = settings->threads > 0 ? settings->threads : compute;
 	if (!open_stage(&s, longest, c->threads, error))
 		return FALSE;
+	if (c->threads <= compute && kvt_cores_place_engine(settings->place))
+		kvt_cpu_pool_place(s.pool, settings->place);
 	g_free(c->isa);
 	c->isa = g_strdup(kvt_isa_name(kvt_isa_best()));
 	for (unsigned p = 0; p < n_pairs; p++) {
@@ -217,5 +241,6 @@ gboolean kvt_calibrate_attention(
 		}
 	}
 	close_stage(&s);
+	kvt_cores_release(settings->place);
 	return TRUE;
 }

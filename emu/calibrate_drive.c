@@ -150,7 +150,10 @@ gboolean kvt_calibrate_drive(
 	plan p = plan_of(settings);
 	if (!kvt_load_open(&file, settings->store, file_bytes(settings), error))
 		return FALSE;
+	/* the file has just been written: it is known whom the drive interrupts */
+	kvt_cores_place_engine(settings->place);
 	gboolean good = measure_grid(c, &file, &p, error) && measure_mix(c, &file, &p, error);
+	kvt_cores_release(settings->place);
 	struct statvfs fs;
 	g_free(c->store);
 	g_free(c->filesystem);

@@ -90,9 +90,11 @@ gboolean kvt_load_open(kvt_load_file *file, const char *folder, uint64_t bytes, 
 	}
 	file->path = g_strdup_printf("/proc/%d/fd/%d", (int)getpid(), file->fd);
 	file->memory_bytes = KVT_LOAD_MEMORY;
-	file->memory = g_aligned_alloc(1, KVT_LOAD_MEMORY, BLOCK);
-	fill(file->memory, file->memory_bytes);
-	if (write_through(file, error))
+	file->arena = kvt_arena_new(KVT_LOAD_MEMORY, KVT_HUGE_TRANSPARENT, false, -1, error);
+	file->memory = file->arena ? kvt_arena_base(file->arena) : NULL;
+	if (file->memory)
+		fill(file->memory, file->memory_bytes);
+	if (file->memory && write_through(file, error))
 		return TRUE;
 	kvt_load_close(file);
 	return FALSE;
@@ -103,7 +105,7 @@ void kvt_load_close(kvt_load_file *file)
 	if (file->fd >= 0)
 		close(file->fd);
 	g_free(file->path);
-	g_aligned_free(file->memory);
+	kvt_arena_free(file->arena);
 	*file = (kvt_load_file){ .fd = -1 };
 }
 
@@ -155,6 +157,9 @@ static double waited_for_core(void)
 	return second ? 1e-9 * (double)g_ascii_strtoull(second, NULL, 10) : 0;
 }
 
+/* As long as an emulation's loop looks for completions. */
+static const kvt_time SPIN = 50 * KVT_MICROSECOND;
+
 static gboolean drive(driver *d, kvt_load_result *result, GError **error)
 {
 	const kvt_load *load = d->load;
@@ -198,7 +203,7 @@ gboolean kvt_load_run(kvt_load_file *file, const kvt_load *load, kvt_load_result
 		.no_coalescing = true };
 	driver d = { .file = file, .load = load, .latencies = latencies };
 	d.rng = kvt_rng_init(load->seed, load->size * 64 + load->depth);
-	d.loop = kvt_real_loop_new(NULL);
+	d.loop = kvt_real_loop_new(&(kvt_real_loop_settings){ .spin = SPIN });
 	if (!d.loop)
 		return kvt_error_failed(error, "calibrate: no loop: %s", g_strerror(errno));
 	d.engine = kvt_io_engine_new(d.loop, &settings, error);

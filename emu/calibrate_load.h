@@ -6,6 +6,7 @@
 #define KVT_CALIBRATE_LOAD_H
 
 #include "emu/io_engine.h"
+#include "emu/memory_arena.h"
 #include "sim/base/histogram.h"
 
 typedef struct kvt_load_file {
@@ -13,7 +14,8 @@ typedef struct kvt_load_file {
 	int fd;
 	bool direct;
 	uint64_t bytes;
-	unsigned char *memory; /* KVT_LOAD_MEMORY, where I/Os read to and write from */
+	kvt_arena *arena;
+	unsigned char *memory; /* of it, KVT_LOAD_MEMORY: where I/Os read to and write from */
 	uint64_t memory_bytes;
 	const char *method; /* of the last load */
 } kvt_load_file;

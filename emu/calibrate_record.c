@@ -37,11 +37,14 @@ kvt_calibration *kvt_calibrate(
 	const char *name, const kvt_calibrate_settings *settings, GError **error)
 {
 	g_autoptr(kvt_calibration) c = kvt_calibration_new(name);
-	if (!kvt_calibrate_drive(c, settings, error) || !kvt_calibrate_host(c, settings, error))
-		return NULL;
-	if (!kvt_calibrate_attention(c, settings, error))
-		return NULL;
-	return g_steal_pointer(&c);
+	g_autofree kvt_cores *cores = g_new(kvt_cores, 1);
+	kvt_calibrate_settings placed = *settings;
+	placed.place = cores;
+	kvt_cores_init(cores);
+	gboolean good = kvt_calibrate_drive(c, &placed, error) &&
+			kvt_calibrate_host(c, &placed, error) &&
+			kvt_calibrate_attention(c, &placed, error);
+	return good ? g_steal_pointer(&c) : NULL;
 }
 
 static void set_measured(json_t *object, const kvt_measured *m)

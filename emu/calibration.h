@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "emu/cores.h"
+
 /* A figure measured several times. */
 typedef struct kvt_measured {
 	double value, low, high;
@@ -83,7 +85,8 @@ typedef struct kvt_calibration {
 
 typedef struct kvt_calibrate_settings {
 	const char *store;   /* folder on the device to be measured */
-	unsigned threads;    /* of attention; 0: one a core */
+	unsigned threads;    /* of attention; 0: one a core but the engine's */
+	kvt_cores *place;    /* where threads go; kvt_calibrate() has its own */
 	bool quick;          /* few points, short: for a first look and for tests */
 	uint64_t file_bytes; /* of the file that is read and written; 0: 512 MiB, 32 when quick */
 	/* Told what is being measured, `done` of `total`; may be NULL. */

@@ -5,6 +5,7 @@
  */
 #include "emu/cpu_device.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -497,12 +498,48 @@ void kvt_cpu_device_place(kvt_device *base, const kvt_cores *cores)
 	kvt_cpu_pool_place(((cpu_device *)base)->pool, cores);
 }
 
-void kvt_cpu_device_regions(
-	kvt_device *base, void (*each)(void *arg, void *memory, uint64_t bytes), void *arg)
+/* Takes [from, to) of a mapping, and a little around it. */
+static bool commit(uint8_t *memory, uint64_t from, uint64_t to,
+	void (*each)(void *arg, void *memory, uint64_t bytes), void *arg)
+{
+	const uint64_t unit = 4096;
+	if (from >= to)
+		return true;
+	from = from / unit * unit;
+	to = (to + unit - 1) / unit * unit;
+	/* where there are no huge pages small ones will do */
+	madvise(memory + from, to - from, MADV_HUGEPAGE);
+	if (madvise(memory + from, to - from, MADV_POPULATE_WRITE) != 0) {
+		if (errno != EINVAL)
+			return false;
+		for (uint64_t at = from; at < to; at += unit)
+			((volatile uint8_t *)memory)[at] = 0;
+	}
+	each(arg, memory + from, to - from);
+	return true;
+}
+
+bool kvt_cpu_device_commit(kvt_device *base, uint64_t resident, uint64_t newest,
+	void (*each)(void *arg, void *memory, uint64_t bytes), void *arg, GError **error)
 {
 	cpu_device *device = (cpu_device *)base;
-	for (unsigned i = 0; i < device->settings.source->shape.layers; i++)
-		each(arg, device->home[i], device->home_bytes);
-	for (unsigned i = 0; i < device->settings.buffers; i++)
-		each(arg, device->staging[i], device->staging_bytes);
+	const kvt_kv_shape *shape = &device->settings.source->shape;
+	const uint64_t tokens = device->settings.tokens;
+	newest = MIN(newest, tokens);
+	/* whole pages, on either side */
+	uint64_t end =
+		MIN((resident / shape->page_tokens + 1) * shape->page_bytes, device->home_bytes);
+	uint64_t tail = (tokens - newest) / shape->page_tokens * shape->page_bytes;
+	bool good = true;
+	for (unsigned i = 0; i < shape->layers && good; i++) {
+		bool joined = newest > 0 && tail <= end;
+		good = commit(device->home[i], 0, joined ? device->home_bytes : end, each, arg) &&
+		       (newest == 0 || joined ||
+			       commit(device->home[i], tail, device->home_bytes, each, arg));
+	}
+	for (unsigned i = 0; i < device->settings.buffers && good; i++)
+		good = commit(device->staging[i], 0, device->staging_bytes, each, arg);
+	if (!good)
+		kvt_error_failed(error, "no memory for KV: %s", g_strerror(errno));
+	return good;
 }

@@ -39,14 +39,19 @@ typedef struct kvt_cpu_device_settings {
 /* Whether work of a kind is done, and not a timed wait. */
 bool kvt_cpu_device_is_real(kvt_work_kind kind);
 
-/* NULL with an error without memory or threads. Memory is taken as it is used. */
+/* NULL with an error without memory or threads. Memory is taken as it is used, or by
+ * kvt_cpu_device_commit(). */
 kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError **error);
 
 /* Puts the threads where kvt_cores_place_compute() does. */
 void kvt_cpu_device_place(kvt_device *device, const kvt_cores *cores);
 
-/* Calls `each` with every region of memory that pages are loaded into or stored from. */
-void kvt_cpu_device_regions(
-	kvt_device *device, void (*each)(void *arg, void *memory, uint64_t bytes), void *arg);
+/*
+ * Takes memory, of huge pages where the system has them, for staging buffers and every layer's
+ * tokens [0, resident) and `newest` ones, so that nothing waits for it later. Calls `each` with
+ * every such region. False with an error when there is not as much.
+ */
+bool kvt_cpu_device_commit(kvt_device *device, uint64_t resident, uint64_t newest,
+	void (*each)(void *arg, void *memory, uint64_t bytes), void *arg, GError **error);
 
 #endif

@@ -7,6 +7,10 @@
 
 #include "sim/base/error.h"
 
+/* Of threads with processors of their own, ns: longer than what lies between two calls of most
+ * layers. An idle processor takes some 0.1 ms to wake and is slow for a while. */
+enum { SPIN = 2000000 };
+
 typedef struct pool_thread {
 	kvt_cpu_pool *pool;
 	unsigned index;
@@ -18,6 +22,8 @@ struct kvt_cpu_pool {
 	pthread_cond_t wake;
 	kvt_cpu_job job;
 	bool running, stopping;
+	unsigned begun;      /* jobs; written with the lock held */
+	int64_t spin;        /* how long a thread looks for the next one before it sleeps, ns */
 	unsigned next, done; /* tasks that were taken, that are over */
 	int64_t began;
 	unsigned n_threads;
@@ -52,6 +58,20 @@ static void work(kvt_cpu_pool *pool, unsigned thread)
 	pthread_mutex_lock(&pool->lock);
 }
 
+/* Looks for a job without sleeping, a while; called and returns with the lock held. False: none. */
+static bool spin(kvt_cpu_pool *pool)
+{
+	unsigned seen = pool->begun;
+	int64_t end = now_ns() + pool->spin;
+	if (pool->spin == 0)
+		return false;
+	pthread_mutex_unlock(&pool->lock);
+	while (__atomic_load_n(&pool->begun, __ATOMIC_ACQUIRE) == seen && now_ns() < end)
+		g_thread_yield();
+	pthread_mutex_lock(&pool->lock);
+	return pool->begun != seen || pool->stopping;
+}
+
 static void *run_thread(void *arg)
 {
 	pool_thread *self = arg;
@@ -60,7 +80,7 @@ static void *run_thread(void *arg)
 	while (!pool->stopping || pool->running) {
 		if (pool->running && (pool->next < pool->job.n_tasks || pool->job.n_tasks == 0))
 			work(pool, self->index);
-		else
+		else if (!spin(pool))
 			pthread_cond_wait(&pool->wake, &pool->lock);
 	}
 	pthread_mutex_unlock(&pool->lock);
@@ -106,6 +126,9 @@ void kvt_cpu_pool_free(kvt_cpu_pool *pool)
 
 void kvt_cpu_pool_place(kvt_cpu_pool *pool, const kvt_cores *cores)
 {
+	pthread_mutex_lock(&pool->lock);
+	pool->spin = cores->placed ? SPIN : 0;
+	pthread_mutex_unlock(&pool->lock);
 	for (unsigned i = 0; i < pool->n_threads; i++)
 		kvt_cores_place_compute(cores, pool->threads[i].thread);
 }
@@ -118,6 +141,7 @@ void kvt_cpu_pool_begin(kvt_cpu_pool *pool, const kvt_cpu_job *job)
 	pool->next = pool->done = 0;
 	pool->began = now_ns();
 	pool->running = true;
+	__atomic_store_n(&pool->begun, pool->begun + 1, __ATOMIC_RELEASE);
 	pthread_cond_broadcast(&pool->wake);
 	pthread_mutex_unlock(&pool->lock);
 }

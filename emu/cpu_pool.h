@@ -24,7 +24,7 @@ typedef struct kvt_cpu_job {
 /* NULL with an error when threads cannot be made. */
 kvt_cpu_pool *kvt_cpu_pool_new(unsigned threads, GError **error);
 
-/* Puts the threads where kvt_cores_place_compute() does. */
+/* Puts the threads where kvt_cores_place_compute() does; there they spin a while between jobs. */
 void kvt_cpu_pool_place(kvt_cpu_pool *pool, const kvt_cores *cores);
 
 /* Waits for the job that runs. */

@@ -22,7 +22,7 @@ const kvt_option kvt_emulation_options[] = {
 	{ "checks", KVT_OPTION_INTEGER, 0, SETTING(checks), "64", 0, 1e9, NULL,
 		"outputs of a layer, query token and KV head that are compared with double "
 		"precision; 0: all" },
-	{ "spin", KVT_OPTION_TIME, 0, SETTING(spin), "0s", 0, 1, NULL,
+	{ "spin", KVT_OPTION_TIME, 0, SETTING(spin), "50us", 0, 1, NULL,
 		"for how long the loop looks for completions before it sleeps" },
 	{ "run", KVT_OPTION_BYTES, 0, SETTING(run_bytes), "4MiB", 1, 1 << 30, NULL,
 		"bytes that Turn 1 writes at once, in whole pages" },
@@ -41,6 +41,7 @@ typedef struct emulation {
 	kvt_loop *loop;
 	kvt_kv_recording *recording; /* NULL: none */
 	kvt_cores cores;
+	kvt_tier *store; /* the page store's; NULL: another tier */
 	kvt_kv_source source;
 	kvt_attention_check *check;
 	kvt_emulation_result *result;
@@ -66,8 +67,10 @@ static kvt_tier *open_store(void *arg, const kvt_tier_env *env, const char *name
 	kvt_tier *tier = kvt_tier_open_kind(
 		ops, env, kvt_config_section_or_empty(e->experiment->config, section), error);
 	e->result->tier = ops->name;
-	if (tier && ops == &kvt_tier_store)
+	if (tier && ops == &kvt_tier_store) {
+		e->store = tier;
 		e->result->notice = g_strdup(kvt_uring_tier_notice(tier));
+	}
 	if (tier && e->hooks && e->hooks->wrap)
 		tier = e->hooks->wrap(e->hooks->arg, env, tier);
 	return tier;
@@ -137,6 +140,21 @@ static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 	e->result->isa = kvt_isa_name(settings.isa);
 	e->result->threads = settings.threads;
 	return kvt_cpu_device_new(&settings, error);
+}
+
+/* Memory that pages are read into need not be found anew for every read. */
+static void register_region(void *arg, void *memory, uint64_t bytes)
+{
+	emulation *e = arg;
+	if (e->store && kvt_uring_tier_register_memory(e->store, memory, bytes) != 0 &&
+		!e->result->notice)
+		e->result->notice = g_strdup("memory that pages are read into is not registered");
+}
+
+static bool make_room(
+	void *arg, kvt_system *system, uint64_t resident, uint64_t newest, GError **error)
+{
+	return kvt_cpu_device_commit(system->device, resident, newest, register_region, arg, error);
 }
 
 /* One write of Turn 1. */
@@ -272,14 +290,16 @@ static bool open_recording(emulation *e, GError **error)
 
 static bool run_turn(emulation *e, GError **error)
 {
-	const kvt_real_loop_settings loop = { .spin = e->settings.spin };
 	kvt_cores_init(&e->cores);
+	/* on one processor others could not run meanwhile */
+	const kvt_real_loop_settings loop = { .spin = e->cores.n > 1 ? e->settings.spin : 0 };
 	e->loop = kvt_real_loop_new(&loop);
 	if (!e->loop)
 		return kvt_error_failed(error, "no descriptors are left for the loop");
 	kvt_world world = { .loop = e->loop,
 		.open_store = open_store,
 		.open_device = open_device,
+		.make_room = make_room,
 		.store_context = store_context,
 		.arg = e,
 		.decisions = e->hooks ? e->hooks->decisions : NULL };

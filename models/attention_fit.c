@@ -434,5 +434,6 @@ kvt_attention_model *kvt_attention_model_fit(const char *name, const kvt_attenti
 	for (unsigned i = 0; i < kinds->len; i++)
 		if (!fit_grid(model, kinds->pdata[i], rows, count, error))
 			return NULL;
+	kvt_attention_behind_fit(model, rows, count);
 	return g_steal_pointer(&model);
 }

@@ -12,6 +12,13 @@ typedef struct kvt_attention_pair {
 	int64_t heads, kv_heads;
 } kvt_attention_pair;
 
+/* Prefill behind a prefix, one sequence: measured over what the grid, without prefixes, says. */
+typedef struct kvt_attention_behind {
+	kvt_attention_pair pair;
+	int64_t tokens, prefix; /* new ones, earlier ones; at least 1 */
+	double factor;
+} kvt_attention_behind;
+
 /* A measured kernel: one phase, source, pair of formats and head_dim, on its grid. */
 typedef struct kvt_attention_grid {
 	kvt_attention_phase phase;
@@ -25,6 +32,7 @@ typedef struct kvt_attention_grid {
 	double *times;
 	/* at (pair, batch): how many of `tokens` lie within the measured ones; 0: none measured */
 	uint8_t *reach;
+	GArray *behind; /* kvt_attention_behind, of prefill; empty where it was not measured */
 } kvt_attention_grid;
 
 struct kvt_attention_model {
@@ -38,6 +46,7 @@ enum {
 	KVT_GRID_TOKENS_MAX = 64,
 	KVT_GRID_PAIRS_MAX = 256,
 	KVT_GRIDS_MAX = 64,
+	KVT_GRID_BEHIND_MAX = 1024,
 };
 
 kvt_attention_model *kvt_attention_model_new(const char *name, const kvt_attention_gpu *gpu);
@@ -46,6 +55,14 @@ kvt_attention_grid *kvt_attention_grid_new(kvt_attention_phase phase, const char
 void kvt_attention_grid_free(kvt_attention_grid *grid);
 /* Allocates times and reach once the axes are there. */
 void kvt_attention_grid_allocate(kvt_attention_grid *grid);
+
+/* What the measured prefixes say of the query's, by distance; 1 where there are none. */
+double kvt_attention_behind_factor(
+	const kvt_attention_grid *grid, const kvt_attention_query *query);
+/* Takes prefill rows of one sequence with a prefix into grids that are otherwise fitted. */
+void kvt_attention_behind_fit(kvt_attention_model *model, const kvt_kernel_row *rows, size_t count);
+/* To the step in which a table keeps it, and between 1/100 and 100. */
+double kvt_attention_behind_round(double factor);
 
 /* Bytes of an element of a format by any of its names, 0 for an unknown one. */
 double kvt_attention_dtype_bytes(const char *name);

@@ -47,6 +47,7 @@ kvt_attention_grid *kvt_attention_grid_new(kvt_attention_phase phase, const char
 	grid->batches = g_array_new(FALSE, FALSE, sizeof(int64_t));
 	grid->tokens = g_array_new(FALSE, FALSE, sizeof(int64_t));
 	grid->pairs = g_array_new(FALSE, FALSE, sizeof(kvt_attention_pair));
+	grid->behind = g_array_new(FALSE, FALSE, sizeof(kvt_attention_behind));
 	return grid;
 }
 
@@ -66,6 +67,7 @@ void kvt_attention_grid_free(kvt_attention_grid *grid)
 	g_array_free(grid->batches, TRUE);
 	g_array_free(grid->tokens, TRUE);
 	g_array_free(grid->pairs, TRUE);
+	g_array_free(grid->behind, TRUE);
 	g_free(grid->times);
 	g_free(grid->reach);
 	g_free(grid);
@@ -383,7 +385,7 @@ static double grid_seconds(const ask *asked, const kvt_attention_query *query, b
  * the rate at which the whole causal kernel grows around that length: what a longer prompt adds is
  * such work, at the clocks that are left after the whole prompt's. Query heads of a KV head are
  * taken to be packed into tiles and keys to be split over idle SMs, as kernels for chunked prefill
- * do; memory must deliver the KV once.
+ * do; memory must deliver the KV once. Where prefixes were measured, the nearest correct it.
  */
 static double prefix_seconds(const ask *asked, const kvt_attention_query *query, bool *extrapolated)
 {
@@ -406,7 +408,8 @@ static double prefix_seconds(const ask *asked, const kvt_attention_query *query,
 	double computed = 4 * dims * rows * (prefix + new_tokens / 2) / rate;
 	double moved = 2 * dims * kv_heads * (prefix + new_tokens) * kv_element_bytes(grid, query) /
 		       grid->base.constants[KVT_BASE_MEMORY];
-	return grid->base.constants[KVT_BASE_FLOOR] + fmax(computed, moved);
+	return (grid->base.constants[KVT_BASE_FLOOR] + fmax(computed, moved)) *
+	       kvt_attention_behind_factor(grid, query);
 }
 
 static void ask_grid(const kvt_attention_model *model, const kvt_attention_grid *grid,

@@ -63,7 +63,8 @@ kvt_attention_model *kvt_attention_model_parse(
  * Fits a model to the attention rows among `rows` (others are skipped): a base formula for each
  * phase, kernel source, formats and head_dim, and the grid of its measured batches, head counts and
  * lengths. `name` names the GPU. The same rows in the same order give the same model. NULL with an
- * error when there are no attention rows or a format is unknown.
+ * error when there are no attention rows or a format is unknown. Prefill rows with a prefix need
+ * rows without one; they correct what is said of prefixes near theirs.
  */
 kvt_attention_model *kvt_attention_model_fit(const char *name, const kvt_attention_gpu *gpu,
 	const kvt_kernel_row *rows, size_t count, GError **error);

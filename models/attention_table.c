@@ -10,9 +10,11 @@
  *   tokens T ...
  *   heads HEADS KV_HEADS                                     and for each batch:
  *   t REACH CODES                                            two characters a T
+ *   behind HEADS KV_HEADS TOKENS PREFIX FACTOR               prefill only; any number
  *
  * REACH counts the leading T that lie within what was measured. A code is ln(seconds) in steps of
- * 0.35%, two digits of base 86.
+ * 0.35%, two digits of base 86. FACTOR is what one sequence's prefill behind a prefix took over
+ * what is made of the times without one.
  */
 #include "models/attention_internal.h"
 
@@ -89,6 +91,14 @@ static void write_grid(GString *text, const kvt_attention_grid *grid)
 			}
 			g_string_append_c(text, '\n');
 		}
+	}
+	for (unsigned i = 0; i < grid->behind->len; i++) {
+		const kvt_attention_behind *b =
+			&g_array_index(grid->behind, kvt_attention_behind, i);
+		g_string_append_printf(text,
+			"behind %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %" G_GINT64_FORMAT
+			" %" G_GINT64_FORMAT " %.4f\n",
+			b->pair.heads, b->pair.kv_heads, b->tokens, b->prefix, b->factor);
 	}
 }
 
@@ -269,6 +279,28 @@ static gboolean read_times(
 	return TRUE;
 }
 
+/* "behind HEADS KV_HEADS TOKENS PREFIX FACTOR" */
+static gboolean read_behind(kvt_table_text *table, kvt_attention_grid *grid, GError **error)
+{
+	kvt_attention_behind b = { { 0, 0 }, 0, 0, 0 };
+	if (grid->phase != KVT_ATTENTION_PREFILL || grid->behind->len == KVT_GRID_BEHIND_MAX)
+		return kvt_table_text_error(table, error,
+			"behind: expected at most %d, of a prefill kernel", KVT_GRID_BEHIND_MAX);
+	if (!kvt_table_text_expect(table, 5, error) ||
+		!kvt_table_text_integer(
+			table, 1, "behind: heads", 1, 65536, &b.pair.heads, error) ||
+		!kvt_table_text_integer(
+			table, 2, "behind: KV heads", 1, b.pair.heads, &b.pair.kv_heads, error) ||
+		!kvt_table_text_integer(
+			table, 3, "behind: tokens", 1, (int64_t)1 << 40, &b.tokens, error) ||
+		!kvt_table_text_integer(
+			table, 4, "behind: prefix", 1, (int64_t)1 << 40, &b.prefix, error) ||
+		!kvt_table_text_number(table, 5, "behind: factor", 1e-2, 1e2, &b.factor, error))
+		return FALSE;
+	g_array_append_val(grid->behind, b);
+	return TRUE;
+}
+
 /* What must be there before the next kernel begins or the file ends. */
 static gboolean check_grid(
 	const kvt_table_text *table, const kvt_attention_grid *grid, unsigned rows, GError **error)
@@ -331,6 +363,8 @@ static gboolean read_line(reader *r, const char *keyword, GError **error)
 				r->grid->batches->len);
 		return read_times(table, r->grid, r->rows++, error);
 	}
+	if (strcmp(keyword, "behind") == 0)
+		return read_behind(table, r->grid, error);
 	return kvt_table_text_error(table, error, "unknown keyword '%.40s'", keyword);
 }
 

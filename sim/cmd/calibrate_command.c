@@ -260,7 +260,7 @@ static int run(int argc, char **argv, GError **error)
 			"measure nothing: take what this record says", "NAME.json" },
 		{ "dense", 0, 0, G_OPTION_ARG_FILENAME, &given.dense,
 			"give the device the matrix products of this GPU (the CPU's own)", "GPU" },
-		{ "threads", 0, 0, G_OPTION_ARG_INT, &given.threads, "that attend (one a core)",
+		{ "threads", 0, 0, G_OPTION_ARG_INT, &given.threads, "that attend (one a core but the engine's)",
 			"N" },
 		{ "quick", 0, 0, G_OPTION_ARG_NONE, &given.quick,
 			"few points and short: for a first look", NULL },

@@ -23,6 +23,10 @@ typedef struct kvt_world {
 		void *arg, const kvt_tier_env *env, const char *name, GError **error);
 	/* Called when all else is there but the stores. */
 	kvt_device *(*open_device)(void *arg, kvt_system *system, GError **error);
+	/* Told, before anything runs, which KV stays in the device's memory: of each layer tokens
+	 * [0, resident) and the `newest`. */
+	bool (*make_room)(
+		void *arg, kvt_system *system, uint64_t resident, uint64_t newest, GError **error);
 	/* Puts the KV of [0, tokens) into the stores, before the turn begins. NULL: it is declared
 	 * as being there. */
 	bool (*store_context)(void *arg, kvt_system *system, uint64_t tokens, GError **error);

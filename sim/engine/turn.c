@@ -394,6 +394,17 @@ bool kvt_turn_run(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timel
 	return kvt_turn_run_in(&models, experiment, kind, timeline, turn, error);
 }
 
+static bool make_room(const turn_run *run, GError **error)
+{
+	const kvt_world *world = &run->system->world;
+	const kvt_turn_plan *plan = &run->plan;
+	if (!world->make_room)
+		return true;
+	uint64_t resident = plan->streamed ? plan->resident_tokens : plan->total_tokens;
+	return world->make_room(
+		world->arg, run->system, resident, plan->streamed ? plan->tail_tokens : 0, error);
+}
+
 bool kvt_turn_run_in(const kvt_world *world, const kvt_experiment *experiment, kvt_run_kind kind,
 	kvt_timeline *timeline, kvt_turn *turn, GError **error)
 {
@@ -418,7 +429,7 @@ bool kvt_turn_run_in(const kvt_world *world, const kvt_experiment *experiment, k
 			(double)kvt_kv_page_bytes_total(&system->engine.layout,
 				run.plan.prefill_tokens - (uint64_t)experiment->prompt_tokens) /
 			turn->compute_estimate;
-	if (!account_hbm(&run, error))
+	if (!account_hbm(&run, error) || !make_room(&run, error))
 		return false;
 	bool cold = kind == KVT_RUN_COLD || run.plan.stored_tokens == 0;
 	if (!(cold ? cold_prefill(&run, error) : resume(&run, error)))

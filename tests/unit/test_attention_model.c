@@ -277,6 +277,56 @@ static void test_fit_recovers(void)
 	}
 }
 
+/* What was measured behind a prefix is what is said there, and near there about as much more. */
+static void test_behind(void)
+{
+	kvt_attention_base base = made_base(false);
+	g_autoptr(GArray) rows = measure(&base, 0);
+	g_autoptr(GError) error = NULL;
+	g_autoptr(kvt_attention_model) plain = kvt_attention_model_fit(
+		"made", &CARD, (const kvt_kernel_row *)(const void *)rows->data, rows->len, &error);
+	g_assert_no_error(error);
+	kvt_kernel_row behind = g_array_index(rows, kvt_kernel_row, 0);
+	behind.attention.batch = 1;
+	behind.attention.heads = 64;
+	behind.attention.kv_heads = 8;
+	behind.attention.isl = 256;
+	behind.attention.step = 16384;
+	behind.seconds = 1.25 * seconds(plain, prefill(64, 8, 256, 16384));
+	g_array_append_val(rows, behind);
+	behind.attention.isl = 4096;
+	behind.seconds = 0.8 * seconds(plain, prefill(64, 8, 4096, 16384));
+	g_array_append_val(rows, behind);
+	g_autoptr(kvt_attention_model) model = kvt_attention_model_fit(
+		"made", &CARD, (const kvt_kernel_row *)(const void *)rows->data, rows->len, &error);
+	g_assert_no_error(error);
+	for (unsigned i = 0; i < 2; i++) {
+		g_autofree char *text = kvt_attention_model_text(model);
+		g_autoptr(kvt_attention_model) read =
+			kvt_attention_model_parse("t", text, strlen(text), &error);
+		g_assert_no_error(error);
+		const kvt_attention_model *m = i ? read : model;
+		static const struct {
+			int64_t tokens, prefix;
+			double low, high;
+		} cases[] = {
+			{ 256, 16384, 1.249, 1.251 },
+			{ 256, 20000, 1.23, 1.25 },
+			{ 300, 16384, 1.2, 1.25 },
+			{ 1024, 16384, 0.97, 1.03 }, /* in the middle: the mean of logarithms */
+			{ 4096, 16384, 0.799, 0.801 },
+			{ 256, 0, 1, 1 },
+		};
+		for (unsigned c = 0; c < G_N_ELEMENTS(cases); c++) {
+			kvt_attention_query query =
+				prefill(64, 8, cases[c].tokens, cases[c].prefix);
+			double factor = seconds(m, query) / seconds(plain, query);
+			g_assert_cmpfloat(factor, >=, cases[c].low);
+			g_assert_cmpfloat(factor, <=, cases[c].high);
+		}
+	}
+}
+
 /* The same rows make the same bytes, and the text of a model is the model. */
 static void test_text(void)
 {
@@ -339,6 +389,10 @@ static void test_refused(void)
 		{ KERNEL "batches 1\nbatches 1\n", "t:5: batches: given twice" },
 		{ KERNEL "heads 1 1\n", "t:4: heads: expected batches and tokens" },
 		{ KERNEL "color red\n", "t:4: unknown keyword 'color'" },
+		{ KERNEL "behind 8 1 16 4096\n", "t:4: behind: 4 fields, expected 5" },
+		{ KERNEL "behind 8 9 16 4096 1\n", "t:4: behind: KV heads: '9'" },
+		{ KERNEL "behind 8 1 16 0 1\n", "t:4: behind: prefix: '0'" },
+		{ KERNEL "behind 8 1 16 1 -2\n", "t:4: behind: factor: '-2'" },
 		{ AXES "t 3 888888\n", "t:7: t: one line too many" },
 		{ AXES "heads 1 2\n", "t:7: heads: KV heads: '2'" },
 		{ AXES "heads 1 1\nt 3 8888\n", "t:8: t: 4 characters, expected 6" },
@@ -392,6 +446,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/attention-model/chunks", test_chunks);
 	g_test_add_func("/attention-model/other-shapes", test_other_shapes);
 	g_test_add_func("/attention-model/fit-recovers", test_fit_recovers);
+	g_test_add_func("/attention-model/behind", test_behind);
 	g_test_add_func("/attention-model/text", test_text);
 	g_test_add_func("/attention-model/refused", test_refused);
 	g_test_add_func("/attention-model/cut-short", test_cut_short);
