@@ -1,7 +1,8 @@
 /*
- * store.h: the page store, a directory of append-only segment files that keeps KV pages over
- * restarts, kill -9 and power cuts. It knows which page lies where, gives out room, recovers,
- * evicts and checks; the page data is moved by its users (io_uring, pread) at the places it names.
+ * store.h: the page store, a directory or a block device of append-only segments that keeps KV
+ * pages over restarts, kill -9 and power cuts. It knows which page lies where, gives out room,
+ * recovers, evicts and checks; the page data is moved by its users (io_uring, pread) at the places
+ * it names.
  *
  * A record is one run of pages: a header of whole 4 KiB blocks with the run's identity, generation
  * and a checksum for each page, and after it the pages one after another, padded to 4 KiB. So
@@ -62,7 +63,7 @@ extern const char *const kvt_store_sync_names[];
 
 /* What a store is created with. */
 typedef struct kvt_store_shape {
-	uint64_t capacity;      /* bytes that the files may take together */
+	uint64_t capacity;      /* bytes that the files may take together; 0: all of the device */
 	uint64_t segment_bytes; /* of one file, rounded down to blocks; 0: capacity / 256, within
 				   1 MiB to 16 GiB. What is evicted is evicted by segments. The
 				   capacity must hold at least four. */
@@ -87,6 +88,8 @@ typedef struct kvt_store_segment {
 typedef struct kvt_store_settings {
 	bool read_only;
 	bool direct; /* O_DIRECT, where the file system has it */
+	/* To create: what is on the device may go. */
+	bool overwrite;
 	/* Whether a reserve that finds the store full evicts: no (-ENOSPC; kvt_store_gc makes room
 	 * of what was discarded), or a segment without readers and writers. */
 	bool evict;
@@ -103,9 +106,16 @@ typedef struct kvt_store_settings {
 	const char *boot;       /* which boot of the machine this is; NULL: ask the system */
 } kvt_store_settings;
 
-/* Makes `path` (a directory that is new or empty) a store. */
+/*
+ * Makes `path` a store: a directory that is new or empty, or a block device (or a file that stands
+ * for one) that nobody has open. A device with anything but zeros in its first or last MiB is an
+ * error, unless settings->overwrite says that it may go.
+ */
 gboolean kvt_store_create(const char *path, const kvt_store_shape *shape,
 	const kvt_store_settings *settings, GError **error);
+
+/* Whether there is a store at `path`, damaged or not. */
+bool kvt_store_exists(const char *path);
 
 /*
  * Opens the store and recovers its index: sealed segments by their index (pages are verified when

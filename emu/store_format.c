@@ -10,6 +10,7 @@
 
 #define MAGIC_SUPER 0x7370757374766b01u
 #define MAGIC_MARK 0x6b72616d74766b01u
+#define MAGIC_TABLE 0x656c626174766b01u
 #define MAGIC_SEGMENT 0x6d67657374766b01u
 #define MAGIC_RECORD 0x6472636574766b01u
 #define MAGIC_TRAILER 0x6c69617274766b01u
@@ -25,6 +26,8 @@ enum {
 		24,         /* of the blocks after the first, as the first field of its body */
 	RECORD_FIXED = 128, /* bytes of a record header before its checksums */
 	INDEX_FIXED = 72,
+	TABLE_FIXED = 64, /* bytes of a table before its places */
+	PLACE_BYTES = 16,
 	ENTRY_BYTES = 56,
 };
 
@@ -146,6 +149,57 @@ bool kvt_store_mark_decode(uint64_t key, const void *block, char boot[static KVT
 		return false;
 	memcpy(boot, c.at, KVT_STORE_BOOT_LENGTH);
 	boot[KVT_STORE_BOOT_LENGTH - 1] = '\0';
+	return true;
+}
+
+uint64_t kvt_store_table_bytes(uint64_t n)
+{
+	return (TABLE_FIXED + n * PLACE_BYTES + KVT_STORE_BLOCK - 1) / KVT_STORE_BLOCK *
+	       KVT_STORE_BLOCK;
+}
+
+static uint64_t places_hash(uint64_t key, const void *blocks, uint64_t n)
+{
+	return XXH3_64bits_withSeed((const uint8_t *)blocks + TABLE_FIXED, n * PLACE_BYTES, key);
+}
+
+void kvt_store_table_encode(uint64_t key, const kvt_store_table *table, void *blocks)
+{
+	memset(blocks, 0, kvt_store_table_bytes(table->n));
+	cursor places = { (uint8_t *)blocks + TABLE_FIXED };
+	for (uint64_t i = 0; i < table->n; i++) {
+		put64(&places, table->places[i].number);
+		put64(&places, table->places[i].bytes);
+	}
+	/* the places that are in the first block are under its own hash, too: it is made last */
+	uint64_t hash = places_hash(key, blocks, table->n);
+	cursor c = { blocks };
+	put64(&c, MAGIC_TABLE);
+	put32(&c, KVT_STORE_VERSION);
+	c.at = (uint8_t *)blocks + BODY_AT;
+	put64(&c, table->sequence);
+	put64(&c, table->n);
+	put64(&c, hash);
+	put32(&c, table->journal);
+	block_end(blocks, key);
+}
+
+bool kvt_store_table_decode(uint64_t key, const void *blocks, kvt_store_table *table)
+{
+	cursor c;
+	if (!block_good(blocks, MAGIC_TABLE, key, &c))
+		return false;
+	uint64_t sequence = get64(&c), n = get64(&c), hash = get64(&c);
+	uint32_t journal = get32(&c);
+	if (n != table->n || journal > 2 || hash != places_hash(key, blocks, n))
+		return false;
+	table->sequence = sequence;
+	table->journal = journal;
+	c.at = (uint8_t *)blocks + TABLE_FIXED;
+	for (uint64_t i = 0; i < n; i++) {
+		table->places[i].number = get64(&c);
+		table->places[i].bytes = get64(&c);
+	}
 	return true;
 }
 

@@ -7,6 +7,8 @@
  *   kvtier.store     superblock, its copy, mark of who has it open
  *   journal          pairs of equal blocks of entries (store_journal.h)
  *   NUMBER.segment   segment block, records, and once it is sealed an index and a trailer block
+ *
+ * On a block device these lie at places that store_device.c computes, and a table says which.
  */
 #ifndef KVT_STORE_FORMAT_H
 #define KVT_STORE_FORMAT_H
@@ -28,6 +30,29 @@ int kvt_store_super_decode(const void *block, kvt_store_shape *shape);
 void kvt_store_mark_encode(uint64_t key, const char *boot, void *block);
 bool kvt_store_mark_decode(
 	uint64_t key, const void *block, char boot[static KVT_STORE_BOOT_LENGTH]);
+
+/* --- The table of a block device: what would be names in a directory --- */
+
+/* Where a device holds one segment, or nothing. */
+typedef struct kvt_store_place {
+	uint64_t number; /* of the segment; 0: none */
+	uint64_t bytes;  /* of it, as of a file */
+} kvt_store_place;
+
+typedef struct kvt_store_table {
+	uint64_t sequence; /* of two tables the one with the higher one counts */
+	uint32_t journal;  /* which half of the journal's room is the journal; 2: none */
+	uint64_t n;        /* places, which the shape of the store gives */
+	kvt_store_place *places;
+} kvt_store_table;
+
+/* Whole blocks. */
+uint64_t kvt_store_table_bytes(uint64_t n);
+
+/* kvt_store_table_bytes(n) bytes; decode has `n` and `places` set, and false leaves them as they
+ * were. */
+void kvt_store_table_encode(uint64_t key, const kvt_store_table *table, void *blocks);
+bool kvt_store_table_decode(uint64_t key, const void *blocks, kvt_store_table *table);
 
 /* --- Segments --- */
 

@@ -8,15 +8,15 @@
 #include <pthread.h>
 
 #include "emu/store.h"
+#include "emu/store_device.h"
 #include "emu/store_format.h"
 #include "emu/store_spans.h"
 
-#define KVT_STORE_FILE "kvtier.store"
-#define KVT_STORE_JOURNAL "journal"
-#define KVT_STORE_SEGMENT_SUFFIX ".segment"
-
 /* Blocks of KVT_STORE_FILE: the superblock twice, then the mark. */
 enum { KVT_STORE_SUPER_BLOCKS = 2, KVT_STORE_FILE_BLOCKS = 3 };
+
+/* What a file is called while it is being made. */
+#define KVT_STORE_NEW ".new"
 
 typedef struct kvt_store_file kvt_store_file; /* a segment: below */
 
@@ -53,6 +53,7 @@ struct kvt_store_file {
 	uint64_t number;
 	uint32_t slot;
 	int fd;
+	uint64_t base;        /* where it begins for users of fd */
 	uint64_t bytes;       /* of the file, as counted against the capacity */
 	uint64_t used;        /* where the next record goes */
 	uint64_t index_bytes; /* that its records' parts of the index take */
@@ -70,13 +71,14 @@ struct kvt_store_file {
 
 typedef struct kvt_store_journal_file {
 	int fd;
-	uint64_t bytes; /* written; blocks come in pairs */
-	uint64_t sequence;
+	uint64_t bytes;    /* written; blocks come in pairs */
+	uint64_t sequence; /* of the next pair */
 } kvt_store_journal_file;
 
 struct kvt_store {
 	pthread_mutex_t lock; /* not a GMutex, which ThreadSanitizer does not see */
 	char *path;
+	kvt_store_device *device; /* what it is on; NULL: a directory */
 	int dir, file; /* the directory, and KVT_STORE_FILE, whose lock keeps others out */
 	kvt_store_shape shape;
 	kvt_store_settings settings;
@@ -177,9 +179,17 @@ void kvt_store_segment_free(kvt_store *store, kvt_store_file *file);
 /* Opens a segment's file; falls back to no O_DIRECT for all where that is refused. */
 int kvt_store_segment_open_file(kvt_store *store, const char *name, int flags);
 
+/* What a segment of so many bytes counts against the capacity: on a device it has its place
+ * whole. */
+uint64_t kvt_store_segment_charge(const kvt_store *store, uint64_t bytes);
+
 /* Whether a record of the run fits behind what is in the segment. */
 bool kvt_store_segment_has_room(
 	const kvt_store *store, const kvt_store_file *file, const kvt_store_run *run);
+
+/* Bytes of the segments that could be made beside those that there are, and the one that is kept
+ * for gc. */
+uint64_t kvt_store_segment_room(const kvt_store *store);
 
 /* Makes a segment with room for the run the active one; the old one is closed. `spare`: may take
  * the room that is kept for gc. On error nothing has changed. */

@@ -1,6 +1,7 @@
 /* store_io.c: the page store's calls into the system, with errors as negative errnos. */
 #include "emu/store_io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -67,6 +68,34 @@ static int system_rename(void *arg, int dir, const char *from, const char *to)
 	return result(renameat(dir, from, dir, to));
 }
 
+static int system_list(void *arg, int dir, void (*name)(void *arg, const char *name), void *names)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!list) {
+		int status = -errno;
+		if (fd >= 0)
+			close(fd);
+		return status;
+	}
+	for (struct dirent *entry; (entry = readdir(list)) != NULL;)
+		name(names, entry->d_name);
+	closedir(list);
+	return 0;
+}
+
+static int64_t system_size(void *arg, int fd)
+{
+	/* not by fstat, which says nothing of devices */
+	off_t end = lseek(fd, 0, SEEK_END);
+	return end < 0 ? -errno : (int64_t)end;
+}
+
+static uint64_t system_base(void *arg, int fd)
+{
+	return 0;
+}
+
 const kvt_store_io kvt_store_system_io = {
 	.open = system_open,
 	.close = system_close,
@@ -78,6 +107,9 @@ const kvt_store_io kvt_store_system_io = {
 	.sync_dir = system_sync_dir,
 	.unlink = system_unlink,
 	.rename = system_rename,
+	.list = system_list,
+	.size = system_size,
+	.base = system_base,
 };
 
 int kvt_store_read_all(const kvt_store_io *io, int fd, void *data, uint64_t size, uint64_t offset)

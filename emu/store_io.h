@@ -23,6 +23,12 @@ typedef struct kvt_store_io {
 	int (*sync_dir)(void *arg, int dir); /* which names there are */
 	int (*unlink)(void *arg, int dir, const char *name);
 	int (*rename)(void *arg, int dir, const char *from, const char *to);
+	/* Calls `name` for each name in the directory. */
+	int (*list)(void *arg, int dir, void (*name)(void *arg, const char *name), void *names);
+	int64_t (*size)(void *arg, int fd);
+	/* Where the file begins in what `fd` names to others than these calls: 0 but on a device.
+	 */
+	uint64_t (*base)(void *arg, int fd);
 	void *arg;
 } kvt_store_io;
 

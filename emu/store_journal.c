@@ -8,11 +8,15 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/random.h>
 
 #include "emu/store_internal.h"
 
-#define NEW_JOURNAL KVT_STORE_JOURNAL ".new"
+#define NEW_JOURNAL KVT_STORE_JOURNAL KVT_STORE_NEW
+
+/* A new journal goes on from a multiple of it: on a device it comes to lie where an older one was,
+ * whose pairs must not be taken for its own. */
+#define JOURNAL_STEP (UINT64_C(1) << 32)
 
 enum { PAIR = 2 * KVT_STORE_BLOCK };
 
@@ -82,17 +86,33 @@ static int put_in_place(kvt_store *store, int fd, const uint8_t *blocks, uint64_
 	return status;
 }
 
+/* Where a new journal's sequence begins. One that follows no other may lie where any older one of
+ * the device was: there is no telling which multiples are free, and many. */
+static int next_sequence(const kvt_store *store, uint64_t *sequence)
+{
+	uint64_t step = store->journal.sequence / JOURNAL_STEP;
+	uint32_t any = 0;
+	if (step == 0 && store->device && getrandom(&any, sizeof(any), 0) < 0)
+		return -errno;
+	*sequence = (step + any / 2 + 1) * JOURNAL_STEP;
+	return 0;
+}
+
 int kvt_store_journal_renew(kvt_store *store)
 {
 	const kvt_store_io *io = store->io;
+	uint64_t sequence = 0;
+	int status = next_sequence(store, &sequence);
+	if (status < 0)
+		return status;
 	g_autoptr(GArray) entries = entries_needed(store);
 	uint8_t *blocks;
-	uint64_t bytes =
-		encode(store, 0, (const kvt_store_entry *)entries->data, entries->len, &blocks);
+	uint64_t bytes = encode(
+		store, sequence, (const kvt_store_entry *)entries->data, entries->len, &blocks);
 	int fd = -ENOSPC;
 	if (bytes <= kvt_store_journal_room(&store->shape) / 2)
 		fd = io->open(io->arg, store->dir, NEW_JOURNAL, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	int status = fd < 0 ? fd : put_in_place(store, fd, blocks, bytes);
+	status = fd < 0 ? fd : put_in_place(store, fd, blocks, bytes);
 	free(blocks);
 	if (status < 0) {
 		if (fd >= 0)
@@ -101,7 +121,7 @@ int kvt_store_journal_renew(kvt_store *store)
 	}
 	if (store->journal.fd >= 0)
 		io->close(io->arg, store->journal.fd);
-	store->journal = (kvt_store_journal_file){ fd, bytes, bytes / PAIR };
+	store->journal = (kvt_store_journal_file){ fd, bytes, sequence + bytes / PAIR };
 	return io->sync_dir(io->arg, store->dir);
 }
 
@@ -136,14 +156,16 @@ int kvt_store_journal_append(kvt_store *store, const kvt_store_entry *entries, u
 	return 0;
 }
 
-/* The pair at `pair`: from whichever of its blocks is good. */
-static bool decode_pair(
-	const kvt_store *store, const uint8_t *data, uint64_t pair, kvt_store_journal_block *block)
+/* The pair at `pair`: from whichever of its blocks is good. The first one says where the sequence
+ * of all begins. */
+static bool decode_pair(const kvt_store *store, const uint8_t *data, uint64_t pair, uint64_t begin,
+	kvt_store_journal_block *block)
 {
 	for (unsigned copy = 0; copy < 2; copy++) {
 		const uint8_t *at = data + pair * PAIR + copy * KVT_STORE_BLOCK;
 		if (kvt_store_journal_decode(store->shape.key, at, block) &&
-			block->sequence == pair)
+			(block->sequence == begin + pair ||
+				(pair == 0 && block->sequence % JOURNAL_STEP == 0)))
 			return true;
 	}
 	return false;
@@ -153,19 +175,22 @@ static int read_entries(kvt_store *store, const uint8_t *data, uint64_t pairs,
 	void (*entry)(void *arg, const kvt_store_entry *entry), void *arg)
 {
 	kvt_store_journal_block block;
-	while (pairs > 0 && !decode_pair(store, data, pairs - 1, &block))
-		pairs--; /* the end of it was being written */
+	if (pairs == 0 || !decode_pair(store, data, 0, 0, &block))
+		return -EBADMSG;
+	uint64_t begin = block.sequence;
+	while (!decode_pair(store, data, pairs - 1, begin, &block))
+		pairs--; /* the end of it was being written, or is an older journal's */
 	for (uint64_t i = 0; i < pairs; i++) {
-		if (!decode_pair(store, data, i, &block))
+		if (!decode_pair(store, data, i, begin, &block))
 			return -EBADMSG;
 		store->next_number = MAX(store->next_number, block.next_number);
 		store->generation = MAX(store->generation, block.next_generation);
 		for (unsigned k = 0; k < block.n; k++)
 			entry(arg, &block.entries[k]);
 	}
-	store->journal.sequence = pairs;
+	store->journal.sequence = begin + pairs;
 	store->journal.bytes = pairs * PAIR;
-	return pairs > 0 ? 0 : -EBADMSG;
+	return 0;
 }
 
 int kvt_store_journal_read(
@@ -177,12 +202,12 @@ int kvt_store_journal_read(
 	if (fd < 0)
 		return fd == -ENOENT ? -EBADMSG : fd;
 	store->journal.fd = fd;
-	struct stat st;
-	if (fstat(fd, &st) < 0)
-		return -errno;
+	int64_t there = io->size(io->arg, fd);
+	if (there < 0)
+		return (int)there;
 	/* what is longer was not written here */
 	uint64_t room = kvt_store_journal_room(&store->shape);
-	uint64_t size = MIN((uint64_t)st.st_size, room) / PAIR * PAIR;
+	uint64_t size = MIN((uint64_t)there, room) / PAIR * PAIR;
 	if (size == 0)
 		return -EBADMSG;
 	uint8_t *data = kvt_store_buffer_new(size);

@@ -12,7 +12,7 @@
 #include "emu/store_internal.h"
 #include "sim/base/error.h"
 
-#define NEW_FILE KVT_STORE_FILE ".new"
+#define NEW_FILE KVT_STORE_FILE KVT_STORE_NEW
 
 const char *const kvt_store_sync_names[] = { "none", "data", NULL };
 
@@ -93,7 +93,7 @@ static gboolean prepare_directory(const char *path, GError **error)
 		if (strcmp(name, KVT_STORE_FILE) == 0)
 			return kvt_error_usage(error, "%s: is a page store already", path);
 		if (strcmp(name, KVT_STORE_JOURNAL) != 0 && strcmp(name, NEW_FILE) != 0 &&
-			strcmp(name, KVT_STORE_JOURNAL ".new") != 0)
+			strcmp(name, KVT_STORE_JOURNAL KVT_STORE_NEW) != 0)
 			return kvt_error_usage(error,
 				"%s: is not empty, expected a new or an empty directory", path);
 	}
@@ -174,6 +174,7 @@ void kvt_store_drop(kvt_store *store)
 	close_fd(store, store->file);
 	if (store->dir >= 0)
 		close(store->dir);
+	kvt_store_device_free(store->device);
 	g_hash_table_destroy(store->streams);
 	g_ptr_array_free(store->segments, TRUE);
 	g_free(store->slots);
@@ -182,16 +183,138 @@ void kvt_store_drop(kvt_store *store)
 	g_free(store);
 }
 
+/* A block device, or a file that stands for one. */
+static bool is_device(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISREG(st.st_mode));
+}
+
+/* Whether a superblock of a page store, of any version, can be read. */
+static bool has_super(const kvt_store *store)
+{
+	const kvt_store_io *io = store->io;
+	kvt_store_shape shape;
+	uint8_t *block = kvt_store_buffer_new(KVT_STORE_BLOCK);
+	int fd = io->open(io->arg, store->dir, KVT_STORE_FILE, O_RDONLY, 0);
+	bool found = false;
+	for (unsigned i = 0; i < KVT_STORE_SUPER_BLOCKS && fd >= 0 && !found; i++)
+		found = kvt_store_read_all(io, fd, block, KVT_STORE_BLOCK,
+				(uint64_t)i * KVT_STORE_BLOCK) == 0 &&
+			kvt_store_super_decode(block, &shape) != -EBADMSG;
+	close_fd(store, fd);
+	free(block);
+	return found;
+}
+
+/* Keeps other processes out, of which many may read or one write. */
+static gboolean lock_file(const kvt_store *store, GError **error)
+{
+	int kind = store->read_only ? LOCK_SH : LOCK_EX;
+	if (flock(store->file, kind | LOCK_NB) == 0)
+		return TRUE;
+	if (errno == EWOULDBLOCK)
+		return kvt_error_failed(error,
+			"%s: another process has it open, expected one at a time", store->path);
+	return kvt_error_failed(error, "%s: cannot be locked: %s", store->path, g_strerror(errno));
+}
+
+/* All of the device where no capacity is given. */
+static gboolean fit_device(kvt_store *store, GError **error)
+{
+	kvt_store_shape *shape = &store->shape;
+	uint64_t bytes = kvt_store_device_bytes(store->device);
+	bool all = shape->capacity == 0;
+	if (all)
+		shape->capacity = bytes;
+	if (!complete_shape(store->path, shape, error))
+		return FALSE;
+	while (all && kvt_store_device_needs(shape) > bytes &&
+		shape->capacity > shape->segment_bytes)
+		shape->capacity -= shape->segment_bytes;
+	if (!complete_shape(store->path, shape, error))
+		return FALSE;
+	if (shape->capacity / shape->segment_bytes > KVT_STORE_PLACES)
+		return kvt_error_usage(error,
+			"%s: a capacity of %" G_GUINT64_FORMAT " segments, expected at most %u of "
+			"a device: larger ones",
+			store->path, shape->capacity / shape->segment_bytes, KVT_STORE_PLACES);
+	if (kvt_store_device_needs(shape) > bytes)
+		return kvt_error_usage(error,
+			"%s: has %" G_GUINT64_FORMAT " bytes, expected %" G_GUINT64_FORMAT
+			" for a capacity of %" G_GUINT64_FORMAT,
+			store->path, bytes, kvt_store_device_needs(shape), shape->capacity);
+	return TRUE;
+}
+
+static gboolean open_device(kvt_store *store, GError **error)
+{
+	int status =
+		kvt_store_device_open(store->path, store->io, store->read_only, &store->device);
+	if (!store->read_only && (status == -EROFS || status == -EACCES || status == -EPERM)) {
+		kvt_store_make_read_only(store, "the device cannot be written", status);
+		status = kvt_store_device_open(store->path, store->io, true, &store->device);
+	}
+	if (status == -EBUSY)
+		return kvt_error_failed(error,
+			"%s: is mounted or another program has it open, expected a device of its "
+			"own",
+			store->path);
+	if (status < 0)
+		return kvt_error_failed(
+			error, "%s: cannot be opened: %s", store->path, g_strerror(-status));
+	store->io = kvt_store_device_io(store->device);
+	return TRUE;
+}
+
+/* Whatever is on the device stays there unless the caller knows of it. */
+static gboolean prepare_device(kvt_store *store, GError **error)
+{
+	if (!open_device(store, error) || !fit_device(store, error))
+		return FALSE;
+	store->file = store->io->open(store->io->arg, -1, KVT_STORE_FILE, O_RDWR, 0);
+	if (store->file >= 0 && !lock_file(store, error))
+		return FALSE;
+	int blank = store->settings.overwrite ? 1 : kvt_store_device_blank(store->device);
+	if (blank == 0 && has_super(store))
+		return kvt_error_usage(error, "%s: is a page store already", store->path);
+	if (blank == 0)
+		return kvt_error_usage(error,
+			"%s: holds something: its first and last MiB are not all zeros, expected "
+			"an empty device, or to be told to overwrite it",
+			store->path);
+	int status = MIN(MIN(store->file, blank), 0);
+	if (status == 0)
+		status = kvt_store_device_format(store->device, &store->shape);
+	return status == 0 || kvt_error_failed(error, "%s: cannot be made a page store: %s",
+				      store->path, g_strerror(-status));
+}
+
+static gboolean prepare_folder(kvt_store *store, GError **error)
+{
+	if (store->settings.overwrite)
+		return kvt_error_usage(error,
+			"%s: only devices are overwritten, expected a new or an empty directory",
+			store->path);
+	if (!complete_shape(store->path, &store->shape, error) ||
+		!prepare_directory(store->path, error))
+		return FALSE;
+	store->dir = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return store->dir >= 0 ||
+	       kvt_error_failed(error, "%s: cannot be opened: %s", store->path, g_strerror(errno));
+}
+
 gboolean kvt_store_create(const char *path, const kvt_store_shape *shape,
 	const kvt_store_settings *settings, GError **error)
 {
-	kvt_store_shape whole = *shape;
-	if (!complete_shape(path, &whole, error) || !prepare_directory(path, error))
-		return FALSE;
 	kvt_store *store = store_new(path, settings);
-	store->shape = whole;
-	store->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int status = store->dir < 0 ? -errno : kvt_store_journal_renew(store);
+	store->shape = *shape;
+	bool device = is_device(path);
+	if (!(device ? prepare_device : prepare_folder)(store, error)) {
+		kvt_store_drop(store);
+		return FALSE;
+	}
+	int status = kvt_store_journal_renew(store);
 	if (status == 0)
 		status = write_super(store);
 	kvt_store_drop(store);
@@ -199,22 +322,43 @@ gboolean kvt_store_create(const char *path, const kvt_store_shape *shape,
 				      g_strerror(-status));
 }
 
+bool kvt_store_exists(const char *path)
+{
+	kvt_store_settings settings = { .read_only = true };
+	kvt_store *store = store_new(path, &settings);
+	bool there = false;
+	if (is_device(path)) {
+		there = open_device(store, NULL) && has_super(store);
+	} else {
+		store->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		there = store->dir >= 0 && faccessat(store->dir, KVT_STORE_FILE, F_OK, 0) == 0;
+	}
+	kvt_store_drop(store);
+	return there;
+}
+
 /* --- Opening --- */
 
-/* Whether the directory can be written; where not, the store is opened read-only. */
-static gboolean open_file(kvt_store *store, GError **error)
+static gboolean open_folder(kvt_store *store, GError **error)
 {
 	store->dir = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (store->dir < 0)
 		return (errno == ENOENT || errno == ENOTDIR ? kvt_error_usage : kvt_error_failed)(
 			error, "%s: cannot be opened: %s", store->path, g_strerror(errno));
+	if (!store->read_only && faccessat(store->dir, ".", W_OK | X_OK, 0) < 0)
+		kvt_store_make_read_only(store, "the directory cannot be written", -errno);
+	return TRUE;
+}
+
+/* Whether it can be written; where not, the store is opened read-only. */
+static gboolean open_file(kvt_store *store, GError **error)
+{
+	if (!(is_device(store->path) ? open_device : open_folder)(store, error))
+		return FALSE;
 	const kvt_store_io *io = store->io;
 	int fd = -EROFS;
 	if (!store->read_only) {
-		if (faccessat(store->dir, ".", W_OK | X_OK, 0) < 0)
-			fd = -errno;
-		else
-			fd = io->open(io->arg, store->dir, KVT_STORE_FILE, O_RDWR, 0);
+		fd = io->open(io->arg, store->dir, KVT_STORE_FILE, O_RDWR, 0);
 		if (fd == -EROFS || fd == -EACCES || fd == -EPERM)
 			kvt_store_make_read_only(store, "the directory cannot be written", fd);
 	}
@@ -229,12 +373,7 @@ static gboolean open_file(kvt_store *store, GError **error)
 		return kvt_error_failed(
 			error, "%s: " KVT_STORE_FILE ": %s", store->path, g_strerror(-fd));
 	store->file = fd;
-	if (flock(fd, (store->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
-		return TRUE;
-	if (errno == EWOULDBLOCK)
-		return kvt_error_failed(error,
-			"%s: another process has it open, expected one at a time", store->path);
-	return kvt_error_failed(error, "%s: cannot be locked: %s", store->path, g_strerror(errno));
+	return lock_file(store, error);
 }
 
 /* A copy that is not like the good one is written again. */
@@ -280,6 +419,11 @@ static gboolean read_super(kvt_store *store, GError **error)
 	if (status == -EPROTONOSUPPORT)
 		return kvt_error_failed(error, "%s: is of another version, expected version %u",
 			store->path, KVT_STORE_VERSION);
+	if (status == -EBADMSG && store->device)
+		return kvt_error_usage(error,
+			"%s: holds no page store, or its superblock is damaged, expected a device "
+			"made one by `kvtier store create`",
+			store->path);
 	if (status < 0)
 		return kvt_error_failed(error, "%s: " KVT_STORE_FILE " %s%s", store->path,
 			status == -EBADMSG ? "is damaged" : "cannot be read: ",
@@ -305,10 +449,25 @@ int kvt_store_write_mark(kvt_store *store, const char *boot)
 	return status == 0 ? store->io->sync(store->io->arg, store->file) : status;
 }
 
+static gboolean attach_device(kvt_store *store, GError **error)
+{
+	int status = store->device ? kvt_store_device_attach(store->device, &store->shape) : 0;
+	if (status == -ENOSPC)
+		return kvt_error_failed(error,
+			"%s: has %" G_GUINT64_FORMAT " bytes, expected %" G_GUINT64_FORMAT
+			": it is not all of the device that was made a page store",
+			store->path, kvt_store_device_bytes(store->device),
+			kvt_store_device_needs(&store->shape));
+	if (status == -EBADMSG)
+		kvt_store_notice(store, "%s: the table of its segments is damaged", store->path);
+	return TRUE;
+}
+
 kvt_store *kvt_store_open(const char *path, const kvt_store_settings *settings, GError **error)
 {
 	kvt_store *store = store_new(path, settings);
-	if (open_file(store, error) && read_super(store, error) && kvt_store_recover(store, error))
+	if (open_file(store, error) && read_super(store, error) && attach_device(store, error) &&
+		kvt_store_recover(store, error))
 		return store;
 	kvt_store_drop(store);
 	return NULL;
@@ -318,7 +477,8 @@ static int sync_all(kvt_store *store)
 {
 	const kvt_store_io *io = store->io;
 	int status = 0;
-	for (guint i = 0; i < store->segments->len && status == 0; i++) {
+	/* a device is synced whole */
+	for (guint i = 0; i < store->segments->len && status == 0 && !store->device; i++) {
 		const kvt_store_file *file = g_ptr_array_index(store->segments, i);
 		status = io->sync(io->arg, file->fd);
 	}
@@ -359,9 +519,7 @@ void kvt_store_info_get(kvt_store *store, kvt_store_info *info)
 	info->direct = store->direct;
 	info->used = store->used + KVT_STORE_FILE_BLOCKS * KVT_STORE_BLOCK +
 		     kvt_store_journal_room(&store->shape);
-	uint64_t kept = store->settings.evict ? 0 : store->shape.segment_bytes;
-	if (info->used + kept < store->shape.capacity)
-		info->free = store->shape.capacity - info->used - kept;
+	info->free = kvt_store_segment_room(store);
 	if (store->active)
 		info->free += store->active->bytes - store->active->used;
 	info->segments = store->segments->len;

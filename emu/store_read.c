@@ -16,7 +16,8 @@ static kvt_store_piece make_piece(const kvt_store_span *span, uint64_t first, ui
 	uint64_t skipped = first - record->first_page;
 	return (kvt_store_piece){ .fd = record->file->fd,
 		.slot = record->file->slot,
-		.offset = record->offset + record->header_bytes + skipped * record->page_bytes,
+		.offset = record->file->base + record->offset + record->header_bytes +
+			  skipped * record->page_bytes,
 		.first_page = first,
 		.n_pages = end - first,
 		.page_bytes = record->page_bytes,
@@ -198,14 +199,15 @@ static int read_bytes(
 int kvt_store_read_piece(kvt_store *store, const kvt_store_piece *piece, void *pages, uint64_t *bad)
 {
 	uint64_t bytes = piece->n_pages * piece->page_bytes;
+	uint64_t offset = piece->offset - ((const kvt_store_record *)piece->record)->file->base;
 	int status;
 	if (store->direct) {
 		uint8_t *bounce =
 			kvt_store_buffer_new(MIN(bytes + 2 * KVT_STORE_BLOCK, BOUNCE_BYTES));
-		status = read_bytes(store, piece->fd, piece->offset, pages, bytes, bounce);
+		status = read_bytes(store, piece->fd, offset, pages, bytes, bounce);
 		free(bounce);
 	} else {
-		status = kvt_store_read_all(store->io, piece->fd, pages, bytes, piece->offset);
+		status = kvt_store_read_all(store->io, piece->fd, pages, bytes, offset);
 	}
 	for (uint64_t i = 0; i < piece->n_pages && status == 0; i++) {
 		const char *page = (const char *)pages + i * piece->page_bytes;

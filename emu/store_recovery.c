@@ -3,14 +3,11 @@
  * segments there are and what is void, the segments say the rest. What is doubtful is given up, and
  * said.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "emu/store_internal.h"
 #include "sim/base/error.h"
@@ -45,29 +42,25 @@ static int compare_numbers(gconstpointer a, gconstpointer b)
 	return (x > y) - (x < y);
 }
 
+static void take_name(void *arg, const char *name)
+{
+	recovery *r = arg;
+	uint64_t number = g_ascii_strtoull(name, NULL, 16);
+	g_autofree char *whole = kvt_store_segment_name(number);
+	if (strcmp(name, whole) != 0)
+		return;
+	g_array_append_val(r->present, number);
+	if (number < UINT64_MAX / 2)
+		r->store->next_number = MAX(r->store->next_number, number + 1);
+}
+
 static gboolean list_files(recovery *r, GError **error)
 {
-	kvt_store *store = r->store;
-	int fd = openat(store->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (!dir) {
-		int status = errno;
-		if (fd >= 0)
-			close(fd);
+	const kvt_store *store = r->store;
+	int status = store->io->list(store->io->arg, store->dir, take_name, r);
+	if (status < 0)
 		return kvt_error_failed(
-			error, "%s: cannot be listed: %s", store->path, g_strerror(status));
-	}
-	for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-		char *end;
-		uint64_t number = g_ascii_strtoull(entry->d_name, &end, 16);
-		g_autofree char *name = kvt_store_segment_name(number);
-		if (strcmp(name, entry->d_name) != 0)
-			continue;
-		g_array_append_val(r->present, number);
-		if (number < UINT64_MAX / 2)
-			store->next_number = MAX(store->next_number, number + 1);
-	}
-	closedir(dir);
+			error, "%s: cannot be listed: %s", store->path, g_strerror(-status));
 	g_array_sort(r->present, compare_numbers);
 	return TRUE;
 }
@@ -123,8 +116,8 @@ static bool was_sealed(const kvt_store *store, const kvt_store_file *file, uint6
 
 static void read_segment(kvt_store *store, kvt_store_file *file, uint64_t size)
 {
-	file->bytes = size;
-	store->used += size;
+	file->bytes = kvt_store_segment_charge(store, size);
+	store->used += file->bytes;
 	file->closed = true;
 	check_segment_block(store, file, size);
 	if (kvt_store_read_index(store, file, size)) {
@@ -149,12 +142,12 @@ static void read_segment(kvt_store *store, kvt_store_file *file, uint64_t size)
 static gboolean open_segment(kvt_store *store, uint64_t number, GError **error)
 {
 	g_autofree char *name = kvt_store_segment_name(number);
-	struct stat st;
 	if (store->segments->len == store->n_slots)
 		return kvt_error_failed(error, "%s: more than %u segments, expected at most that",
 			store->path, store->n_slots);
 	int fd = kvt_store_segment_open_file(store, name, store->read_only ? O_RDONLY : O_RDWR);
-	int status = fd >= 0 && fstat(fd, &st) < 0 ? -errno : MIN(fd, 0);
+	int64_t size = fd < 0 ? fd : store->io->size(store->io->arg, fd);
+	int status = (int)MIN(size, 0);
 	if (status == -EMFILE || status == -ENFILE)
 		return kvt_error_failed(error,
 			"%s: too many open files, expected a limit of %u or more (ulimit -n)",
@@ -167,7 +160,7 @@ static gboolean open_segment(kvt_store *store, uint64_t number, GError **error)
 			g_strerror(-status));
 		return TRUE;
 	}
-	read_segment(store, kvt_store_segment_new(store, number, fd), (uint64_t)st.st_size);
+	read_segment(store, kvt_store_segment_new(store, number, fd), (uint64_t)size);
 	return TRUE;
 }
 

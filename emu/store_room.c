@@ -229,15 +229,8 @@ static int move_segment(kvt_store *store, kvt_store_file *file)
 
 static bool has_free(const kvt_store *store, uint64_t wanted)
 {
-	uint64_t active = 0;
-	if (store->active)
-		active = store->active->bytes - store->active->used;
-	uint64_t fixed = KVT_STORE_FILE_BLOCKS * KVT_STORE_BLOCK +
-			 kvt_store_journal_room(&store->shape) +
-			 (store->settings.evict ? 0 : store->shape.segment_bytes);
-	uint64_t taken = store->used + fixed;
-	return wanted <= active ||
-	       (taken <= store->shape.capacity && wanted <= store->shape.capacity - taken);
+	uint64_t active = store->active ? store->active->bytes - store->active->used : 0;
+	return wanted <= MAX(active, kvt_store_segment_room(store));
 }
 
 int kvt_store_gc(kvt_store *store, uint64_t wanted, uint64_t *freed)

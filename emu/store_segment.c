@@ -31,6 +31,7 @@ kvt_store_file *kvt_store_segment_new(kvt_store *store, uint64_t number, int fd)
 	file->number = number;
 	file->slot = slot;
 	file->fd = fd;
+	file->base = store->io->base(store->io->arg, fd);
 	file->used = KVT_STORE_BLOCK;
 	file->records = g_ptr_array_new();
 	store->slots[slot] = file;
@@ -74,6 +75,11 @@ int kvt_store_segment_open_file(kvt_store *store, const char *name, int flags)
 	return fd;
 }
 
+uint64_t kvt_store_segment_charge(const kvt_store *store, uint64_t bytes)
+{
+	return store->device ? store->shape.segment_bytes : bytes;
+}
+
 /* Where the file ends when it is sealed. */
 static uint64_t sealed_bytes(const kvt_store_file *file)
 {
@@ -92,6 +98,16 @@ static bool within_capacity(const kvt_store *store, uint64_t more)
 	uint64_t fixed =
 		KVT_STORE_FILE_BLOCKS * KVT_STORE_BLOCK + kvt_store_journal_room(&store->shape);
 	return store->used + fixed + more <= store->shape.capacity;
+}
+
+uint64_t kvt_store_segment_room(const kvt_store *store)
+{
+	const kvt_store_shape *shape = &store->shape;
+	uint64_t taken = store->used + KVT_STORE_FILE_BLOCKS * KVT_STORE_BLOCK +
+			 kvt_store_journal_room(shape) +
+			 (store->settings.evict ? 0 : shape->segment_bytes);
+	uint64_t left = shape->capacity > taken ? shape->capacity - taken : 0;
+	return left - left % shape->segment_bytes;
 }
 
 /* A full disk, however the system says it. */
@@ -220,7 +236,7 @@ int kvt_store_segment_seal(kvt_store *store, kvt_store_file *file)
 		status = io->truncate(io->arg, file->fd, end);
 	if (status == 0) {
 		store->used -= file->bytes;
-		file->bytes = end;
+		file->bytes = kvt_store_segment_charge(store, end);
 		store->used += file->bytes;
 	}
 	if (status == 0 && store->shape.sync == KVT_STORE_SYNC_DATA)

@@ -97,7 +97,7 @@ int kvt_store_reserve_locked(kvt_store *store, const kvt_store_run *run, uint64_
 	store->count.writers++;
 	*ticket = (kvt_store_ticket){ .fd = file->fd,
 		.slot = file->slot,
-		.offset = record->offset,
+		.offset = file->base + record->offset,
 		.header_bytes = record->header_bytes,
 		.payload_bytes = kvt_store_payload_bytes(run),
 		.generation = record->generation,
@@ -180,8 +180,9 @@ void kvt_store_abandon_locked(kvt_store *store, kvt_store_ticket *ticket)
 	/* a record that was written whole all the same must not be found by a later recovery;
 	 * where not even this can be written, its checksums have to tell */
 	if (!store->read_only) {
+		const kvt_store_record *record = ticket->record;
 		uint8_t *zeros = kvt_store_buffer_new0(KVT_STORE_BLOCK);
-		kvt_store_write_all(store->io, ticket->fd, zeros, KVT_STORE_BLOCK, ticket->offset);
+		kvt_store_write_all(store->io, ticket->fd, zeros, KVT_STORE_BLOCK, record->offset);
 		free(zeros);
 	}
 	store->count.abandoned++;
@@ -225,9 +226,9 @@ int kvt_store_write_record(kvt_store *store, const kvt_store_ticket *ticket, con
 	uint8_t *header = kvt_store_buffer_new(ticket->header_bytes);
 	kvt_store_ticket_header(store, ticket, header);
 	int status = kvt_store_write_all(
-		store->io, ticket->fd, header, ticket->header_bytes, ticket->offset);
+		store->io, ticket->fd, header, ticket->header_bytes, record->offset);
 	free(header);
-	uint64_t at = ticket->offset + ticket->header_bytes;
+	uint64_t at = record->offset + ticket->header_bytes;
 	if (status < 0)
 		return status;
 	if (store->direct)

@@ -22,7 +22,7 @@ typedef struct store_settings {
 
 static const kvt_option store_options[] = {
 	{ "path", KVT_OPTION_STRING, 0, SETTING(path), NULL, 0, 0, NULL,
-		"directory of the page store; made when it is missing or empty" },
+		"directory or block device of the page store; made when it is missing or empty" },
 	{ "capacity", KVT_OPTION_BYTES, 0, SETTING(capacity), NULL, 0, 0, NULL,
 		"bytes of pages that it holds" },
 	{ "room", KVT_OPTION_BYTES, 0, SETTING(room), "0B", 0, 0, NULL,
@@ -78,21 +78,12 @@ static void on_slot(void *arg, uint32_t slot, int fd)
 		kvt_io_engine_register_file(tier->engine, (int)slot, fd);
 }
 
-static bool is_empty(const char *path)
-{
-	GDir *dir = g_dir_open(path, 0, NULL);
-	bool empty = !dir || !g_dir_read_name(dir);
-	if (dir)
-		g_dir_close(dir);
-	return empty;
-}
-
 static bool open_store(uring_tier *tier, const store_settings *s, GError **error)
 {
 	const kvt_store_settings settings = {
 		.direct = true, .slot_changed = on_slot, .notice = on_notice, .arg = tier
 	};
-	if (is_empty(s->path)) {
+	if (!kvt_store_exists(s->path)) {
 		const kvt_store_shape shape = { .sync = (kvt_store_sync)s->sync,
 			.segment_bytes = s->segment,
 			.capacity = s->room > 0 ? s->room

@@ -1,4 +1,4 @@
-/* store_command.c: `kvtier store create|info|check|gc DIR`: page stores made, described, verified
+/* store_command.c: `kvtier store create|info|check|gc PATH`: page stores made, described, verified
  * and tidied. The work is done in emu/store.h. */
 #include <inttypes.h>
 #include <string.h>
@@ -10,20 +10,26 @@
 
 static const kvt_command create_action = {
 	.name = "store create",
-	.summary = "Make a directory a page store.",
-	.arguments = "DIR",
-	.help = "DIR is new or empty. Its files never take more than the capacity; a reserve that\n"
-		"does not fit fails and changes nothing. With --sync data, what was "
-		"acknowledged\n"
+	.summary = "Make a directory or a block device a page store.",
+	.arguments = "PATH",
+	.help = "A directory is new or empty. A block device, or a file that stands for one, has\n"
+		"nothing but zeros in its first and last MiB, where file systems and partition "
+		"tables\n"
+		"are known by, and nobody has it open; --overwrite does away with what is on "
+		"it.\n\n"
+		"Its files never take more than the capacity (of a device: all of it); a reserve "
+		"that\n"
+		"does not fit fails and changes nothing. With --sync data, what was acknowledged\n"
 		"survives a power cut; with none, a kill -9, and after a power cut the store is "
 		"empty.\n\n"
-		"  kvtier store create /mnt/nvme/pages --capacity 500GB --sync data",
+		"  kvtier store create /mnt/nvme/pages --capacity 500GB --sync data\n"
+		"  kvtier store create /dev/nvme1n1 --sync data",
 };
 
 static const kvt_command info_action = {
 	.name = "store info",
 	.summary = "Say what a page store holds.",
-	.arguments = "DIR",
+	.arguments = "PATH",
 	.help = "Its index is recovered as at any opening, but nothing is written. A store that "
 		"a\n"
 		"process has open cannot be looked at.",
@@ -32,7 +38,7 @@ static const kvt_command info_action = {
 static const kvt_command check_action = {
 	.name = "store check",
 	.summary = "Read all of a page store and compare it with its checksums.",
-	.arguments = "DIR",
+	.arguments = "PATH",
 	.help = "Nothing is written. What is wrong is said on stderr, a line each, and the exit\n"
 		"status is 1. Records that were being written when the store was last left are\n"
 		"counted as torn: they are no damage, and are not served.",
@@ -41,7 +47,7 @@ static const kvt_command check_action = {
 static const kvt_command gc_action = {
 	.name = "store gc",
 	.summary = "Make room of what was discarded or overwritten.",
-	.arguments = "DIR",
+	.arguments = "PATH",
 	.help = "What lives in the emptiest segments is moved together and their files are "
 		"removed,\n"
 		"until moving would free less than a tenth of a segment.",
@@ -70,30 +76,34 @@ static gboolean read_bytes(const char *option, const char *text, uint64_t *bytes
 }
 
 static void create_store(const char *path, const char *capacity, const char *segment,
-	const char *sync, GError **error)
+	const char *sync, bool overwrite, GError **error)
 {
+	const kvt_store_settings settings = { .overwrite = overwrite };
 	kvt_store_shape shape = { 0 };
 	int which;
-	if (!capacity) {
+	bool device =
+		g_file_test(path, G_FILE_TEST_EXISTS) && !g_file_test(path, G_FILE_TEST_IS_DIR);
+	if (!capacity && !device) {
 		kvt_error_usage(error, "--capacity: is missing, expected %s",
 			kvt_unit_expectation(KVT_UNIT_BYTES));
 		return;
 	}
-	if (!read_bytes("--capacity", capacity, &shape.capacity, error) ||
+	if ((capacity && !read_bytes("--capacity", capacity, &shape.capacity, error)) ||
 		(segment && !read_bytes("--segment", segment, &shape.segment_bytes, error)) ||
 		!kvt_command_choice(
 			"--sync", sync ? sync : "none", kvt_store_sync_names, &which, error))
 		return;
 	shape.sync = (kvt_store_sync)which;
-	kvt_store_create(path, &shape, NULL, error);
+	kvt_store_create(path, &shape, &settings, error);
 }
 
 static int run_create(int argc, char **argv, GError **error)
 {
 	g_autofree char *capacity = NULL, *segment = NULL, *sync = NULL;
+	gboolean overwrite = FALSE;
 	const GOptionEntry own[] = {
 		{ "capacity", 0, 0, G_OPTION_ARG_FILENAME, &capacity,
-			"what its files may take together", "SIZE" },
+			"what its files may take together (all of a device)", "SIZE" },
 		{ "segment", 0, 0, G_OPTION_ARG_FILENAME, &segment,
 			"one file, which is what is evicted at a time (capacity / 256, from 1MiB "
 			"to 16GiB)",
@@ -101,12 +111,14 @@ static int run_create(int argc, char **argv, GError **error)
 		{ "sync", 0, 0, G_OPTION_ARG_FILENAME, &sync,
 			"what a write waits for: nothing, or its data being durable (none)",
 			"none|data" },
+		{ "overwrite", 0, 0, G_OPTION_ARG_NONE, &overwrite, "what is on the device may go",
+			NULL },
 		{ 0 },
 	};
 	const kvt_command_syntax syntax = { &create_action, 0, 1, 1, own };
 	g_auto(kvt_command_options) options = { 0 };
 	if (kvt_command_parse(&syntax, argc, argv, &options, error))
-		create_store(options.arguments[0], capacity, segment, sync, error);
+		create_store(options.arguments[0], capacity, segment, sync, overwrite, error);
 	return 0;
 }
 
@@ -310,11 +322,11 @@ static int run_store(int argc, char **argv, GError **error)
 const kvt_command kvt_command_store = {
 	.name = "store",
 	.summary = "Create, show, check and tidy page stores on real drives",
-	.arguments = "create|info|check|gc DIR",
-	.help = "  store create DIR   make a new or empty directory one\n"
-		"  store info DIR     what it holds, and how it was recovered\n"
-		"  store check DIR    read all of it and compare it with its checksums\n"
-		"  store gc DIR       make room of what was discarded or overwritten\n\n"
+	.arguments = "create|info|check|gc PATH",
+	.help = "  store create PATH  make a new or empty directory or device one\n"
+		"  store info PATH    what it holds, and how it was recovered\n"
+		"  store check PATH   read all of it and compare it with its checksums\n"
+		"  store gc PATH      make room of what was discarded or overwritten\n\n"
 		"\"kvtier store create --help\" and so on say more.",
 	.run = run_store,
 };

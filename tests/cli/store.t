@@ -6,7 +6,7 @@
 
 run "$KVTIER" store --help
 exits 0 "store --help"
-mentions stdout "store gc DIR" "store --help"
+mentions stdout "store gc PATH" "store --help"
 for action in create info check gc; do
 	run "$KVTIER" store $action --help
 	exits 0 "store $action --help"
@@ -37,6 +37,32 @@ refuses 2 "kvtier: $scratch/full: is not a page store, expected a directory made
 	"$KVTIER" store check "$scratch/full"
 refuses 2 "kvtier: $scratch/nothing: cannot be opened: No such file or directory" \
 	"$KVTIER" store gc "$scratch/nothing"
+
+# A file of fixed length stands for a block device.
+device=$scratch/device
+truncate -s 16MiB "$device"
+run "$KVTIER" store create "$device" --segment 1MiB --sync data
+exits 0 "create on a device"
+run "$KVTIER" store info "$device" --format json
+exits 0 "info of a device"
+json '$j->{bytes}{capacity} > 14 << 20 && $j->{bytes}{capacity} <= 16 << 20 && $j->{count}{segments} == 0' \
+	"a store has all of its device"
+refuses 2 "kvtier: $device: is a page store already" "$KVTIER" store create "$device"
+run "$KVTIER" store create "$device" --segment 1MiB --capacity 8MiB --overwrite
+exits 0 "create --overwrite"
+run "$KVTIER" store check "$device"
+exits 0 "check of a device"
+run "$KVTIER" store gc "$device"
+exits 0 "gc of a device"
+truncate -s 0 "$device"
+truncate -s 16MiB "$device"
+printf 'S\357' | dd of="$device" bs=1 seek=1080 conv=notrunc 2>/dev/null
+refuses 2 "kvtier: $device: holds something: its first and last MiB are not all zeros, expected an empty device, or to be told to overwrite it" \
+	"$KVTIER" store create "$device"
+refuses 2 "kvtier: $device: holds no page store, or its superblock is damaged, expected a device made one by \`kvtier store create\`" \
+	"$KVTIER" store info "$device"
+refuses 2 "kvtier: $scratch/other: only devices are overwritten, expected a new or an empty directory" \
+	"$KVTIER" store create "$scratch/other" --capacity 64MiB --overwrite
 
 cp -R tests/golden/store "$scratch/golden"
 chmod -R u+w "$scratch/golden"

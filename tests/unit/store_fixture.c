@@ -37,6 +37,16 @@ void store_folder_free(char *path)
 	g_free(path);
 }
 
+char *store_device_new(const char *folder)
+{
+	char *path = g_build_filename(folder, "device", NULL);
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	g_assert_cmpint(fd, >=, 0);
+	g_assert_cmpint(ftruncate(fd, 5 << 20), ==, 0);
+	close(fd);
+	return path;
+}
+
 kvt_store *store_reopen(const char *path, const kvt_store_settings *settings)
 {
 	g_autoptr(GError) error = NULL;

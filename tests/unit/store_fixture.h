@@ -13,6 +13,10 @@
 char *store_folder_new(void);
 void store_folder_free(char *path);
 
+/* A file in such a folder that stands for a block device, of 5 MiB of zeros; free it and then the
+ * folder. */
+char *store_device_new(const char *folder);
+
 /* A store of `capacity` bytes in segments of 64 KiB, opened. `settings` may be NULL. */
 kvt_store *store_make(const char *path, uint64_t capacity, kvt_store_sync sync,
 	const kvt_store_settings *settings);

@@ -45,6 +45,22 @@ static void log_op(store_power *power, op o)
 	g_array_append_val(power->ops, o);
 }
 
+/* A file that stands for a device: it was there, zeros, at its full length, before the log. */
+static int open_device(store_power *power, int fd, const char *path)
+{
+	g_autofree char *name = g_path_get_basename(path);
+	if (power->inodes == 0) {
+		uint64_t size = (uint64_t)kvt_store_system_io.size(NULL, fd);
+		log_op(power, (op){ .kind = OP_NAME, .inode = 1, .name = g_strdup(name) });
+		log_op(power, (op){ .kind = OP_SIZE, .inode = 1, .size = size });
+		log_op(power, (op){ .kind = OP_SYNC, .inode = 1 });
+		log_op(power, (op){ .kind = OP_SYNC_DIR });
+		power->inodes = 1;
+	}
+	power->open[fd] = 1;
+	return fd;
+}
+
 static int power_open(void *arg, int dir, const char *name, int flags, mode_t mode)
 {
 	store_power *power = arg;
@@ -52,6 +68,8 @@ static int power_open(void *arg, int dir, const char *name, int flags, mode_t mo
 	if (fd < 0)
 		return fd;
 	g_assert_cmpint(fd, <, FILES);
+	if (g_path_is_absolute(name))
+		return open_device(power, fd, name);
 	unsigned inode = GPOINTER_TO_UINT(g_hash_table_lookup(power->names, name));
 	if (inode == 0) {
 		inode = ++power->inodes;

@@ -17,7 +17,8 @@ typedef struct store_power store_power;
 store_power *store_power_new(void);
 void store_power_free(store_power *power);
 
-/* The calls to give a store. The log begins with a folder that is empty. */
+/* The calls to give a store. The log begins with a folder that is empty, or with one file in it
+ * that stands for a device. */
 const kvt_store_io *store_power_io(store_power *power);
 
 /* Calls in the log so far. */

@@ -1,5 +1,6 @@
-/* test_store_kill.c: a process that writes to a page store is killed at any moment, a hundred times
- * on one store. What it had published is there, and nothing else but what it was about to. */
+/* test_store_kill.c: a process that writes to a page store, in a directory or on a device, is
+ * killed at any moment, a hundred times on each. What it had published is there, and nothing else
+ * but what it was about to. */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -99,15 +100,24 @@ static uint64_t verify(const char *path, ledger *l)
 	return served;
 }
 
-static void test_kills(gconstpointer sync)
+/* Where, and with which promise. */
+typedef struct trial {
+	const char *name;
+	kvt_store_sync sync;
+	bool device;
+} trial;
+
+static void test_kills(gconstpointer data)
 {
-	char *path = store_folder_new();
+	const trial *t = data;
+	char *folder = store_folder_new();
+	g_autofree char *path = t->device ? store_device_new(folder) : g_strdup(folder);
 	ledger *l =
 		mmap(NULL, sizeof(*l), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	g_assert_true(l != MAP_FAILED);
-	kvt_rng rng = kvt_rng_init(1, GPOINTER_TO_UINT(sync));
+	kvt_rng rng = kvt_rng_init(1, t->sync);
 	uint64_t served = 0;
-	kvt_store_drop(store_make(path, 2 * MIB, (kvt_store_sync)GPOINTER_TO_UINT(sync), NULL));
+	kvt_store_drop(store_make(path, 2 * MIB, t->sync, NULL));
 	for (unsigned i = 0; i < KILLS / 2; i++) {
 		uint64_t operations = l->operations;
 		pid_t pid = fork();
@@ -128,13 +138,19 @@ static void test_kills(gconstpointer sync)
 	}
 	g_assert_cmpuint(served, >, KILLS * 10);
 	munmap(l, sizeof(*l));
-	store_folder_free(path);
+	store_folder_free(folder);
 }
 
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
-	g_test_add_data_func("/store_kill/none", GUINT_TO_POINTER(KVT_STORE_SYNC_NONE), test_kills);
-	g_test_add_data_func("/store_kill/data", GUINT_TO_POINTER(KVT_STORE_SYNC_DATA), test_kills);
+	static const trial trials[] = {
+		{ "/store_kill/none", KVT_STORE_SYNC_NONE, false },
+		{ "/store_kill/data", KVT_STORE_SYNC_DATA, false },
+		{ "/store_kill/device-none", KVT_STORE_SYNC_NONE, true },
+		{ "/store_kill/device-data", KVT_STORE_SYNC_DATA, true },
+	};
+	for (unsigned i = 0; i < G_N_ELEMENTS(trials); i++)
+		g_test_add_data_func(trials[i].name, &trials[i], test_kills);
 	return g_test_run();
 }

@@ -1,6 +1,6 @@
-/* test_store_power.c: a page store whose power is cut at any of its calls to the system. With
- * sync = data what was acknowledged is there, and nothing older or half written; with sync = none
- * the store is empty after a restart of the machine, and works. */
+/* test_store_power.c: a page store, in a directory or on a device, whose power is cut at any of its
+ * calls to the system. With sync = data what was acknowledged is there, and nothing older or half
+ * written; with sync = none the store is empty after a restart of the machine, and works. */
 #include <errno.h>
 #include <string.h>
 
@@ -146,10 +146,19 @@ static unsigned verify(const history *h, unsigned n, kvt_store_sync sync, const 
 	return served;
 }
 
+/* Where, and with which promise. */
+typedef struct trial {
+	const char *name;
+	kvt_store_sync sync;
+	bool device;
+} trial;
+
 static void test_cuts(gconstpointer data)
 {
-	kvt_store_sync sync = (kvt_store_sync)GPOINTER_TO_UINT(data);
-	char *path = store_folder_new();
+	const trial *t = data;
+	kvt_store_sync sync = t->sync;
+	char *folder = store_folder_new();
+	g_autofree char *path = t->device ? store_device_new(folder) : g_strdup(folder);
 	history h = { .power = store_power_new(),
 		.events = g_array_new(FALSE, FALSE, sizeof(event)) };
 	kvt_rng rng = kvt_rng_init(5, sync);
@@ -160,22 +169,30 @@ static void test_cuts(gconstpointer data)
 	for (unsigned i = 0; i < CUTS; i++) {
 		/* every call has its turn */
 		unsigned n = h.created + i * (length - h.created) / (CUTS - 1);
-		char *found = store_folder_new();
-		store_power_cut(h.power, n, &rng, found);
+		char *after = store_folder_new();
+		g_autofree char *found =
+			t->device ? g_build_filename(after, "device", NULL) : g_strdup(after);
+		store_power_cut(h.power, n, &rng, after);
 		served += verify(&h, n, sync, found);
-		store_folder_free(found);
+		store_folder_free(after);
 	}
 	if (sync == KVT_STORE_SYNC_DATA)
 		g_assert_cmpuint(served, >, CUTS * RUNS / 3);
 	g_array_free(h.events, TRUE);
 	store_power_free(h.power);
-	store_folder_free(path);
+	store_folder_free(folder);
 }
 
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
-	g_test_add_data_func("/store_power/data", GUINT_TO_POINTER(KVT_STORE_SYNC_DATA), test_cuts);
-	g_test_add_data_func("/store_power/none", GUINT_TO_POINTER(KVT_STORE_SYNC_NONE), test_cuts);
+	static const trial trials[] = {
+		{ "/store_power/data", KVT_STORE_SYNC_DATA, false },
+		{ "/store_power/none", KVT_STORE_SYNC_NONE, false },
+		{ "/store_power/device-data", KVT_STORE_SYNC_DATA, true },
+		{ "/store_power/device-none", KVT_STORE_SYNC_NONE, true },
+	};
+	for (unsigned i = 0; i < G_N_ELEMENTS(trials); i++)
+		g_test_add_data_func(trials[i].name, &trials[i], test_cuts);
 	return g_test_run();
 }
