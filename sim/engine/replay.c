@@ -158,6 +158,7 @@ static gboolean make_heads(kvt_replay *run, GError **error)
 		run->heads[i] = kvt_residency_new(&spec);
 	}
 	kvt_selector_spec spec = kvt_replay_selector_spec(settings);
+	spec.clock = run->world->loop;
 	run->selector = kvt_selector_new(source, &spec);
 	return !looks_ahead || look_ahead(run, error);
 }
@@ -217,6 +218,7 @@ static void fill_result(kvt_replay *run)
 	result->mass_on_time =
 		result->mass_resident - (double)run->late_mass / KVT_MASS_ONE / (rows * copies);
 	result->scorer = kvt_selector_stats(run->selector);
+	result->planning = kvt_selector_planning(run->selector);
 	result->selection = (double)run->selected / rows;
 	result->selection_runs = (double)run->selected_runs / rows;
 	result->ttft = result->step_times[0];
@@ -257,35 +259,42 @@ static void free_run(kvt_replay *run)
 	g_free(run->logs);
 	g_free(run->estimates);
 	for (uint32_t i = 0; i < source->n_layers && run->recorded; i++) {
-		g_free(run->recorded[i].selections);
+		g_free(run->recorded[i].reads);
 		kvt_extent_list_free(&run->recorded[i].prefetch);
 		kvt_extent_list_free(&run->recorded[i].demand);
 	}
 	g_free(run->recorded);
 	for (uint32_t i = 0; i < run->n_layers; i++) {
-		kvt_extent_list_free(&run->layers[i].prefetch.list);
-		kvt_extent_list_free(&run->layers[i].demand.list);
+		kvt_transfer_clear(&run->layers[i].prefetch);
+		kvt_transfer_clear(&run->layers[i].demand);
 		g_queue_free(run->layers[i].writes);
 	}
 	g_free(run->layers);
 	for (guint i = 0; i < run->all_writes->len; i++) {
 		kvt_transfer *write = g_ptr_array_index(run->all_writes, i);
-		kvt_extent_list_free(&write->list);
+		kvt_transfer_clear(write);
 		g_free(write);
 	}
 	g_ptr_array_unref(run->all_writes);
 	g_ptr_array_unref(run->spare_writes);
 	kvt_selector_free(run->selector);
 	kvt_transfers_free(run->transfers);
+	if (run->device && !run->world->device)
+		run->device->ops->free(run->device);
 }
 
 static void run_steps(kvt_replay *run)
 {
 	const kvt_replay_world *world = run->world;
+	run->device = world->device;
+	if (!run->device)
+		run->device = kvt_replay_modelled_device_new(
+			world->loop, run->settings, run->source->n_heads);
 	kvt_transfers_spec spec = { .loop = world->loop,
 		.tier = world->storage,
 		.timeline = world->timeline,
 		.prefetch_depth = MAX(run->settings->prefetch_depth, 1),
+		.device = run->device,
 		.failed = transfer_failed,
 		.failed_arg = run };
 	run->transfers = kvt_transfers_new(&spec);

@@ -62,6 +62,7 @@
 
 #include "sim/cache/policy.h"
 #include "sim/core/timeline.h"
+#include "sim/engine/replay_device.h"
 #include "sim/engine/replay_residency.h"
 #include "sim/engine/replay_source.h"
 #include "sim/tier/tier.h"
@@ -74,7 +75,7 @@ typedef enum kvt_replay_attention {
 /* "exact", "budgeted", NULL. */
 extern const char *const kvt_replay_attention_names[];
 
-typedef struct kvt_replay_settings {
+struct kvt_replay_settings {
 	double budget;     /* share of the pages present, above 0 to 1 */
 	double hbm;        /* the same, of what HBM may hold; 0: the budget */
 	double moves;      /* the same, of what may be moved ahead a step; 0: any number */
@@ -104,14 +105,21 @@ typedef struct kvt_replay_settings {
 	/* called now and then; may be NULL */
 	void (*progress)(void *arg, uint32_t steps_done);
 	void *progress_arg;
-} kvt_replay_settings;
+};
 
 /* Where it runs. The loop is run by kvt_replay_run, the tier's pages are the replay's alone. */
 typedef struct kvt_replay_world {
 	kvt_loop *loop;
 	kvt_tier *storage;
-	const char *storage_name; /* in messages; NULL: what its kind is called */
-	kvt_timeline *timeline;   /* may be NULL */
+	const char *storage_name;  /* in messages; NULL: what its kind is called */
+	kvt_timeline *timeline;    /* may be NULL */
+	kvt_replay_device *device; /* NULL: the modelled one. Stays its owner's. */
+	/* A KV head's pages are of this context and its number; the replay's alone. */
+	uint32_t first_context;
+	/* Makes sure that pages which nothing of the replay has written are in storage. NULL: they
+	 * are declared as being there. */
+	bool (*store)(void *arg, const kvt_extent *extent, GError **error);
+	void *store_arg;
 } kvt_replay_world;
 
 /* A recorded layer's KV head: means over steps. */
@@ -176,6 +184,10 @@ typedef struct kvt_replay_result {
 	kvt_time stall[KVT_STALL_CAUSES], first_step_stall;
 	kvt_time attention_time, other_time; /* of layers and steps, without stalls */
 	kvt_time scorer_time;                /* sketches read from HBM */
+	/* By the loop's clock, so 0 in virtual time: what prefetchers took to plan, sketches of new
+	 * pages included, and all that the replay itself took, counting included; of all steps, and
+	 * of the first. */
+	kvt_time planning, deciding, first_planning, first_deciding;
 } kvt_replay_result;
 
 /* Time a step after the first, at quantile q in [0, 1], nearest rank; 0 when there is only one. */

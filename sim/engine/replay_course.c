@@ -62,16 +62,22 @@ static bool plans_late(const kvt_replay *run)
 static gboolean preload(
 	kvt_replay *run, uint32_t recorded, uint32_t first, uint32_t end, GError **error)
 {
-	kvt_tier *tier = run->world->storage;
+	const kvt_replay_world *world = run->world;
+	kvt_tier *tier = world->storage;
 	for (uint32_t i = 0; i < run->n_layers && first < end; i++) {
 		if (run->layers[i].recorded != recorded)
 			continue;
 		for (uint32_t head = 0; head < run->source->n_heads; head++) {
-			kvt_extent extent = { .context = head,
+			kvt_extent extent = { .context = world->first_context + head,
 				.layer = run->layers[i].number,
 				.first_page = first,
 				.n_pages = end - first,
 				.page_bytes = run->settings->page_bytes };
+			if (world->store) {
+				if (!world->store(world->store_arg, &extent, error))
+					return FALSE;
+				continue;
+			}
 			if (!tier->ops->preload || !tier->ops->preload(tier, 0, &extent))
 				return kvt_error_failed(error,
 					"tier %s: the context's pages do not fit, expected a "
@@ -104,11 +110,23 @@ static kvt_time scan_time(const kvt_replay *run, uint64_t scanned)
 		return 0;
 	double recorded_page = 4.0 * source->block_tokens * source->head_dim;
 	double bytes = (double)scanned * (double)run->settings->page_bytes / recorded_page;
-	return kvt_time_for_bytes((uint64_t)(bytes + 0.5), run->settings->hbm_rate);
+	return run->device->ops->scan_time(run->device, (uint64_t)(bytes + 0.5));
+}
+
+static bool attends_to_all(const kvt_replay *run, const kvt_selection *selection)
+{
+	return selection->dense || kvt_replay_attends_to_all(run->settings, &selection->present);
+}
+
+/* A KV head's pages. */
+static kvt_extent pages_of(const kvt_replay *run, uint32_t head)
+{
+	return (kvt_extent){ .context = run->world->first_context + head,
+		.page_bytes = run->settings->page_bytes };
 }
 
 /* Decides what a recorded layer has in HBM for a step, once for all its copies. */
-static bool prepare(kvt_replay *run, uint32_t step, uint32_t recorded)
+static bool decide(kvt_replay *run, uint32_t step, uint32_t recorded)
 {
 	uint32_t n_heads = run->source->n_heads;
 	kvt_recorded_layer *layer = &run->recorded[recorded];
@@ -128,8 +146,10 @@ static bool prepare(kvt_replay *run, uint32_t step, uint32_t recorded)
 			kvt_replay_fail(run, error);
 			return false;
 		}
-		layer->selections[head] = selection;
-		kvt_extent like = { .context = head, .page_bytes = run->settings->page_bytes };
+		layer->reads[head] = (kvt_replay_reads){ .selection = selection,
+			.all = attends_to_all(run, selection),
+			.resident = kvt_residency_resident(residency) };
+		kvt_extent like = pages_of(run, head);
 		uint32_t left = kvt_residency_prepare(residency, step, selection,
 			kvt_replay_capacity(run->settings, selection), &like, &layer->prefetch);
 		layer->prefetch_left = MAX(layer->prefetch_left, left);
@@ -139,9 +159,12 @@ static bool prepare(kvt_replay *run, uint32_t step, uint32_t recorded)
 	return true;
 }
 
-static bool attends_to_all(const kvt_replay *run, const kvt_selection *selection)
+static bool prepare(kvt_replay *run, uint32_t step, uint32_t recorded)
 {
-	return selection->dense || kvt_replay_attends_to_all(run->settings, &selection->present);
+	kvt_time began = now(run);
+	bool decided = decide(run, step, recorded);
+	run->result->deciding += now(run) - began;
+	return decided;
 }
 
 /* Runs of neighbouring pages: what fetching all of a selection would take. */
@@ -192,9 +215,9 @@ static void attend(kvt_replay *run, uint32_t recorded)
 	kvt_extent_list_clear(&layer->demand);
 	layer->demand_left = 0;
 	for (uint32_t head = 0; head < n_heads; head++) {
-		const kvt_selection *selection = layer->selections[head];
-		kvt_extent like = { .context = head, .page_bytes = run->settings->page_bytes };
-		bool all = attends_to_all(run, selection);
+		const kvt_selection *selection = layer->reads[head].selection;
+		kvt_extent like = pages_of(run, head);
+		bool all = layer->reads[head].all;
 		kvt_residency *residency = run->heads[recorded * n_heads + head];
 		kvt_residency_need(residency, selection, &result->counts);
 		count_masses(run, recorded, head, selection, all);
@@ -282,11 +305,10 @@ static void start_write(kvt_timed_layer *layer)
 	}
 	kvt_extent_list_clear(&write->list);
 	for (uint32_t head = 0; head < run->source->n_heads; head++) {
-		kvt_extent extent = { .context = head,
-			.layer = layer->number,
-			.first_page = recorded->closed_page,
-			.n_pages = 1,
-			.page_bytes = run->settings->page_bytes };
+		kvt_extent extent = pages_of(run, head);
+		extent.layer = layer->number;
+		extent.first_page = recorded->closed_page;
+		extent.n_pages = 1;
 		kvt_extent_list_add(&write->list, &extent);
 	}
 	g_queue_push_tail(layer->writes, write);
@@ -328,7 +350,11 @@ static void end_step(void *arg)
 		return;
 	kvt_replay_result *result = run->result;
 	result->step_times[run->step] = now(run) - run->step_began;
-	result->total = now(run);
+	result->total = now(run) - run->began;
+	if (run->step == 0) {
+		result->first_planning = kvt_selector_planning(run->selector);
+		result->first_deciding = result->deciding;
+	}
 	if (run->settings->progress)
 		run->settings->progress(run->settings->progress_arg, run->step + 1);
 	run->step_began = now(run);
@@ -361,16 +387,18 @@ static void end_attention(void *arg)
 	uint32_t recorded = layer->recorded;
 	if (run->error)
 		return;
-	kvt_timeline_span(
-		run->world->timeline, run->track, "attention", layer->began, layer->computed);
+	kvt_time takes = run->device->ops->computed(run->device);
+	kvt_time computed = layer->began + takes;
+	run->result->attention_time += takes;
+	count_stall(run, layer->last, computed, now(run));
+	kvt_timeline_span(run->world->timeline, run->track, "attention", layer->began, computed);
 	if (run->recorded[recorded].closed)
 		start_write(layer);
 	bool more = run->step + 1 < run->source->n_steps;
 	if (layer->first_copy) {
 		for (uint32_t head = 0; head < run->source->n_heads; head++) {
-			const kvt_selection *selection = run->recorded[recorded].selections[head];
 			kvt_page_masses row = kvt_selector_observe(run->selector, run->step,
-				recorded, head, attends_to_all(run, selection));
+				recorded, head, run->recorded[recorded].reads[head].all);
 			kvt_residency_learn(run->heads[recorded * run->source->n_heads + head],
 				run->step, &row);
 		}
@@ -390,14 +418,26 @@ static void end_attention(void *arg)
 static void finish_attention(kvt_timed_layer *layer, const kvt_transfer *last)
 {
 	kvt_replay *run = layer->run;
-	const kvt_replay_settings *settings = run->settings;
 	/* what came last is attended to last */
-	uint64_t window = last ? MIN(last->io.bytes, settings->window_bytes) : 0;
-	kvt_time attended = now(run) + kvt_time_for_bytes(window, settings->hbm_rate);
-	kvt_time end = MAX(layer->computed, attended);
-	count_stall(run, last, layer->computed, end);
+	uint64_t window = last ? MIN(last->io.bytes, run->settings->window_bytes) : 0;
+	layer->last = last;
 	run->attending = NULL;
-	kvt_loop_at(run->world->loop, end, end_attention, layer);
+	run->device->ops->finish(run->device, window, end_attention, layer);
+}
+
+static void begin_on_device(kvt_timed_layer *layer)
+{
+	kvt_replay *run = layer->run;
+	static const kvt_extent_list nothing;
+	kvt_replay_call call = { .step = run->step,
+		.recorded = layer->recorded,
+		.layer = layer->number,
+		.pages = run->recorded[layer->recorded].attended,
+		.n_heads = run->source->n_heads,
+		.heads = layer->first_copy ? run->recorded[layer->recorded].reads : NULL,
+		.late = { layer->prefetch.active ? &layer->prefetch.list : &nothing,
+			&layer->demand.list } };
+	run->device->ops->begin(run->device, &call);
 }
 
 /* What is in HBM is attended to while the rest arrives. */
@@ -409,19 +449,12 @@ static void begin_attention(void *arg)
 	const kvt_replay_settings *settings = run->settings;
 	if (run->error)
 		return;
+	kvt_time began = now(run);
 	if (layer->first_copy)
 		attend(run, layer->recorded);
-	uint64_t bytes = recorded->attended * settings->page_bytes;
-	kvt_time time = kvt_time_for_bytes(bytes, settings->hbm_rate);
-	if (settings->attention_time) {
-		uint64_t pages = recorded->attended / run->source->n_heads;
-		time = settings->attention_time(
-			settings->attention_arg, pages * settings->block_tokens);
-	}
-	run->result->attended_bytes += bytes;
-	run->result->attention_time += time;
+	run->result->deciding += now(run) - began;
+	run->result->attended_bytes += recorded->attended * settings->page_bytes;
 	layer->began = now(run);
-	layer->computed = layer->began + time;
 	layer->awaited = 0;
 	run->attending = layer;
 	if (layer->prefetch.active) {
@@ -439,6 +472,7 @@ static void begin_attention(void *arg)
 	}
 	layer->demand_left = MAX(recorded->demand_left, layer->prefetch_left);
 	kvt_extent_list_copy(&layer->demand.list, &recorded->demand, layer->number);
+	begin_on_device(layer);
 	if (layer->demand.list.n > 0) {
 		layer->awaited++;
 		kvt_transfer_start(&layer->demand, must_wait(layer, layer->demand_left));
@@ -482,7 +516,7 @@ static void make_layers(kvt_replay *run)
 	unsigned copies = MAX(run->settings->copies, 1);
 	run->recorded = g_new0(kvt_recorded_layer, source->n_layers);
 	for (uint32_t i = 0; i < source->n_layers; i++)
-		run->recorded[i].selections = g_new0(const kvt_selection *, source->n_heads);
+		run->recorded[i].reads = g_new0(kvt_replay_reads, source->n_heads);
 	run->n_layers = source->n_layers * copies;
 	run->layers = g_new0(kvt_timed_layer, run->n_layers);
 	for (uint32_t i = 0; i < run->n_layers; i++) {
@@ -502,6 +536,7 @@ static void make_layers(kvt_replay *run)
 void kvt_replay_start(kvt_replay *run)
 {
 	make_layers(run);
+	run->began = run->step_began = now(run);
 	for (uint32_t i = 0; i < run->n_layers && !plans_late(run); i++) {
 		if (run->layers[i].first_copy && !prepare(run, 0, run->layers[i].recorded))
 			return;

@@ -12,7 +12,7 @@ typedef struct kvt_replay kvt_replay;
 
 /* A recorded layer: what has been decided for it. */
 typedef struct kvt_recorded_layer {
-	const kvt_selection **selections;    /* [n_heads], of the step that is prepared */
+	kvt_replay_reads *reads;             /* [n_heads], of the step that is prepared */
 	kvt_extent_list prefetch, demand;    /* of the step that is prepared; that is attended */
 	uint32_t prefetch_left, demand_left; /* above all pages that left for them */
 	uint64_t attended;                   /* pages, at the step */
@@ -33,7 +33,8 @@ typedef struct kvt_timed_layer {
 	GQueue *writes;                      /* kvt_transfer, under way, by rising page */
 	unsigned awaited;                    /* fetches and places, while it attends */
 	bool needs_place;                    /* of a page that is being written */
-	kvt_time began, computed;            /* attention; as if all were in HBM */
+	const kvt_transfer *last;            /* came last of what it reads; NULL: nothing came */
+	kvt_time began;                      /* attention */
 } kvt_timed_layer;
 
 struct kvt_replay {
@@ -42,6 +43,7 @@ struct kvt_replay {
 	const kvt_replay_world *world;
 	kvt_replay_result *result;
 	kvt_selector *selector;
+	kvt_replay_device *device;
 	kvt_residency **heads;    /* [recorded layer x n_heads + head] */
 	kvt_access_log **futures; /* the same; NULL where not needed */
 	kvt_access_log **logs;
@@ -51,7 +53,7 @@ struct kvt_replay {
 	kvt_transfers *transfers;
 	GPtrArray *spare_writes, *all_writes;
 	uint32_t step, layer; /* at work */
-	kvt_time step_began;
+	kvt_time began, step_began;
 	kvt_timed_layer *attending; /* and waiting for what it reads */
 	uint64_t listed_mass, lost_mass, late_mass, selected;
 	uint64_t selected_runs;

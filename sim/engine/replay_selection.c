@@ -24,6 +24,7 @@ struct kvt_selector {
 	kvt_replay_source *source;
 	kvt_selector_spec spec;
 	kvt_feed *feed;
+	kvt_time planning;
 	head_state *heads; /* [layer x n_heads + head] */
 	/* scratch, [n_pages] where nothing else is said */
 	float *dense_share;
@@ -294,9 +295,12 @@ const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, 
 	if (!load_row(selector, step, layer, head_index, head, error))
 		return NULL;
 	find_needed(selector, head);
+	kvt_loop *clock = selector->spec.clock;
+	kvt_time began = clock ? kvt_loop_now(clock) : 0;
 	if (!kvt_feed_step(selector->feed, step, layer, head_index, error))
 		return NULL;
 	make_plan(selector, step, layer, head_index, resident);
+	selector->planning += clock ? kvt_loop_now(clock) - began : 0;
 	head->end = present.end;
 	uint32_t n = take_bits(selector->selected, &present, selection->pages);
 	g_assert(n == selection->n);
@@ -328,6 +332,11 @@ kvt_page_masses kvt_selector_observe(
 	kvt_prefetcher *prefetcher = kvt_feed_prefetcher(selector->feed, layer);
 	prefetcher->ops->observe(prefetcher, step, head_index, &row);
 	return row;
+}
+
+kvt_time kvt_selector_planning(const kvt_selector *selector)
+{
+	return selector->planning;
 }
 
 kvt_prefetcher_stats kvt_selector_stats(const kvt_selector *selector)

@@ -7,6 +7,7 @@
 #ifndef KVT_REPLAY_SELECTION_H
 #define KVT_REPLAY_SELECTION_H
 
+#include "sim/core/loop.h"
 #include "sim/engine/replay_feed.h"
 
 /* The selection of one (step, layer, head); the selector's, valid until the next one of that layer
@@ -54,6 +55,7 @@ typedef struct kvt_selector_spec {
 	double target;       /* share of the mass wanted; 0: what the budget gives */
 	int query;           /* kvt_replay_query */
 	uint64_t seed;
+	kvt_loop *clock; /* what planning takes is measured by it; NULL: it is not */
 } kvt_selector_spec;
 
 /* The source must outlive it. */
@@ -73,6 +75,9 @@ const kvt_selection *kvt_selector_select(kvt_selector *selector, uint32_t step, 
  * its masses. Returns them; they hold until the next call. */
 kvt_page_masses kvt_selector_observe(
 	kvt_selector *selector, uint32_t step, uint32_t layer, uint32_t head, bool all);
+
+/* What planning took so far by the clock: 0 in virtual time. */
+kvt_time kvt_selector_planning(const kvt_selector *selector);
 
 /* What scoring took so far. */
 kvt_prefetcher_stats kvt_selector_stats(const kvt_selector *selector);

@@ -6,8 +6,7 @@
 #include "sim/base/error.h"
 #include "sim/base/output.h"
 
-/* One token's work of a layer besides attention over its context. */
-static kvt_time layer_work(kvt_work_cost *cost, unsigned layer)
+kvt_time kvt_replay_layer_work(kvt_work_cost *cost, unsigned layer)
 {
 	static const kvt_work_kind kinds[] = { KVT_WORK_QKV, KVT_WORK_OUTPUT, KVT_WORK_MLP,
 		KVT_WORK_ALL_REDUCE, KVT_WORK_ALL_REDUCE };
@@ -33,7 +32,7 @@ static void use_model(kvt_replay_setup *setup)
 	unsigned global = 0;
 	kvt_time other = 0;
 	for (unsigned layer = 0; layer < llm->n_layers; layer++) {
-		other += layer_work(cost, layer);
+		other += kvt_replay_layer_work(cost, layer);
 		if (llm->layers[layer].attention == KVT_ATTENTION_GLOBAL) {
 			global++;
 			continue;

@@ -49,6 +49,9 @@ void kvt_replay_setup_apply(kvt_replay_setup *setup, kvt_replay_settings *settin
 gboolean kvt_replay_setup_check(
 	const kvt_replay_setup *setup, const kvt_replay_settings *settings, GError **error);
 
+/* One token's work of a layer besides attention over its context. */
+kvt_time kvt_replay_layer_work(kvt_work_cost *cost, unsigned layer);
+
 /* Where the constants are from: an array of {name, value, source}. A new reference. */
 json_t *kvt_replay_setup_provenance(const kvt_replay_setup *setup);
 

@@ -128,6 +128,21 @@ static void offer_later(void *arg)
 	offer_waiting(transfers);
 }
 
+static void find_memory(kvt_transfer *transfer)
+{
+	kvt_replay_device *device = transfer->owner->spec.device;
+	const kvt_extent_list *list = &transfer->list;
+	if (!device || !device->ops->memory)
+		return;
+	if (transfer->memory_size < list->n) {
+		transfer->memory_size = list->n;
+		transfer->memory = g_renew(void *, transfer->memory, list->n);
+	}
+	for (unsigned i = 0; i < list->n; i++)
+		transfer->memory[i] = device->ops->memory(device, &list->extents[i]);
+	transfer->io.memory = transfer->memory;
+}
+
 static void submit(kvt_transfer *transfer)
 {
 	kvt_transfers *transfers = transfer->owner;
@@ -135,6 +150,7 @@ static void submit(kvt_transfer *transfer)
 		return;
 	transfer->io.extents = transfer->list.extents;
 	transfer->io.n_extents = transfer->list.n;
+	find_memory(transfer);
 	waiting_list *waiting = &transfers->refused[transfer->kind];
 	if (waiting->first || !offer(transfers, transfer)) {
 		append(waiting, transfer);
@@ -186,6 +202,12 @@ void kvt_transfer_init(kvt_transfer *transfer, kvt_transfers *owner, kvt_transfe
 	transfer->io.op = kind == KVT_TRANSFER_WRITE ? KVT_IO_WRITE : KVT_IO_READ;
 	transfer->io.priority = kind;
 	transfer->io.done = io_done;
+}
+
+void kvt_transfer_clear(kvt_transfer *transfer)
+{
+	kvt_extent_list_free(&transfer->list);
+	g_clear_pointer(&transfer->memory, g_free);
 }
 
 void kvt_transfer_start(kvt_transfer *transfer, bool held)

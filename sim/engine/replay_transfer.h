@@ -8,6 +8,7 @@
 
 #include "sim/cache/extent_list.h"
 #include "sim/core/timeline.h"
+#include "sim/engine/replay_device.h"
 #include "sim/tier/tier.h"
 
 typedef enum kvt_transfer_kind {
@@ -25,6 +26,8 @@ struct kvt_transfer {
 	kvt_transfers *owner;
 	kvt_transfer_kind kind;
 	kvt_extent_list list;
+	void **memory; /* [memory_size], where the list's runs lie */
+	unsigned memory_size;
 	bool active; /* wanted, and not done yet */
 	bool held;   /* wanted, but has to wait for something */
 	kvt_time wanted, released, accepted, completed;
@@ -37,7 +40,8 @@ struct kvt_transfer {
 typedef struct kvt_transfers_spec {
 	kvt_loop *loop;
 	kvt_tier *tier;
-	kvt_timeline *timeline; /* may be NULL */
+	kvt_timeline *timeline;    /* may be NULL */
+	kvt_replay_device *device; /* whose memory pages move to and from; may be NULL */
 	unsigned prefetch_depth;
 	/* an I/O cannot be done: status is a negative errno; nothing more is submitted */
 	void (*failed)(void *arg, kvt_transfer *transfer, int status);
@@ -50,6 +54,9 @@ void kvt_transfers_free(kvt_transfers *transfers);
 /* Readies a transfer for use, once; `done` is called on the loop each time it is over. */
 void kvt_transfer_init(kvt_transfer *transfer, kvt_transfers *owner, kvt_transfer_kind kind,
 	void (*done)(void *arg, kvt_transfer *transfer), void *arg);
+
+/* Frees what a transfer that is not active owns, not itself. */
+void kvt_transfer_clear(kvt_transfer *transfer);
 
 /* Starts to move the transfer's list, which holds at least one page and is not active; with `held`,
  * once kvt_transfer_release says so. */
