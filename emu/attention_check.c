@@ -86,21 +86,19 @@ static kvt_attention_window reference_window(reference *r, unsigned kv_head, uin
 }
 
 /* One head's output as a framework computes it: all logits first, FP32 throughout. */
-static void resident(const kvt_kv_shape *shape, const kvt_attention_window *window,
+static void resident(const kvt_attention_shape *shape, const kvt_attention_window *window,
 	const float *query, float *logits, float *out)
 {
 	float numbers[KVT_CODE_HEAD_DIM_MAX], most = -INFINITY, weight = 0;
-	size_t stride = shape->head_dim * kvt_element_bytes(shape->element);
-	float scale = kvt_kv_attention_shape(shape).scale;
 	for (uint64_t t = 0; t < window->n_tokens; t++) {
 		float sum = 0;
 		kvt_elements_to_float(shape->element,
 			(const uint8_t *)window->keys[t / shape->page_tokens] +
-				t % shape->page_tokens * stride,
+				t % shape->page_tokens * shape->key_stride,
 			shape->head_dim, numbers);
 		for (uint32_t i = 0; i < shape->head_dim; i++)
 			sum += query[i] * numbers[i];
-		logits[t] = sum * scale;
+		logits[t] = sum * shape->scale;
 		most = MAX(most, logits[t]);
 	}
 	memset(out, 0, shape->head_dim * sizeof(float));
@@ -108,7 +106,7 @@ static void resident(const kvt_kv_shape *shape, const kvt_attention_window *wind
 		float share = expf(logits[t] - most);
 		kvt_elements_to_float(shape->element,
 			(const uint8_t *)window->values[t / shape->page_tokens] +
-				t % shape->page_tokens * stride,
+				t % shape->page_tokens * shape->value_stride,
 			shape->head_dim, numbers);
 		weight += share;
 		for (uint32_t i = 0; i < shape->head_dim; i++)
@@ -118,35 +116,63 @@ static void resident(const kvt_kv_shape *shape, const kvt_attention_window *wind
 		out[i] /= weight;
 }
 
-static void compare(reference *r, const kept *k, unsigned kv_head, kvt_attention_errors *errors)
+void kvt_attention_errors_add(kvt_attention_errors *errors, const kvt_attention_place *place,
+	const kvt_attention_shape *shape, const float *queries, const kvt_attention_window *window,
+	const float *output)
 {
-	const kvt_kv_shape *shape = &r->source->shape;
-	kvt_attention_shape kernel = kvt_kv_attention_shape(shape);
-	uint64_t n_tokens = k->position + 1;
 	size_t n = (size_t)shape->heads * shape->head_dim;
-	g_autofree float *queries = g_new(float, n), *logits = g_new(float, n_tokens);
-	g_autofree float *plain = g_new(float, n);
+	g_autofree float *logits = g_new(float, window->n_tokens), *plain = g_new(float, n);
 	g_autofree double *exact = g_new(double, n), *lse = g_new(double, shape->heads);
-	reference_load(r, k->layer);
-	kvt_attention_window window = reference_window(r, kv_head, n_tokens);
-	kvt_kv_source_queries(r->source, k->layer, kv_head, k->position, 1, queries);
-	kvt_attention_exact(&kernel, queries, 1, &window, exact, lse);
+	kvt_attention_exact(shape, queries, 1, window, exact, lse);
 	for (uint32_t head = 0; head < shape->heads; head++)
-		resident(shape, &window, queries + head * shape->head_dim, logits,
+		resident(shape, window, queries + head * shape->head_dim, logits,
 			plain + head * shape->head_dim);
-	const float *output = k->output + kv_head * n;
 	for (size_t i = 0; i < n; i++) {
 		double error = fabs(output[i] - exact[i]);
 		errors->rms += error * error;
 		errors->resident += pow(plain[i] - exact[i], 2);
 		if (!(error <= errors->most)) {
 			errors->most = isnan(errors->most) ? errors->most : error;
-			errors->layer = k->layer;
-			errors->kv_head = kv_head;
-			errors->position = k->position;
+			errors->place = *place;
 		}
 	}
+	errors->numbers += n;
 	errors->compared++;
+}
+
+void kvt_attention_errors_end(kvt_attention_errors *errors)
+{
+	if (errors->numbers == 0)
+		return;
+	errors->rms = sqrt(errors->rms / (double)errors->numbers);
+	errors->resident = sqrt(errors->resident / (double)errors->numbers);
+}
+
+static uint64_t common_divisor(uint64_t a, uint64_t b)
+{
+	return b == 0 ? a : common_divisor(b, a % b);
+}
+
+uint64_t kvt_attention_spread(uint64_t n, uint64_t wanted, uint64_t i)
+{
+	uint64_t stride = MAX(n / wanted, 1);
+	while (common_divisor(n, stride) > 1)
+		stride--;
+	return i + 1 == wanted ? n - 1 : i * stride;
+}
+
+static void compare(reference *r, const kept *k, unsigned kv_head, kvt_attention_errors *errors)
+{
+	const kvt_kv_shape *shape = &r->source->shape;
+	kvt_attention_shape kernel = kvt_kv_attention_shape(shape);
+	kvt_attention_place place = { k->layer, kv_head, k->position };
+	size_t n = (size_t)shape->heads * shape->head_dim;
+	g_autofree float *queries = g_new(float, n);
+	reference_load(r, k->layer);
+	kvt_attention_window window = reference_window(r, kv_head, k->position + 1);
+	kvt_kv_source_queries(r->source, k->layer, kv_head, k->position, 1, queries);
+	kvt_attention_errors_add(
+		errors, &place, &kernel, queries, &window, k->output + kv_head * n);
 }
 
 void kvt_attention_check_compare(
@@ -160,16 +186,11 @@ void kvt_attention_check_compare(
 	for (guint i = 0; i < check->kept->len; i++)
 		r.n_tokens = MAX(r.n_tokens, g_array_index(check->kept, kept, i).position + 1);
 	for (uint64_t i = 0; i < wanted; i++) {
-		/* the first and the last, and others at equal distance */
-		uint64_t at = wanted > 1 ? (n - 1) * i / (wanted - 1) : n / 2;
+		uint64_t at = kvt_attention_spread(n, wanted, i);
 		const kept *k = &g_array_index(check->kept, kept, at / shape->kv_heads);
 		compare(&r, k, (unsigned)(at % shape->kv_heads), errors);
 	}
-	double numbers = (double)errors->compared * shape->heads * shape->head_dim;
-	if (numbers > 0) {
-		errors->rms = sqrt(errors->rms / numbers);
-		errors->resident = sqrt(errors->resident / numbers);
-	}
+	kvt_attention_errors_end(errors);
 	g_free(r.pages);
 	g_free(r.keys);
 	g_free(r.values);

@@ -10,15 +10,36 @@
 
 typedef struct kvt_attention_check kvt_attention_check;
 
+/* An output's. */
+typedef struct kvt_attention_place {
+	unsigned layer, kv_head;
+	uint64_t position;
+} kvt_attention_place;
+
 /* Errors over all numbers of the outputs that were compared. */
 typedef struct kvt_attention_errors {
 	uint64_t outputs;  /* of a layer, query token and KV head, that were kept */
 	uint64_t compared; /* of these */
 	double rms, most;  /* error of the emulation's, largest one; NaN where one was NaN */
 	double resident;   /* root mean square of a computation in FP32 with everything in memory */
-	unsigned layer, kv_head; /* of the largest error */
-	uint64_t position;
+	kvt_attention_place place; /* of the largest error */
+	uint64_t numbers;          /* in what was compared */
 } kvt_attention_errors;
+
+/*
+ * Compares one query token's output of one KV head, [heads][head_dim], with double precision over
+ * the window, in which it sees all tokens and whose skip is 0. rms and resident are sums of squares
+ * until kvt_attention_errors_end.
+ */
+void kvt_attention_errors_add(kvt_attention_errors *errors, const kvt_attention_place *place,
+	const kvt_attention_shape *shape, const float *queries, const kvt_attention_window *window,
+	const float *output);
+void kvt_attention_errors_end(kvt_attention_errors *errors);
+
+/* Which of n things is the i-th when `wanted`, 1 to n, are wanted: the first, the last, and others
+ * at a distance that has no divisor in common with n, so that where n is layers x heads x steps all
+ * layers and heads are among them. Distinct. */
+uint64_t kvt_attention_spread(uint64_t n, uint64_t wanted, uint64_t i);
 
 /* Keeps outputs of query tokens; the source must outlive it. */
 kvt_attention_check *kvt_attention_check_new(const kvt_kv_source *source);

@@ -1,11 +1,10 @@
 /* emulation.c: the real world that a turn runs in, and Turn 1's writes. */
 #include "emu/emulation.h"
 
-#include <errno.h>
 #include <stddef.h>
-#include <stdlib.h>
 
 #include "emu/cpu_device.h"
+#include "emu/page_writer.h"
 #include "emu/real_loop.h"
 #include "emu/real_tiers.h"
 #include "emu/uring_tier.h"
@@ -32,12 +31,11 @@ const kvt_option kvt_emulation_options[] = {
 	{ 0 },
 };
 
-enum { WRITES = 8 }; /* of Turn 1, under way at once */
-
 typedef struct emulation {
 	const kvt_experiment *experiment;
 	const kvt_emulation_hooks *hooks;
 	kvt_emulation_settings settings;
+	kvt_emulated_decode_settings decode;
 	kvt_loop *loop;
 	kvt_kv_recording *recording; /* NULL: none */
 	kvt_cores cores;
@@ -47,8 +45,6 @@ typedef struct emulation {
 	kvt_emulation_result *result;
 	kvt_timeline *timeline;
 	uint64_t stored_tokens; /* by Turn 1 so far */
-	int status;             /* of its writes */
-	unsigned writing;
 } emulation;
 
 static const kvt_tier_ops *find_tier(const char *name, GError **error)
@@ -67,6 +63,8 @@ static kvt_tier *open_store(void *arg, const kvt_tier_env *env, const char *name
 	kvt_tier *tier = kvt_tier_open_kind(
 		ops, env, kvt_config_section_or_empty(e->experiment->config, section), error);
 	e->result->tier = ops->name;
+	e->store = NULL;
+	g_clear_pointer(&e->result->notice, g_free);
 	if (tier && ops == &kvt_tier_store) {
 		e->store = tier;
 		e->result->notice = g_strdup(kvt_uring_tier_notice(tier));
@@ -157,65 +155,31 @@ static bool make_room(
 	return kvt_cpu_device_commit(system->device, resident, newest, register_region, arg, error);
 }
 
-/* One write of Turn 1. */
-typedef struct stored_run {
-	emulation *owner;
-	kvt_tier *tier;
-	kvt_extent extent;
-	void *memory;
-	kvt_io io;
-} stored_run;
+/* Where Turn 1 is: the next run of the layer's tokens [first, end). */
+typedef struct context_run {
+	const emulation *owner;
+	const kvt_kv_layout *layout;
+	unsigned layer;
+	uint64_t from, first, end;
+} context_run;
 
-static void run_stored(kvt_io *io)
+static bool next_run(void *arg, kvt_extent *extent, void *memory)
 {
-	stored_run *run = io->arg;
-	emulation *e = run->owner;
-	e->writing--;
-	e->result->stored_bytes += io->bytes;
-	if (io->status != 0 && e->status == 0)
-		e->status = io->status;
-}
-
-static void submit_run(void *arg)
-{
-	stored_run *run = arg;
-	int error = kvt_tier_submit(run->tier, &run->io);
-	if (error == -EAGAIN) {
-		kvt_loop_after(run->owner->loop, 10 * KVT_MICROSECOND, submit_run, run);
-		return;
+	context_run *run = arg;
+	const kvt_kv_source *source = &run->owner->source;
+	const kvt_kv_shape *shape = &source->shape;
+	if (run->first == run->end) {
+		run->layer++;
+		run->first = run->from;
 	}
-	g_assert(error == 0);
-	kvt_tier_commit(run->tier);
-}
-
-/* Makes up to WRITES runs of a layer's tokens [*first, end), writes them, waits for them. */
-static void store_runs(emulation *e, kvt_system *system, stored_run *runs, unsigned layer,
-	uint64_t *first, uint64_t end)
-{
-	const kvt_kv_shape *shape = &e->source.shape;
-	uint64_t run_pages = MAX(e->settings.run_bytes / shape->page_bytes, 1);
-	for (unsigned i = 0; i < WRITES && *first < end; i++) {
-		stored_run *run = &runs[i];
-		uint64_t n = MIN(run_pages * shape->page_tokens, end - *first);
-		run->extent = kvt_kv_extent(&system->engine.layout, layer, *first, n);
-		kvt_kv_source_fill(&e->source, layer, *first, n, run->memory);
-		run->owner = e;
-		run->tier = system->storage;
-		run->io = (kvt_io){ .op = KVT_IO_WRITE,
-			.tenant = system->engine.tenant,
-			.extents = &run->extent,
-			.n_extents = 1,
-			.memory = &run->memory,
-			.done = run_stored,
-			.arg = run };
-		e->writing++;
-		kvt_loop_at(e->loop, 0, submit_run, run);
-		*first += n;
-	}
-	kvt_time began = kvt_loop_now(e->loop);
-	kvt_loop_run(e->loop);
-	g_assert(e->writing == 0);
-	e->result->written += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
+	if (run->layer == shape->layers)
+		return false;
+	uint64_t pages = MAX(run->owner->settings.run_bytes / shape->page_bytes, 1);
+	uint64_t n = MIN(pages * shape->page_tokens, run->end - run->first);
+	*extent = kvt_kv_extent(run->layout, run->layer, run->first, n);
+	kvt_kv_source_fill(source, run->layer, run->first, n, memory);
+	run->first += n;
+	return true;
 }
 
 /* Turn 1: the pages of [0, tokens) that are not there yet go out to the tier. */
@@ -223,28 +187,31 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 {
 	emulation *e = arg;
 	const kvt_kv_shape *shape = &e->source.shape;
-	uint64_t bytes = MAX(e->settings.run_bytes, shape->page_bytes);
 	kvt_time began = kvt_loop_now(e->loop);
 	if (tokens <= e->stored_tokens)
 		return true;
-	stored_run runs[WRITES];
-	for (unsigned i = 0; i < WRITES; i++)
-		runs[i].memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
 	/* a page that was stored in part is stored again */
 	uint64_t from = e->stored_tokens / shape->page_tokens * shape->page_tokens;
-	for (unsigned layer = 0; layer < shape->layers && e->status == 0; layer++)
-		for (uint64_t first = from; first < tokens && e->status == 0;)
-			store_runs(e, system, runs, layer, &first, tokens);
-	for (unsigned i = 0; i < WRITES; i++)
-		free(runs[i].memory);
+	context_run run = { .owner = e,
+		.layout = &system->engine.layout,
+		.from = from,
+		.first = from,
+		.end = tokens };
+	kvt_page_writer writer = { .loop = e->loop,
+		.tier = system->storage,
+		.tenant = system->engine.tenant,
+		.run_bytes = MAX(e->settings.run_bytes, shape->page_bytes),
+		.next = next_run,
+		.arg = &run };
+	int status = kvt_page_writer_run(&writer, &e->result->stored_bytes, &e->result->written);
 	if (e->stored_tokens == 0 && e->result->threads <= kvt_cores_compute(&e->cores) &&
 		kvt_cores_place_engine(&e->cores))
 		kvt_cpu_device_place(system->device, &e->cores);
 	e->stored_tokens = tokens;
 	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
-	if (e->status != 0)
+	if (status != 0)
 		return kvt_error_failed(error, "tier %s could not store the context: %s",
-			e->result->tier, g_strerror(-e->status));
+			e->result->tier, g_strerror(-status));
 	if (e->hooks && e->hooks->stored)
 		e->hooks->stored(e->hooks->arg, system->storage);
 	return true;
@@ -288,14 +255,19 @@ static bool open_recording(emulation *e, GError **error)
 	return e->recording != NULL;
 }
 
-static bool run_turn(emulation *e, GError **error)
+static bool make_loop(emulation *e, GError **error)
 {
 	kvt_cores_init(&e->cores);
 	/* on one processor others could not run meanwhile */
 	const kvt_real_loop_settings loop = { .spin = e->cores.n > 1 ? e->settings.spin : 0 };
 	e->loop = kvt_real_loop_new(&loop);
-	if (!e->loop)
-		return kvt_error_failed(error, "no descriptors are left for the loop");
+	return e->loop || kvt_error_failed(error, "no descriptors are left for the loop");
+}
+
+static bool run_turn(emulation *e, GError **error)
+{
+	if (!make_loop(e, error))
+		return false;
 	kvt_world world = { .loop = e->loop,
 		.open_store = open_store,
 		.open_device = open_device,
@@ -314,6 +286,44 @@ static bool run_turn(emulation *e, GError **error)
 	return done;
 }
 
+/* The turn's output once more, from pages that are chosen. */
+static bool run_decode(emulation *e, GError **error)
+{
+	const kvt_experiment *experiment = e->experiment;
+	const kvt_emulation_hooks *hooks = e->hooks;
+	uint64_t before = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens);
+	if (*e->decode.prefetch == '\0')
+		return true;
+	if (!e->recording || experiment->output_tokens == 0)
+		return kvt_error_usage(error,
+			"[emulation decode] prefetch: pages are chosen by recorded queries of "
+			"tokens of the output, expected [emulation] trace and [context] "
+			"output_tokens");
+	if (!make_loop(e, error))
+		return false;
+	kvt_world world = { .loop = e->loop, .open_store = open_store, .arg = e };
+	kvt_emulated_decode_job job = { .settings = &e->decode,
+		.experiment = experiment,
+		.recording = e->recording,
+		.first_step = e->source.first_step + before - e->source.stored,
+		.n_steps = (uint64_t)experiment->output_tokens,
+		.world = &world,
+		.tier = e->result->tier,
+		.threads = e->result->threads,
+		.cores = &e->cores,
+		.region = register_region,
+		.region_arg = e,
+		.checks = (uint64_t)e->settings.checks,
+		.run_bytes = e->settings.run_bytes,
+		.stored = hooks ? hooks->decode_stored : NULL,
+		.attended = hooks ? hooks->decode_attended : NULL,
+		.arg = hooks ? hooks->arg : NULL };
+	bool done = kvt_emulated_decode_run(&job, &e->result->decode, error);
+	kvt_cores_release(&e->cores);
+	kvt_loop_free(e->loop);
+	return done;
+}
+
 bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hooks *hooks,
 	kvt_timeline *timeline, kvt_emulation_result *result, GError **error)
 {
@@ -321,18 +331,22 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 		.experiment = experiment, .hooks = hooks, .timeline = timeline, .result = result
 	};
 	*result = (kvt_emulation_result){ 0 };
-	if (!check_experiment(experiment, error) ||
-		!kvt_section_read(kvt_config_section_or_empty(experiment->config, "emulation"),
-			kvt_emulation_options, &e.settings, TRUE, error))
-		return false;
-	bool done = open_recording(&e, error) && run_turn(&e, error);
+	kvt_config *config = experiment->config;
+	bool done = check_experiment(experiment, error) &&
+		    kvt_section_read(kvt_config_section_or_empty(config, "emulation"),
+			    kvt_emulation_options, &e.settings, TRUE, error) &&
+		    kvt_section_read(kvt_config_section_or_empty(config, "emulation decode"),
+			    kvt_emulated_decode_options, &e.decode, TRUE, error) &&
+		    open_recording(&e, error) && run_turn(&e, error) && run_decode(&e, error);
 	kvt_kv_recording_free(e.recording);
+	kvt_option_clear(kvt_emulated_decode_options, &e.decode);
 	kvt_option_clear(kvt_emulation_options, &e.settings);
 	return done;
 }
 
 void kvt_emulation_result_clear(kvt_emulation_result *result)
 {
+	kvt_emulated_decode_clear(&result->decode);
 	g_clear_pointer(&result->notice, g_free);
 	g_clear_pointer(&result->data.trace, g_free);
 	g_clear_pointer(&result->data.model, g_free);

@@ -12,6 +12,7 @@
 
 #include "emu/attention_check.h"
 #include "emu/cpu_device.h"
+#include "emu/emulated_decode.h"
 #include "sim/core/timeline.h"
 #include "sim/engine/turn.h"
 
@@ -38,6 +39,10 @@ typedef struct kvt_emulation_hooks {
 	void (*stored)(void *arg, kvt_tier *tier);
 	/* What a layer's attention came to; tokens as the emulation counts them. */
 	kvt_attended attended;
+	/* The same of decode steps that choose pages. */
+	void (*decode_stored)(void *arg, kvt_tier *tier);
+	void (*decode_attended)(
+		void *arg, const kvt_replay_call *call, const float *output, const float *lse);
 	void *arg;
 } kvt_emulation_hooks;
 
@@ -54,6 +59,7 @@ typedef struct kvt_emulation_data {
 typedef struct kvt_emulation_result {
 	kvt_turn turn;
 	kvt_emulation_data data;
+	kvt_emulated_decode decode; /* its `ran`: whether [emulation decode] asked for it */
 	const char *tier, *isa;
 	unsigned threads;
 	uint64_t stored_bytes;  /* by Turn 1 */

@@ -3,6 +3,8 @@
 #include "emu/cpu_device.h"
 #include "emu/emulation.h"
 #include "sim/base/output.h"
+#include "sim/engine/replay_feed.h"
+#include "sim/engine/replay_report.h"
 #include "sim/engine/turn_report.h"
 
 static json_t *stage(const char *name, double seconds, bool real)
@@ -94,6 +96,41 @@ char *kvt_emulation_data_text(const kvt_emulation_data *data)
 	return g_string_free(text, FALSE);
 }
 
+static json_t *step_stages(const kvt_emulated_step *step)
+{
+	json_t *stages = json_array();
+	json_array_append_new(stages, stage("planning", step->planning, true));
+	json_array_append_new(stages, stage("attention", step->attention, true));
+	json_array_append_new(stages, stage("waiting", step->waiting, true));
+	json_array_append_new(stages, stage("bookkeeping", step->bookkeeping, true));
+	json_array_append_new(stages, stage("dense", step->modelled, false));
+	return stages;
+}
+
+static json_t *decode_of(const kvt_emulated_decode *decode, const char *tier)
+{
+	const kvt_replay_settings *settings = &decode->settings;
+	kvt_emulated_step step = kvt_emulated_decode_step(decode);
+	json_t *object = kvt_replay_to_json(settings, &decode->replay, tier);
+	json_object_set_new(object, "prefetch", kvt_json_text(settings->prefetcher->name));
+	json_object_set_new(object, "policy", kvt_json_text(settings->policy->name));
+	json_object_set_new(object, "attention_form",
+		kvt_json_text(kvt_replay_attention_names[settings->attention]));
+	json_object_set_new(
+		object, "query", kvt_json_text(kvt_replay_query_names[settings->query]));
+	json_object_set_new(object, "budget", kvt_json_real(settings->budget));
+	json_object_set_new(
+		object, "first_position", json_integer((json_int_t)decode->first_position));
+	json_object_set_new(
+		object, "last_position", json_integer((json_int_t)decode->last_position));
+	json_object_set_new(object, "stored_bytes", json_integer((json_int_t)decode->stored_bytes));
+	json_object_set_new(object, "step_s", kvt_json_real(step.all));
+	json_object_set_new(object, "marked_stages", step_stages(&step));
+	json_object_set_new(object, "mass_attended", kvt_json_real(decode->mass));
+	json_object_set_new(object, "attention", check_of(&decode->errors));
+	return object;
+}
+
 json_t *kvt_emulation_to_json(const kvt_experiment *experiment, const kvt_emulation_result *result)
 {
 	json_t *object = kvt_json_result("emulation", 1);
@@ -109,6 +146,8 @@ json_t *kvt_emulation_to_json(const kvt_experiment *experiment, const kvt_emulat
 	json_decref(turn);
 	json_object_set_new(object, "marked_stages", stages_of(result));
 	json_object_set_new(object, "attention", check_of(&result->errors));
+	if (result->decode.ran)
+		json_object_set_new(object, "decode", decode_of(&result->decode, result->tier));
 	json_object_set_new(object, "seed", json_integer(experiment->seed));
 	return object;
 }

@@ -3,6 +3,7 @@
 #include "sim/base/error.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
+#include "sim/engine/replay_feed.h"
 
 static void write_stages(const json_t *result, FILE *stream)
 {
@@ -15,10 +16,21 @@ static void write_stages(const json_t *result, FILE *stream)
 		json_string_value(json_object_get(stage, "kind")));
 }
 
+static void write_check(const kvt_attention_errors *errors, FILE *stream)
+{
+	fprintf(stream,
+		"\nattention: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
+		" outputs against double precision: error %.3g rms, %.3g at most;\nin FP32 with "
+		"everything in memory %.3g rms: %s\n",
+		errors->compared, errors->outputs, errors->rms, errors->most, errors->resident,
+		kvt_attention_errors_pass(errors) ? "exact" : "WRONG");
+}
+
+static void write_decode(const kvt_emulation_result *result, const json_t *json, FILE *stream);
+
 static void write_summary(const kvt_emulation_result *result, const json_t *json, FILE *stream)
 {
 	const kvt_turn *turn = &result->turn;
-	const kvt_attention_errors *errors = &result->errors;
 	fprintf(stream, "%s\n", json_string_value(json_object_get(json, "title")));
 	g_autofree char *data = kvt_emulation_data_text(&result->data);
 	fprintf(stream, "%s\n", data);
@@ -29,12 +41,32 @@ static void write_summary(const kvt_emulation_result *result, const json_t *json
 	fprintf(stream, "read back                %14.0f bytes in %" G_GUINT64_FORMAT " loads%s\n",
 		(double)turn->read_bytes[0], turn->loads, turn->streamed ? ", streamed" : "");
 	write_stages(json, stream);
+	write_check(&result->errors, stream);
+	if (result->decode.ran)
+		write_decode(result, json, stream);
+}
+
+static void write_decode(const kvt_emulation_result *result, const json_t *json, FILE *stream)
+{
+	const kvt_emulated_decode *decode = &result->decode;
+	const kvt_replay_settings *settings = &decode->settings;
+	kvt_emulated_step step = kvt_emulated_decode_step(decode);
 	fprintf(stream,
-		"\nattention: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
-		" outputs against double precision: error %.3g rms, %.3g at most;\nin FP32 with "
-		"everything in memory %.3g rms: %s\n",
-		errors->compared, errors->outputs, errors->rms, errors->most, errors->resident,
-		kvt_attention_errors_pass(errors) ? "exact" : "WRONG");
+		"\nThe output again from pages by KV head, %u steps through %u layers: %.3g%% of "
+		"them chosen by\n%s with the %s query, %s attention, %s\n",
+		decode->replay.steps, decode->replay.layers, 100 * settings->budget,
+		settings->prefetcher->name, kvt_replay_query_names[settings->query],
+		kvt_replay_attention_names[settings->attention], settings->policy->name);
+	fprintf(stream, "\ntime per output token    %14.6f s, median %.6f s\n", step.all,
+		step.median);
+	fprintf(stream,
+		"attention kept           %14.4f of it, %.4f by the trace's rows; the best choice "
+		"%.4f\n",
+		decode->mass, decode->replay.mass_kept, decode->replay.mass_oracle);
+	fprintf(stream, "read back                %14.0f bytes, %.1f%% of accesses were hits\n",
+		(double)decode->replay.moved_bytes, 100 * kvt_replay_hit_rate(&decode->replay));
+	write_stages(json_object_get(json, "decode"), stream);
+	write_check(&decode->errors, stream);
 }
 
 static gboolean print_result(const kvt_command_options *options, const kvt_experiment *experiment,
@@ -102,8 +134,8 @@ static int run(int argc, char **argv, GError **error)
 		kvt_error_failed(error,
 			"attention is not what it should be: layer %u, KV head %u, position "
 			"%" G_GUINT64_FORMAT " is %g off",
-			result.errors.layer, result.errors.kv_head, result.errors.position,
-			result.errors.most);
+			result.errors.place.layer, result.errors.place.kv_head,
+			result.errors.place.position, result.errors.most);
 	return 0;
 }
 

@@ -122,6 +122,12 @@ static char *experiment_text(int argc, char **argv, GError **error)
 	add_entry(entries, "emulation", "how \"kvtier emu\" runs it in real time",
 		kvt_emulation_options,
 		"A tier's own keys are in [emulation TIER]: \"kvtier help tier TIER\".");
+	add_entry(entries, "emulation decode", "decode steps that choose pages, in real time",
+		kvt_emulated_decode_options,
+		"With [emulation] trace, the output's tokens are generated once more: a prefetcher "
+		"scores\nthe recorded keys with the recorded queries, and what it chooses is read "
+		"from the tier,\nwhere a page is of one layer and KV head. What \"kvtier replay\" "
+		"does in virtual time.");
 	add_entry(entries, "validate", "how far off \"kvtier validate\" lets the model be",
 		kvt_validate_options,
 		"A tolerance of 0% judges nothing. Stages that are timed waits in both worlds are "
@@ -130,8 +136,9 @@ static char *experiment_text(int argc, char **argv, GError **error)
 		kvt_claim_options, NULL);
 	add_entry(entries, "sources", "where settings are from", NULL,
 		"Keys are \"section.key\", or \"section\" for the keys of a section without a line "
-		"of\ntheir own. A value begins with measured:, published:, datasheet:, derived:, "
-		"fitted:\nor assumed:, and says where, how or to what.");
+		"of\ntheir own; [emulation NAME] goes by emulation. A value begins with measured:, "
+		"published:,\ndatasheet:, derived:, fitted: or assumed:, and says where, how or to "
+		"what.");
 	add_entry(entries, "uncertainty", "what low and high of a prediction come from", NULL,
 		"Keys are \"section.key\", values the two ends of what the setting may be. Each "
 		"is\nmoved alone, the others stay.");

@@ -417,7 +417,11 @@ const char *kvt_experiment_source(
 		return NULL;
 	g_autofree char *full = g_strconcat(section, ".", key, NULL);
 	const char *source = kvt_section_text(sources, full);
-	return source ? source : kvt_section_text(sources, section);
+	if (source)
+		return source;
+	/* of [emulation TIER] it is emulation's: a key has no spaces */
+	g_auto(GStrv) words = g_strsplit(section, " ", 2);
+	return kvt_section_text(sources, words[0]);
 }
 
 void kvt_experiment_each_setting(

@@ -38,10 +38,20 @@ json '$j->{data}{kind} eq "recorded" && "@{$j->{data}{layers}}" eq "7" && !$j->{
 	$j->{data}{stored_tokens} == 2128 && $j->{data}{query_tokens} == 80 &&
 	$j->{data}{first_position} == 2128 && $j->{data}{last_position} == 2207' "it says what was recorded"
 json '$j->{attention}{exact} && $j->{attention}{compared} == 320' "attention to what was recorded is exact"
+json '$j->{decode}{prefetch} eq "slap" && $j->{decode}{steps} == 32 && $j->{decode}{step_s} > 0 &&
+	$j->{decode}{bytes}{"host-dram"} > 0' "decode steps from chosen pages"
+json '$j->{decode}{attention}{exact} && $j->{decode}{attention}{compared} == 64' \
+	"attention to chosen pages is exact"
+json 'abs($j->{decode}{mass_attended} - $j->{decode}{mass_kept}) < 0.002 &&
+	$j->{decode}{mass_kept} < 1' "what they keep of the attention is as the rows have it"
+json 'my %k = map { $_->{stage} => $_->{kind} } @{$j->{decode}{marked_stages}};
+	$k{planning} eq "REAL" && $k{attention} eq "REAL" && $k{dense} eq "MODELLED"' \
+	"their stages are marked"
 
-run "$KVTIER" emu experiments/emulation-trace.ini --set context.tokens=2120
+run "$KVTIER" emu experiments/emulation-trace.ini --set context.tokens=2120 --set "emulation decode.prefetch="
 exits 0 "emu with tokens that have no recorded queries"
-grep -q '8 tokens between them have no recorded queries and are left out' "$scratch/stdout"
+grep -q '8 tokens between them have no recorded queries and are left out' "$scratch/stdout" &&
+	! grep -q slap "$scratch/stdout"
 report $? "they are left out, and it says so"
 
 run "$KVTIER" emu experiments/emulation-trace.ini --set emulation.trace=code-32k-keys.h5

@@ -46,7 +46,11 @@ unsourced() {
 				}
 				next
 			}
-			$2 != "experiment" && $2 != "uncertainty" && $2 !~ /^claim / { used[$2 "." $3] = $2 }
+			# [emulation TIER] is of emulation
+			$2 != "experiment" && $2 != "uncertainty" && $2 !~ /^claim / {
+				used[$2 "." $3] = $2
+				sub(/ .*/, "", used[$2 "." $3])
+			}
 			END {
 				for (key in used) {
 					short = key

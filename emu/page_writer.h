@@ -1,0 +1,26 @@
+/*
+ * page_writer.h: Turn 1's way out: runs of pages are made in memory and written to a tier, some at
+ * a time. What is in them is its caller's.
+ */
+#ifndef KVT_PAGE_WRITER_H
+#define KVT_PAGE_WRITER_H
+
+#include "sim/core/loop.h"
+#include "sim/tier/tier.h"
+
+typedef struct kvt_page_writer {
+	kvt_loop *loop; /* a real one, with nothing else under way */
+	kvt_tier *tier;
+	uint32_t tenant;
+	uint64_t run_bytes; /* of memory for a run */
+	/* The next run's extent and, into memory that is page-aligned, its pages; false when there
+	 * is none. */
+	bool (*next)(void *arg, kvt_extent *extent, void *memory);
+	void *arg;
+} kvt_page_writer;
+
+/* Writes all runs, and adds to *bytes and to *seconds that writes took. 0, or the first failed
+ * write's negative errno. */
+int kvt_page_writer_run(const kvt_page_writer *writer, uint64_t *bytes, double *seconds);
+
+#endif
