@@ -159,11 +159,12 @@ uint64_t kvt_store_run_limit(const kvt_store *store, uint64_t page_bytes);
 uint64_t kvt_store_run_cost(const kvt_store_run *run);
 
 /*
- * 0: the ticket's room is the caller's. -ENOSPC: no room, by capacity or by the file system;
- * -E2BIG: longer than kvt_store_run_limit; -EINVAL: no run, or the layer has other page sizes;
- * -EROFS: read-only; others: a new segment could not be made. On error nothing has changed, but
- * that a full store may have evicted where settings.evict says so.
- * Of two versions of a page the one reserved later wins, whichever is published first.
+ * 0: the ticket's room is the caller's. -ENOSPC: no room, by capacity, by the file system, or in
+ * the journal, when very many single pages were overwritten or discarded (kvt_store_gc helps here
+ * too); -E2BIG: longer than kvt_store_run_limit; -EINVAL: no run, or the layer has other page
+ * sizes; -EROFS: read-only; others: a new segment could not be made. On error nothing has changed,
+ * but that a full store may have evicted where settings.evict says so. Of two versions of a page
+ * the one reserved later wins, whichever is published first.
  */
 int kvt_store_reserve(kvt_store *store, const kvt_store_run *run, kvt_store_ticket *ticket);
 

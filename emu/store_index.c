@@ -23,6 +23,7 @@ static void stream_free(gpointer data)
 	kvt_store_stream *stream = data;
 	kvt_store_spans_clear(&stream->live);
 	kvt_store_spans_clear(&stream->floors);
+	kvt_store_spans_clear(&stream->kept);
 	g_free(stream);
 }
 
@@ -79,8 +80,11 @@ void kvt_store_record_free(kvt_store *store, kvt_store_record *record)
 {
 	kvt_store_stream *stream = record->stream;
 	g_assert(record->live_pages == 0);
-	if (--stream->records == 0)
+	store->records_went = true;
+	if (--stream->records == 0) {
+		store->floors -= kvt_store_spans_count(&stream->floors);
 		g_hash_table_remove(store->streams, stream);
+	}
 	g_free(record);
 }
 
@@ -210,9 +214,12 @@ void kvt_store_index_apply(kvt_store *store, const kvt_store_entry *entries, uns
 	for (unsigned i = 0; i < n; i++) {
 		const kvt_extent *pages = &entries[i].run.pages;
 		kvt_store_stream *stream = kvt_store_stream_find(store, &entries[i].run);
-		if (entries[i].kind == KVT_STORE_ENTRY_FLOOR && stream)
-			kvt_store_spans_raise(&stream->floors, pages->first_page,
-				pages->first_page + pages->n_pages, entries[i].generation);
+		if (entries[i].kind != KVT_STORE_ENTRY_FLOOR || !stream)
+			continue;
+		store->floors -= kvt_store_spans_count(&stream->floors);
+		kvt_store_spans_raise(&stream->floors, pages->first_page,
+			pages->first_page + pages->n_pages, entries[i].generation);
+		store->floors += kvt_store_spans_count(&stream->floors);
 	}
 }
 

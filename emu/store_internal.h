@@ -28,6 +28,7 @@ typedef struct kvt_store_stream {
 	uint32_t tenant, context, layer, padding;
 	kvt_store_spans live;   /* page -> record */
 	kvt_store_spans floors; /* page -> older generations of it are void */
+	kvt_store_spans kept;   /* while floors are pruned */
 	uint64_t page_bytes;    /* of live pages and of writes in flight */
 	uint64_t live_pages;
 	unsigned records, writers;
@@ -93,9 +94,11 @@ struct kvt_store {
 	kvt_store_file *resumable; /* sealed with much room, may be opened again; or NULL */
 	kvt_store_journal_file journal;
 	uint64_t next_number, generation;
-	uint64_t finds; /* a clock */
-	uint64_t used;  /* bytes of the segments' files, and of those that could not be removed */
-	bool gathering; /* a gc is on its way */
+	uint64_t finds;  /* a clock */
+	uint64_t used;   /* bytes of the segments' files, and of those that could not be removed */
+	bool gathering;  /* a gc is on its way */
+	uint64_t floors; /* of all streams */
+	bool records_went;    /* since floors were pruned */
 	kvt_store_info count; /* counters alone */
 };
 
@@ -157,6 +160,9 @@ uint64_t kvt_store_index_memory(const kvt_store *store);
 /* Bytes that are set aside for it out of the capacity. */
 uint64_t kvt_store_journal_room(const kvt_store_shape *shape);
 
+/* Entries that a new journal may begin with. */
+uint64_t kvt_store_journal_entries(const kvt_store_shape *shape);
+
 /* Writes the entries; durable on return where the store's shape says so. */
 int kvt_store_journal_append(kvt_store *store, const kvt_store_entry *entries, unsigned n);
 
@@ -167,6 +173,17 @@ int kvt_store_journal_renew(kvt_store *store);
  * -EBADMSG: damaged before its end, or not there. */
 int kvt_store_journal_read(
 	kvt_store *store, void (*entry)(void *arg, const kvt_store_entry *entry), void *arg);
+
+/* --- store_floors.c --- */
+
+/* Drops the floors that void no record on disk. */
+void kvt_store_floors_prune(kvt_store *store);
+
+/* Whether there are so many that only gc can help. */
+bool kvt_store_floors_press(kvt_store *store);
+
+/* Before a record is reserved: evicts where the settings allow it. 0 or -ENOSPC. */
+int kvt_store_floors_make_room(kvt_store *store);
 
 /* --- store_segment.c --- */
 

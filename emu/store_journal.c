@@ -26,6 +26,13 @@ uint64_t kvt_store_journal_room(const kvt_store_shape *shape)
 	return room / (2 * PAIR) * (2 * PAIR);
 }
 
+uint64_t kvt_store_journal_entries(const kvt_store_shape *shape)
+{
+	/* to begin anew each time would cost more than it is worth */
+	uint64_t half = kvt_store_journal_room(shape) / 2;
+	return (half - half / 4) / PAIR * KVT_STORE_JOURNAL_ENTRIES;
+}
+
 /* Pairs of blocks with the entries; at least one. Returns their bytes. */
 static uint64_t encode(const kvt_store *store, uint64_t sequence, const kvt_store_entry *entries,
 	unsigned n, uint8_t **blocks)
@@ -49,8 +56,9 @@ static uint64_t encode(const kvt_store *store, uint64_t sequence, const kvt_stor
 }
 
 /* Everything that must be known: segments, and floors of layers that have records. */
-static GArray *entries_needed(const kvt_store *store)
+static GArray *entries_needed(kvt_store *store)
 {
+	kvt_store_floors_prune(store);
 	GArray *entries = g_array_new(FALSE, FALSE, sizeof(kvt_store_entry));
 	for (guint i = 0; i < store->segments->len; i++) {
 		const kvt_store_file *file = g_ptr_array_index(store->segments, i);
@@ -139,8 +147,8 @@ int kvt_store_journal_append(kvt_store *store, const kvt_store_entry *entries, u
 		int status = kvt_store_journal_renew(store);
 		if (status < 0)
 			return status;
-		/* to begin anew each time would cost more than it is worth */
-		if (journal->bytes + pairs * PAIR > half - half / 4)
+		uint64_t most = kvt_store_journal_entries(&store->shape);
+		if (journal->bytes / PAIR + pairs > most / KVT_STORE_JOURNAL_ENTRIES)
 			return -ENOSPC;
 	}
 	uint8_t *blocks;

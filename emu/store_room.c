@@ -250,13 +250,15 @@ int kvt_store_gc(kvt_store *store, uint64_t wanted, uint64_t *freed)
 		store->active->live_pages < store->active->pages)
 		kvt_store_segment_close(store, store->active);
 	kvt_store_file *file = NULL;
-	while (status == 0 && !store->read_only && !(wanted > 0 && has_free(store, wanted)) &&
+	while (status == 0 && !store->read_only &&
+		!(wanted > 0 && has_free(store, wanted) && !kvt_store_floors_press(store)) &&
 		(file = emptiest(store, below)) != NULL)
 		status = move_segment(store, file);
 	store->gathering = false;
 	if (status == 0 && store->read_only)
 		status = -EROFS;
-	if (status == 0 && wanted > 0 && !has_free(store, wanted))
+	if (status == 0 && wanted > 0 &&
+		(!has_free(store, wanted) || kvt_store_floors_press(store)))
 		status = -ENOSPC;
 	if (freed)
 		*freed = before > store->used ? before - store->used : 0;

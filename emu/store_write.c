@@ -85,7 +85,9 @@ int kvt_store_reserve_locked(kvt_store *store, const kvt_store_run *run, uint64_
 	if (there && (there->live_pages > 0 || there->writers > 0) &&
 		there->page_bytes != run->pages.page_bytes)
 		return -EINVAL;
-	int status = make_room(store, run, spare);
+	int status = spare ? 0 : kvt_store_floors_make_room(store);
+	if (status == 0)
+		status = make_room(store, run, spare);
 	if (status < 0)
 		return status;
 	kvt_store_file *file = store->active;
