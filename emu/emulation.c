@@ -266,8 +266,6 @@ static bool make_loop(emulation *e, GError **error)
 
 static bool run_turn(emulation *e, GError **error)
 {
-	if (!make_loop(e, error))
-		return false;
 	kvt_world world = { .loop = e->loop,
 		.open_store = open_store,
 		.open_device = open_device,
@@ -278,11 +276,6 @@ static bool run_turn(emulation *e, GError **error)
 	bool done = kvt_turn_run_in(
 		&world, e->experiment, KVT_RUN_RESUME, e->timeline, &e->result->turn, error);
 	kvt_cores_release(&e->cores);
-	kvt_loop_free(e->loop);
-	if (done)
-		kvt_attention_check_compare(
-			e->check, (uint64_t)e->settings.checks, &e->result->errors);
-	kvt_attention_check_free(e->check);
 	return done;
 }
 
@@ -299,8 +292,6 @@ static bool run_decode(emulation *e, GError **error)
 			"[emulation decode] prefetch: pages are chosen by recorded queries of "
 			"tokens of the output, expected [emulation] trace and [context] "
 			"output_tokens");
-	if (!make_loop(e, error))
-		return false;
 	kvt_world world = { .loop = e->loop, .open_store = open_store, .arg = e };
 	kvt_emulated_decode_job job = { .settings = &e->decode,
 		.experiment = experiment,
@@ -309,6 +300,7 @@ static bool run_decode(emulation *e, GError **error)
 		.n_steps = (uint64_t)experiment->output_tokens,
 		.world = &world,
 		.tier = e->result->tier,
+		.timeline = e->timeline,
 		.threads = e->result->threads,
 		.cores = &e->cores,
 		.region = register_region,
@@ -320,7 +312,6 @@ static bool run_decode(emulation *e, GError **error)
 		.arg = hooks ? hooks->arg : NULL };
 	bool done = kvt_emulated_decode_run(&job, &e->result->decode, error);
 	kvt_cores_release(&e->cores);
-	kvt_loop_free(e->loop);
 	return done;
 }
 
@@ -337,7 +328,12 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 			    kvt_emulation_options, &e.settings, TRUE, error) &&
 		    kvt_section_read(kvt_config_section_or_empty(config, "emulation decode"),
 			    kvt_emulated_decode_options, &e.decode, TRUE, error) &&
-		    open_recording(&e, error) && run_turn(&e, error) && run_decode(&e, error);
+		    open_recording(&e, error) && make_loop(&e, error) && run_turn(&e, error) &&
+		    run_decode(&e, error);
+	kvt_loop_free(e.loop);
+	if (done)
+		kvt_attention_check_compare(e.check, (uint64_t)e.settings.checks, &result->errors);
+	kvt_attention_check_free(e.check);
 	kvt_kv_recording_free(e.recording);
 	kvt_option_clear(kvt_emulated_decode_options, &e.decode);
 	kvt_option_clear(kvt_emulation_options, &e.settings);
