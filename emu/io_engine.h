@@ -115,6 +115,10 @@ void kvt_io_engine_unregister_memory(kvt_io_engine *engine, void *memory);
 enum { KVT_IO_SLOTS = 4096 };
 int kvt_io_engine_register_file(kvt_io_engine *engine, int slot, int fd);
 
+/* 0: reads of the file, which is open with O_DIRECT and has a block, can be polled for; or the
+ * negative errno that such a read comes to: -EOPNOTSUPP: its drive has no poll queues. */
+int kvt_io_try_polling(int fd);
+
 typedef struct kvt_io_stats {
 	uint64_t ios, bytes;        /* that have succeeded */
 	uint64_t commands, calls;   /* given to the device; system calls to give them */

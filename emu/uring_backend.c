@@ -280,6 +280,25 @@ static void uring_free(kvt_io_backend *base)
 	g_free(u);
 }
 
+int kvt_io_try_polling(int fd)
+{
+	struct io_uring ring;
+	struct io_uring_cqe *cqe;
+	void *block = g_aligned_alloc(1, 4096, 4096);
+	int status = io_uring_queue_init(1, &ring, IORING_SETUP_IOPOLL);
+	if (status == 0) {
+		io_uring_prep_read(io_uring_get_sqe(&ring), fd, block, 4096, 0);
+		status = io_uring_submit(&ring);
+		if (status == 1)
+			status = io_uring_wait_cqe(&ring, &cqe);
+		if (status == 0)
+			status = MIN(cqe->res, 0);
+		io_uring_queue_exit(&ring);
+	}
+	g_aligned_free(block);
+	return status;
+}
+
 static const kvt_io_backend_ops uring_ops = {
 	.prepare = uring_prepare,
 	.flush = uring_flush,

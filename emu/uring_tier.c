@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "emu/uring_tier_internal.h"
 #include "sim/base/error.h"
@@ -48,7 +49,7 @@ static const kvt_option store_options[] = {
 	{ "sqpoll", KVT_OPTION_BOOL, 0, SETTING(sqpoll), "no", 0, 0, NULL,
 		"a kernel thread looks for commands" },
 	{ "iopoll", KVT_OPTION_BOOL, 0, SETTING(iopoll), "no", 0, 0, NULL,
-		"completions are polled for; needs a drive with poll queues" },
+		"completions are polled for; needs a drive with poll queues, and sync = none" },
 	{ "threads", KVT_OPTION_INTEGER, 0, SETTING(threads), "4", 1, 64, NULL,
 		"of the method threads" },
 	{ "helpers", KVT_OPTION_INTEGER, 0, SETTING(helpers), "0", 0, 64, NULL,
@@ -118,6 +119,25 @@ static bool open_engine(
 	return tier->helpers != NULL;
 }
 
+/* Whether the store's drive can be polled; where not, that is no way to run. */
+static bool try_polling(uring_tier *tier, const char *path, GError **error)
+{
+	if (tier->sync)
+		return kvt_error_failed(error,
+			"%s: iopoll: a ring that is polled does no syncs, expected a store with "
+			"sync = none",
+			path);
+	int fd = kvt_store_open_sample(tier->store);
+	int status = fd < 0 ? fd : kvt_io_try_polling(fd);
+	if (fd >= 0)
+		close(fd);
+	return status == 0 ||
+	       kvt_error_failed(error,
+		       "%s: iopoll: %s: completions cannot be polled for, expected a drive with "
+		       "poll queues and a file system with O_DIRECT, or iopoll = no",
+		       path, g_strerror(-status));
+}
+
 typedef struct recovery {
 	uring_tier *tier;
 	uint64_t dropped;
@@ -169,6 +189,10 @@ static kvt_tier *uring_open(const kvt_tier_env *env, const void *settings, GErro
 	kvt_store_info info;
 	kvt_store_info_get(tier->store, &info);
 	tier->sync = info.shape.sync == KVT_STORE_SYNC_DATA;
+	if (s->iopoll && !try_polling(tier, s->path, error)) {
+		uring_close(&tier->base);
+		return NULL;
+	}
 	if (!info.direct)
 		add_notice(tier, "the file system refuses O_DIRECT: reads may come from its cache");
 	recover_pages(tier);

@@ -34,6 +34,11 @@ has_command() {
 	command -v "$1"
 }
 
+# Where commands for root are, which users' PATHs leave out.
+has_system_command() {
+	PATH=$PATH:${SYSTEM_PATH-/usr/sbin:/sbin} command -v "$1"
+}
+
 has_library() {
 	pkg-config --exists "$1"
 }
@@ -55,6 +60,7 @@ look_for() {
 		;;
 	check)
 		need perl "prove (Perl)" has_command prove
+		need xfsprogs xfsprogs has_system_command mkfs.xfs
 		;;
 	*)
 		echo "deps.sh: \"$1\" is not build, plots or check" >&2
@@ -83,6 +89,7 @@ look_for_optional() {
 	printf 'optional'
 	optional "clang" has_command clang
 	optional ", clang-format" has_command clang-format
+	optional ", fio" has_command fio
 	optional ", rdma-core" has_library libibverbs
 	optional ", CUDA" has_command nvcc
 	optional ", MPI" has_command mpicc

@@ -30,18 +30,19 @@ machine() {
 		broken-apt-get) fake apt-get 'exit 100' ;;
 		idle-apt-get) fake apt-get 'exit 0' ;;
 		sudo) fake sudo "echo \"sudo \$*\" >>$scratch/log; exec \"\$@\"" ;;
-		gnuplot | prove) fake "$thing" 'exit 0' ;;
+		gnuplot | prove | mkfs.xfs) fake "$thing" 'exit 0' ;;
 		*) : >"$have/$thing" ;;
 		esac
 	done
 	ln -s "$(command -v env)" "$bin/env"
 }
 deps() {
-	run env PATH="$bin" CC=cc "$sh" tests/deps.sh "$@"
+	run env PATH="$bin" SYSTEM_PATH= CC=cc "$sh" tests/deps.sh "$@"
 }
 
 libraries='cc glib-2.0 libxxhash liburing random123'
-all="$libraries hdf5 jansson gnuplot prove"
+check='prove mkfs.xfs'
+all="$libraries hdf5 jansson gnuplot $check"
 
 # shellcheck disable=SC2086
 {
@@ -53,15 +54,15 @@ all="$libraries hdf5 jansson gnuplot prove"
 	[ ! -s "$scratch/log" ]
 	report $? "nothing is missing: apt-get is left alone"
 
-	machine 0 $libraries gnuplot prove
+	machine 0 $libraries gnuplot $check
 	deps build plots check
 	exits 1 "no apt-get"
 	mentions stderr "missing: libhdf5-dev libjansson-dev (Debian's names)" "no apt-get"
-	mentions stderr "All that is needed: build-essential pkg-config libglib2.0-dev libhdf5-dev libjansson-dev libxxhash-dev liburing-dev librandom123-dev gnuplot-nox perl" "no apt-get"
+	mentions stderr "All that is needed: build-essential pkg-config libglib2.0-dev libhdf5-dev libjansson-dev libxxhash-dev liburing-dev librandom123-dev gnuplot-nox perl xfsprogs" "no apt-get"
 	[ "$(wc -l <"$scratch/stderr")" -eq 1 ]
 	report $? "no apt-get: one line"
 
-	machine 0 $libraries gnuplot prove apt-get
+	machine 0 $libraries gnuplot $check apt-get
 	deps build plots check
 	exits 0 "root"
 	mentions stdout "installing with apt-get: libhdf5-dev libjansson-dev" "root"
@@ -69,13 +70,13 @@ all="$libraries hdf5 jansson gnuplot prove"
 apt-get -q -y --no-install-recommends install libhdf5-dev libjansson-dev" ]
 	report $? "root: an update, then what is missing" "$(cat "$scratch/log")"
 
-	machine 1000 $libraries gnuplot prove apt-get sudo
+	machine 1000 $libraries gnuplot $check apt-get sudo
 	deps build
 	exits 0 "another user"
 	grep -q '^sudo apt-get -q update$' "$scratch/log" && grep -q '^sudo env DEBIAN_FRONTEND=noninteractive apt-get' "$scratch/log"
 	report $? "another user: by sudo, without questions" "$(cat "$scratch/log")"
 
-	machine 1000 $libraries gnuplot prove apt-get
+	machine 1000 $libraries gnuplot $check apt-get
 	deps build
 	exits 1 "no sudo"
 	mentions stderr "run as root: apt-get install libhdf5-dev libjansson-dev" "no sudo"
@@ -90,7 +91,7 @@ apt-get -q -y --no-install-recommends install libhdf5-dev libjansson-dev" ]
 	exits 1 "apt-get installs nothing"
 	mentions stderr "still not found: libhdf5-dev libjansson-dev" "apt-get installs nothing"
 
-	machine 0 $libraries hdf5 jansson prove
+	machine 0 $libraries hdf5 jansson $check
 	deps build check
 	exits 0 "a test needs no gnuplot"
 	deps build plots
@@ -100,7 +101,7 @@ apt-get -q -y --no-install-recommends install libhdf5-dev libjansson-dev" ]
 	deps -v
 	exits 0 "-v"
 	mentions stdout "found    HDF5" "-v"
-	mentions stdout "optional clang no , clang-format no , rdma-core no" "-v"
+	mentions stdout "optional clang no , clang-format no , fio no , rdma-core no" "-v"
 }
 deps nonsense
 exits 2 "a group that is none"

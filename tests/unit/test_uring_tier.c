@@ -1,7 +1,11 @@
 /*
  * test_uring_tier.c: the conformance suite over the tier of real drives, by io_uring and by
- * threads, with helper threads and with sync; and what is real about it: bytes come back as they
- * went, also from a store that was opened again, and nothing wrong is ever served.
+ * threads, with helper threads and with sync, in directories and on a device; and what is real
+ * about it: bytes come back as they went, also from a store that was opened again, and nothing
+ * wrong is ever served.
+ *
+ * Stores lie in $TMPDIR, in memory, and on the device $KVT_TEST_DEVICE, whose content goes, or a
+ * file that stands for one.
  */
 #include "emu/uring_tier.h"
 
@@ -17,11 +21,21 @@
 #include "tests/unit/tier_conformance.h"
 #include "tests/unit/tier_test_io.h"
 
-/* A directory that holds one store, and what it is opened with. */
-typedef struct place {
-	char *path;
+/* Where a store is to lie: where temporary files go, in memory where there is a place for that, or
+ * on a device; and what it is opened with. */
+typedef struct store_way {
+	const char *name;
+	enum { DISK, MEMORY, DEVICE } where;
 	const char *more;
+} store_way;
+
+/* A directory or a device that holds one store. */
+typedef struct place {
+	char *path, *folder; /* the folder goes */
+	const store_way *way;
 } place;
+
+static const uint64_t DEVICE_BYTES = (uint64_t)2 << 30;
 
 static void remove_all(const char *path)
 {
@@ -41,7 +55,7 @@ static kvt_tier *open_at(kvt_loop *loop, const place *p, uint64_t capacity)
 	g_autoptr(GError) error = NULL;
 	g_autofree char *text =
 		g_strdup_printf("[store]\npath = %s\ncapacity = %" G_GUINT64_FORMAT "B\n%s\n",
-			p->path, capacity, p->more);
+			p->path, capacity, p->way->more);
 	g_autoptr(kvt_config) config = kvt_config_parse("store", text, &error);
 	g_assert_no_error(error);
 	const kvt_tier_env env = { .loop = loop };
@@ -51,29 +65,51 @@ static kvt_tier *open_at(kvt_loop *loop, const place *p, uint64_t capacity)
 	return tier;
 }
 
-/* In memory where there is a place for that, or else and if `disk` where temporary files go. */
-static place *place_new(const char *more, bool disk)
+/* Of a device whatever it is known by. */
+static void wipe(const char *path)
 {
-	bool memory = !disk && access("/dev/shm", W_OK) == 0;
+	g_autofree char *zeros = g_malloc0(1 << 20);
+	int fd = open(path, O_RDWR | O_CREAT, 0600);
+	g_assert_cmpint(fd, >=, 0);
+	if (lseek(fd, 0, SEEK_END) == 0)
+		g_assert_cmpint(ftruncate(fd, (off_t)DEVICE_BYTES), ==, 0);
+	off_t last = lseek(fd, 0, SEEK_END) - (1 << 20);
+	g_assert_cmpint(last, >=, 1 << 20);
+	g_assert_cmpint(pwrite(fd, zeros, 1 << 20, 0), ==, 1 << 20);
+	g_assert_cmpint(pwrite(fd, zeros, 1 << 20, last), ==, 1 << 20);
+	close(fd);
+}
+
+static place *place_new(const store_way *way)
+{
+	bool memory = way->where != DISK && access("/dev/shm", W_OK) == 0;
+	const char *device = g_getenv("KVT_TEST_DEVICE");
 	place *p = g_new0(place, 1);
-	p->path = g_build_filename(
+	p->folder = g_build_filename(
 		memory ? "/dev/shm" : g_get_tmp_dir(), "kvtier-store-XXXXXX", NULL);
-	g_assert_nonnull(g_mkdtemp(p->path));
-	p->more = more;
+	g_assert_nonnull(g_mkdtemp(p->folder));
+	p->way = way;
+	if (way->where == DEVICE) {
+		p->path = device ? g_strdup(device) : g_build_filename(p->folder, "device", NULL);
+		wipe(p->path);
+	} else {
+		p->path = g_strdup(p->folder);
+	}
 	return p;
 }
 
 static void place_free(place *p)
 {
-	remove_all(p->path);
+	remove_all(p->folder);
+	g_free(p->folder);
 	g_free(p->path);
 	g_free(p);
 }
 
-static void make(tier_under_test *t, uint64_t capacity, const char *more, bool disk)
+static void make(tier_under_test *t, uint64_t capacity, const store_way *way)
 {
 	t->loop = kvt_real_loop_new(NULL);
-	t->more = place_new(more, disk);
+	t->more = place_new(way);
 	t->tier = open_at(t->loop, t->more, capacity);
 }
 
@@ -86,22 +122,33 @@ static void free_kind(tier_under_test *t)
 
 static void make_uring(tier_under_test *t, uint64_t capacity, uint64_t seed)
 {
-	make(t, capacity, "method = auto", true);
+	static const store_way uring = { "uring", DISK, "method = auto" };
+	make(t, capacity, &uring);
 }
 
 static void make_threads(tier_under_test *t, uint64_t capacity, uint64_t seed)
 {
-	make(t, capacity, "method = threads", false);
+	static const store_way threads = { "threads", MEMORY, "method = threads" };
+	make(t, capacity, &threads);
 }
 
 static void make_helpers(tier_under_test *t, uint64_t capacity, uint64_t seed)
 {
-	make(t, capacity, "helpers = 2\nqueue_depth = 8\nmax_transfer = 128KiB", false);
+	static const store_way helpers = { "helpers", MEMORY,
+		"helpers = 2\nqueue_depth = 8\nmax_transfer = 128KiB" };
+	make(t, capacity, &helpers);
 }
 
 static void make_sync(tier_under_test *t, uint64_t capacity, uint64_t seed)
 {
-	make(t, capacity, "sync = data", false);
+	static const store_way sync = { "sync", MEMORY, "sync = data" };
+	make(t, capacity, &sync);
+}
+
+static void make_device(tier_under_test *t, uint64_t capacity, uint64_t seed)
+{
+	static const store_way device = { "device", DEVICE, "segment = 2MiB\nroom = 1900MiB" };
+	make(t, capacity, &device);
 }
 
 static const tier_kind kinds[] = {
@@ -109,6 +156,7 @@ static const tier_kind kinds[] = {
 	{ "store-threads", make_threads, free_kind },
 	{ "store-helpers", make_helpers, free_kind },
 	{ "store-sync", make_sync, free_kind },
+	{ "store-device", make_device, free_kind },
 };
 
 /* --- Bytes --- */
@@ -220,9 +268,9 @@ static void check_shelf(shelf *s, unsigned rounds)
 	}
 }
 
-static void test_bytes(gconstpointer more)
+static void test_bytes(gconstpointer way)
 {
-	shelf s = { .place = place_new(more, false) };
+	shelf s = { .place = place_new(way) };
 	open_shelf(&s);
 	fill_shelf(&s);
 	check_shelf(&s, 60);
@@ -274,9 +322,9 @@ static int open_page(shelf *s, const kvt_extent *page, uint64_t *offset)
 }
 
 /* A flipped bit is an error and then a miss; its neighbours are read as ever. */
-static void test_bit_flip(gconstpointer more)
+static void test_bit_flip(gconstpointer way)
 {
-	shelf s = { .place = place_new(more, false) };
+	shelf s = { .place = place_new(way) };
 	open_shelf(&s);
 	fill_shelf(&s);
 	g_autofree uint8_t *memory = g_malloc0(4 << 20);
@@ -325,9 +373,9 @@ static int halve(void *arg, kvt_raw_op op, uint64_t offset, uint64_t length, int
 	return op != KVT_RAW_SYNC && result > 8192 ? result / 2 : result;
 }
 
-static void test_device_faults(gconstpointer more)
+static void test_device_faults(gconstpointer way)
 {
-	shelf s = { .place = place_new(more, false) };
+	shelf s = { .place = place_new(way) };
 	open_shelf(&s);
 	fill_shelf(&s);
 	kvt_io_engine *engine = kvt_uring_tier_engine(s.tier);
@@ -356,9 +404,9 @@ static void test_device_faults(gconstpointer more)
 }
 
 /* A file that has become shorter, and one that is gone: errors and misses, nothing else. */
-static void test_lost_files(gconstpointer more)
+static void test_lost_files(gconstpointer way)
 {
-	shelf s = { .place = place_new(more, false) };
+	shelf s = { .place = place_new(way) };
 	open_shelf(&s);
 	fill_shelf(&s);
 	g_autofree uint8_t *memory = g_malloc0(4 << 20);
@@ -393,9 +441,9 @@ static void test_lost_files(gconstpointer more)
 }
 
 /* Closed with I/Os on their way: no done, and what was there is there. */
-static void test_close_early(gconstpointer more)
+static void test_close_early(gconstpointer way)
 {
-	shelf s = { .place = place_new(more, false) };
+	shelf s = { .place = place_new(way) };
 	open_shelf(&s);
 	fill_shelf(&s);
 	test_io ios[RUNS];
@@ -419,9 +467,9 @@ static void test_close_early(gconstpointer more)
 }
 
 /* The fault-injecting tier around it: everything ends, and what succeeds is right. */
-static void test_fault_tier(gconstpointer more)
+static void test_fault_tier(gconstpointer way)
 {
-	shelf s = { .place = place_new(more, false) };
+	shelf s = { .place = place_new(way) };
 	open_shelf(&s);
 	fill_shelf(&s);
 	const kvt_tier_env env = { .loop = s.loop, .seed = 3 };
@@ -472,7 +520,7 @@ int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
-		void (*run)(gconstpointer more);
+		void (*run)(gconstpointer way);
 	} tests[] = {
 		{ "bytes", test_bytes },
 		{ "bit-flip", test_bit_flip },
@@ -481,19 +529,22 @@ int main(int argc, char **argv)
 		{ "close-early", test_close_early },
 		{ "fault-tier", test_fault_tier },
 	};
-	static const struct {
-		const char *name, *more;
-	} ways[] = {
-		{ "uring", "segment = 2MiB" },
-		{ "threads", "method = threads\nsegment = 16MiB" },
-		{ "helpers", "helpers = 2\nsync = data\nqueue_depth = 4\nmax_transfer = 16KiB\n" },
+	static const store_way ways[] = {
+		{ "uring", MEMORY, "segment = 2MiB" },
+		{ "disk", DISK, "segment = 2MiB" },
+		{ "device", DEVICE, "segment = 2MiB\nsync = data" },
+		{ "threads", MEMORY, "method = threads\nsegment = 16MiB" },
+		{ "helpers", MEMORY,
+			"helpers = 2\nsync = data\nqueue_depth = 4\nmax_transfer = 16KiB\n" },
 	};
 	g_test_init(&argc, &argv, NULL);
 	for (unsigned i = 0; i < G_N_ELEMENTS(tests); i++)
 		for (unsigned k = 0; k < G_N_ELEMENTS(ways); k++) {
 			g_autofree char *path =
 				g_strdup_printf("/uring-tier/%s/%s", tests[i].name, ways[k].name);
-			g_test_add_data_func(path, ways[k].more, tests[i].run);
+			/* a device has no files to lose */
+			if (ways[k].where != DEVICE || tests[i].run != test_lost_files)
+				g_test_add_data_func(path, &ways[k], tests[i].run);
 		}
 	g_test_add_func("/uring-tier/bad-settings", test_bad_settings);
 	for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++)
