@@ -84,6 +84,10 @@ cli: all fuzz-programs ## Run the tests of the command, layout and style alone
 bench: bench-programs ## Build and run the benchmarks; figures are ratios within one run
 	$(Q)set -e; for b in $(BENCHES); do echo "== $${b##*/}"; $$b; done
 
+.PHONY: stress
+stress: $(BUILD)/tests/test_sessions ## A thousand sessions on one store for a minute, every byte checked
+	$(Q)$< -m slow -p /sessions/minute
+
 .PHONY: deps
 deps: ## Install what the build, pictures and tests need; say what was found
 	@CC='$(CC)' sh tests/deps.sh -v

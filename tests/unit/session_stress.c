@@ -28,6 +28,7 @@ typedef struct operation {
 	session *owner;
 	void *memory;
 	bool active, submitted;
+	struct operation *next; /* that the tier has refused */
 	/* of a write: the version of its pages; of a read: versions when it was submitted */
 	uint32_t version, before[BUFFER_BYTES / 4096];
 	bool absent; /* of a read: some page was not there */
@@ -55,6 +56,7 @@ struct session_stress {
 	unsigned in_flight;
 	session *sessions;
 	void *memory;
+	operation *refused, **last_refused;
 };
 
 static uint64_t choose(session *s, uint64_t n)
@@ -253,6 +255,8 @@ static void read_ended(session *s, operation *op)
 	counts->read_bytes += op->io.bytes;
 }
 
+static void submit_refused(session_stress *stress);
+
 static void io_done(kvt_io *io)
 {
 	operation *op = io->arg;
@@ -264,6 +268,7 @@ static void io_done(kvt_io *io)
 		write_ended(s, op);
 	else
 		read_ended(s, op);
+	submit_refused(s->stress);
 	think(s);
 }
 
@@ -305,28 +310,36 @@ static void prepare(session *s, operation *op)
 	}
 }
 
-/* Again and again until the tier takes it. */
-static void submit(void *arg)
+/* False: the tier has enough for now. */
+static bool submit(operation *op)
 {
-	operation *op = arg;
 	session *s = op->owner;
 	session_stress *stress = s->stress;
 	prepare(s, op);
 	int error = kvt_tier_submit(stress->tier, &op->io);
-	if (error == -EAGAIN) {
-		stress->counts.refused++;
-		kvt_loop_after(stress->loop, 100 * KVT_MICROSECOND, submit, op);
-		return;
-	}
+	stress->counts.refused += error == -EAGAIN;
+	if (error == -EAGAIN)
+		return false;
 	g_assert_cmpint(error, ==, 0);
 	kvt_tier_commit(stress->tier);
 	op->submitted = true;
 	stress->in_flight++;
 	stress->counts.in_flight = MAX(stress->counts.in_flight, stress->in_flight);
+	return true;
+}
+
+static void submit_refused(session_stress *stress)
+{
+	while (stress->refused && submit(stress->refused)) {
+		stress->refused = stress->refused->next;
+		if (!stress->refused)
+			stress->last_refused = &stress->refused;
+	}
 }
 
 static void start(session *s, kvt_io_op kind, const kvt_extent *run)
 {
+	session_stress *stress = s->stress;
 	operation *op = &s->ops[kind];
 	op->active = true;
 	op->submitted = false;
@@ -343,7 +356,11 @@ static void start(session *s, kvt_io_op kind, const kvt_extent *run)
 		op->version = ++s->versions;
 		fill(s, run, op->version, op->memory);
 	}
-	submit(op);
+	if (!stress->refused && submit(op))
+		return;
+	op->next = NULL;
+	*stress->last_refused = op;
+	stress->last_refused = &op->next;
 }
 
 /* The session's next step; each step, once over, is followed by a pause and another. */
@@ -396,6 +413,9 @@ session_stress *session_stress_new(kvt_loop *loop, kvt_tier *tier, const stress_
 	stress->sessions = g_new0(session, spec->sessions);
 	stress->memory = aligned_alloc(4096, (size_t)spec->sessions * 2 * BUFFER_BYTES);
 	g_assert_nonnull(stress->memory);
+	/* touched now: what the process takes later is not the sessions' */
+	memset(stress->memory, 1, (size_t)spec->sessions * 2 * BUFFER_BYTES);
+	stress->last_refused = &stress->refused;
 	for (unsigned i = 0; i < spec->sessions; i++) {
 		session *s = &stress->sessions[i];
 		s->stress = stress;

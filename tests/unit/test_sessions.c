@@ -5,7 +5,7 @@
  */
 #include <errno.h>
 #include <glib.h>
-#include <string.h>
+#include <pthread.h>
 
 #include "emu/real_loop.h"
 #include "emu/real_tiers.h"
@@ -133,6 +133,135 @@ static void test_memory(void)
 	kvt_loop_free(loop);
 }
 
+/* --- The store itself, from several threads --- */
+
+enum { WORKERS = 4, CONTEXTS = 12, CONTEXT_PAGES = 24, API_PAGE = 2048 };
+
+typedef struct worker {
+	kvt_store *store;
+	unsigned tenant, rounds;
+	uint64_t versions[CONTEXTS][CONTEXT_PAGES]; /* 0: not there */
+	uint64_t puts, gets, full;
+} worker;
+
+static void set_versions(worker *w, const kvt_store_run *run, uint64_t version)
+{
+	for (uint64_t i = 0; i < run->pages.n_pages; i++)
+		w->versions[run->pages.context][run->pages.first_page + i] = version;
+}
+
+/* Room by gc, or else by giving up a context; other threads may be at it, too. */
+static void make_room(worker *w, const kvt_store_run *run, unsigned context)
+{
+	const kvt_store_run all = store_run(w->tenant, context, 0, 0, CONTEXT_PAGES, API_PAGE);
+	w->full++;
+	if (kvt_store_gc(w->store, kvt_store_run_cost(run), NULL) == 0)
+		return;
+	g_assert_cmpint(kvt_store_discard(w->store, &all, 1, NULL), ==, 0);
+	set_versions(w, &all, 0);
+}
+
+/* What was put and not discarded is there, in the version that was put last. */
+static void get(worker *w, const kvt_store_run *run, uint8_t *pages)
+{
+	const uint64_t *versions = &w->versions[run->pages.context][run->pages.first_page];
+	uint64_t there = 0;
+	for (uint64_t i = 0; i < run->pages.n_pages; i++)
+		there += versions[i] != 0;
+	int status = kvt_store_get(w->store, run, pages);
+	g_assert_cmpint(status, ==, there == run->pages.n_pages ? 0 : -ENOENT);
+	g_assert_cmpuint(kvt_store_count(w->store, run), ==, there);
+	for (uint64_t i = 0; i < run->pages.n_pages && status == 0; i++)
+		g_assert_cmpint(store_version(run, run->pages.first_page + i, pages + i * API_PAGE),
+			==, (int64_t)versions[i]);
+	w->gets += status == 0;
+}
+
+static void *use_store(void *arg)
+{
+	worker *w = arg;
+	kvt_rng rng = kvt_rng_init(21, w->tenant);
+	uint8_t *pages = g_malloc(CONTEXT_PAGES * API_PAGE);
+	for (unsigned i = 1; i <= w->rounds; i++) {
+		unsigned context = (unsigned)kvt_rng_below(&rng, CONTEXTS);
+		uint64_t first = kvt_rng_below(&rng, CONTEXT_PAGES);
+		uint64_t n = 1 + kvt_rng_below(&rng, MIN(CONTEXT_PAGES - first, 12));
+		const kvt_store_run run = store_run(w->tenant, context, 0, first, n, API_PAGE);
+		uint64_t dice = kvt_rng_below(&rng, 100);
+		if (dice < 40) {
+			int status = store_put(w->store, &run, i);
+			if (status != -ENOSPC)
+				g_assert_cmpint(status, ==, 0);
+			if (status == 0)
+				set_versions(w, &run, i);
+			else
+				make_room(w, &run, (context + 1) % CONTEXTS);
+			w->puts += status == 0;
+		} else if (dice < 50) {
+			g_assert_cmpint(kvt_store_discard(w->store, &run, 1, NULL), ==, 0);
+			set_versions(w, &run, 0);
+		} else if (dice < 51) {
+			g_assert_cmpint(kvt_store_seal(w->store), ==, 0);
+		} else {
+			get(w, &run, pages);
+		}
+	}
+	g_free(pages);
+	return NULL;
+}
+
+static void verify_workers(kvt_store *store, worker *workers)
+{
+	uint8_t *pages = g_malloc(CONTEXT_PAGES * API_PAGE);
+	for (unsigned i = 0; i < WORKERS; i++) {
+		workers[i].store = store;
+		for (unsigned context = 0; context < CONTEXTS; context++)
+			for (uint64_t page = 0; page < CONTEXT_PAGES; page++) {
+				const kvt_store_run run =
+					store_run(workers[i].tenant, context, 0, page, 1, API_PAGE);
+				get(&workers[i], &run, pages);
+			}
+	}
+	g_free(pages);
+}
+
+static void test_api(void)
+{
+	char *folder = store_folder_new();
+	/* less than all of them would have, and nothing is evicted */
+	kvt_store *store = store_make(folder, 3 << 20, KVT_STORE_SYNC_NONE, NULL);
+	worker *workers = g_new0(worker, WORKERS);
+	pthread_t threads[WORKERS];
+	uint64_t puts = 0, gets = 0, full = 0;
+	for (unsigned i = 0; i < WORKERS; i++) {
+		workers[i].store = store;
+		workers[i].tenant = i;
+		workers[i].rounds = SANITIZED ? 500 : 3000;
+		g_assert_cmpint(pthread_create(&threads[i], NULL, use_store, &workers[i]), ==, 0);
+	}
+	for (unsigned i = 0; i < WORKERS; i++) {
+		pthread_join(threads[i], NULL);
+		puts += workers[i].puts;
+		gets += workers[i].gets;
+		full += workers[i].full;
+	}
+	g_test_message("%" G_GUINT64_FORMAT " puts, %" G_GUINT64_FORMAT " gets, %" G_GUINT64_FORMAT
+		       " times full",
+		puts, gets, full);
+	g_assert_cmpuint(MIN(puts, MIN(gets, full)), >, 0);
+	verify_workers(store, workers);
+	kvt_store_info info;
+	kvt_store_info_get(store, &info);
+	g_assert_cmpuint(info.evicted_pages + info.corrupt_pages, ==, 0);
+	g_assert_cmpuint(info.readers + info.writers, ==, 0);
+	kvt_store_drop(store);
+	store = store_reopen(folder, NULL);
+	verify_workers(store, workers);
+	store_close(store);
+	g_free(workers);
+	store_folder_free(folder);
+}
+
 /* --- A thousand for a minute --- */
 
 typedef struct memory_samples {
@@ -203,6 +332,7 @@ int main(int argc, char **argv)
 		g_test_add_data_func(name, &cases[i], test_store);
 	}
 	g_test_add_func("/sessions/memory", test_memory);
+	g_test_add_func("/sessions/api", test_api);
 	if (g_test_slow())
 		g_test_add_func("/sessions/minute", test_minute);
 	return g_test_run();
