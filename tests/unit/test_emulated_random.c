@@ -105,13 +105,16 @@ static void check_decisions(const char *path, const kvt_emulated_decode *decode)
 	kvt_replay_trace_free(source);
 }
 
+#define DECODE(key, value) "emulation decode." key "=" value "\n"
+#define WINDOWS(tokens, n)                                                                         \
+	"stream.mode=always\nstream.window_tokens=" #tokens "\nstream.buffers=" #n "\n"
+
 static const char *const modes[] = {
-	"emulation decode.prefetch=quest\nemulation decode.budget=20%",
-	"emulation decode.prefetch=last-step\nemulation decode.attention=exact\n"
-	"emulation decode.hbm=40%\nemulation decode.policy=clock\n"
-	"stream.mode=always\nstream.window_tokens=48\nstream.buffers=2",
-	"emulation decode.prefetch=oracle\nemulation decode.query=previous\n"
-	"stream.mode=always\nstream.window_tokens=128\nstream.buffers=3\nemulation.threads=2",
+	DECODE("prefetch", "quest") DECODE("budget", "20%"),
+	WINDOWS(48, 2) DECODE("prefetch", "last-step") DECODE("attention", "exact")
+		DECODE("hbm", "40%") DECODE("policy", "clock"),
+	WINDOWS(128, 3) DECODE("prefetch", "oracle")
+		DECODE("query", "previous") "emulation.threads=2",
 };
 
 static void check(uint32_t block_tokens, unsigned gap, uint64_t seed, const char *store)
