@@ -180,13 +180,14 @@ gboolean kvt_command_range(
 		error, "%s: %s, expected a range FIRST:END such as 0:64", option, quoted);
 }
 
-kvt_config *kvt_command_load(const kvt_command_options *options, const char *path, GError **error)
+gboolean kvt_command_write_timeline(const kvt_timeline *timeline, const char *path, GError **error)
 {
-	g_autoptr(kvt_config) config = kvt_config_load(path, error);
-	for (char **set = options->sets; config != NULL && *set != NULL; set++)
-		if (!kvt_config_set(config, *set, error))
-			return NULL;
-	return g_steal_pointer(&config);
+	uint64_t dropped = kvt_timeline_dropped(timeline);
+	if (dropped > 0)
+		g_printerr("kvtier: the timeline is full, %" G_GUINT64_FORMAT
+			   " later spans are not in it\n",
+			dropped);
+	return kvt_timeline_write(timeline, path, error);
 }
 
 static gboolean to_stdout(const kvt_command_options *options)

@@ -7,9 +7,10 @@
 
 #include <glib.h>
 
-#include "sim/base/config.h"
 #include "sim/base/output.h"
+#include "sim/base/units.h"
 #include "sim/cmd/command.h"
+#include "sim/core/timeline.h"
 
 /* Which of the shared options a command takes. */
 enum {
@@ -62,9 +63,6 @@ gboolean kvt_command_choice(
 gboolean kvt_command_range(
 	const char *option, const char *text, uint64_t *first, uint64_t *end, GError **error);
 
-/* The configuration of a file with every --set applied. */
-kvt_config *kvt_command_load(const kvt_command_options *options, const char *path, GError **error);
-
 /* Prints a result to where -o says in the format that --format says. An object becomes a table of
  * names and values when it is not printed as JSON. */
 gboolean kvt_command_print_table(
@@ -76,5 +74,8 @@ gboolean kvt_command_print_json(
  * error when not all could be written. */
 FILE *kvt_command_open(const kvt_command_options *options, GError **error);
 gboolean kvt_command_close(const kvt_command_options *options, FILE *stream, GError **error);
+
+/* kvt_timeline_write, and a warning when it was full. */
+gboolean kvt_command_write_timeline(const kvt_timeline *timeline, const char *path, GError **error);
 
 #endif

@@ -111,8 +111,8 @@ static int run(int argc, char **argv, GError **error)
 	g_autofree char *path = timeline_file, *record = record_file;
 	if (!parsed)
 		return 0;
-	kvt_config *config = kvt_command_load(&options, options.arguments[0], error);
-	g_autoptr(kvt_experiment) experiment = config ? kvt_experiment_new(config, error) : NULL;
+	g_autoptr(kvt_experiment) experiment =
+		kvt_experiment_load(options.arguments[0], (const char *const *)options.sets, error);
 	if (!experiment)
 		return 0;
 	g_autoptr(kvt_timeline) timeline =
@@ -126,7 +126,7 @@ static int run(int argc, char **argv, GError **error)
 		g_printerr("kvtier: %s\n", result.notice);
 	if (!print_result(&options, experiment, &result, error))
 		return 0;
-	if (timeline && !kvt_timeline_write(timeline, path, error))
+	if (timeline && !kvt_command_write_timeline(timeline, path, error))
 		return 0;
 	if (decisions && !kvt_decision_log_write(decisions, record, error))
 		return 0;

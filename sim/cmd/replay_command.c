@@ -363,8 +363,8 @@ static gboolean carry_out(replay_job *job, GError **error)
 	if (!set_up(job, error) || !replay(job, error))
 		return FALSE;
 	warn_of_diffuse_heads(job);
-	return print(job, error) &&
-	       (!job->timeline || kvt_timeline_write(job->timeline, job->given->timeline, error));
+	return print(job, error) && (!job->timeline || kvt_command_write_timeline(job->timeline,
+							       job->given->timeline, error));
 }
 
 static int run(int argc, char **argv, GError **error)

@@ -108,8 +108,8 @@ static int run(int argc, char **argv, GError **error)
 	g_autofree char *path = timeline_file, *follow = follow_file;
 	if (!parsed)
 		return 0;
-	kvt_config *config = kvt_command_load(&options, options.arguments[0], error);
-	g_autoptr(kvt_experiment) experiment = config ? kvt_experiment_new(config, error) : NULL;
+	g_autoptr(kvt_experiment) experiment =
+		kvt_experiment_load(options.arguments[0], (const char *const *)options.sets, error);
 	if (!experiment)
 		return 0;
 	g_autoptr(kvt_timeline) timeline =
@@ -121,13 +121,8 @@ static int run(int argc, char **argv, GError **error)
 	json_t *result = run_experiment(experiment, timeline, decisions, error);
 	if (!result)
 		return 0;
-	if (print_result(&options, experiment, result, error) && timeline) {
-		if (kvt_timeline_dropped(timeline) > 0)
-			g_printerr("kvtier: the timeline is full, %" G_GUINT64_FORMAT
-				   " later spans are not in it\n",
-				kvt_timeline_dropped(timeline));
-		kvt_timeline_write(timeline, path, error);
-	}
+	if (print_result(&options, experiment, result, error) && timeline)
+		kvt_command_write_timeline(timeline, path, error);
 	json_decref(result);
 	return 0;
 }

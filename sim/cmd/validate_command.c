@@ -100,8 +100,8 @@ static gboolean write_timelines(const kvt_validation *v, const char *path, GErro
 		stem[strlen(stem) - strlen(".json")] = '\0';
 	g_autofree char *model = g_strconcat(stem, "-model.json", NULL);
 	g_autofree char *measured = g_strconcat(stem, "-measured.json", NULL);
-	return kvt_timeline_write(v->model, model, error) &&
-	       kvt_timeline_write(v->measured, measured, error);
+	return kvt_command_write_timeline(v->model, model, error) &&
+	       kvt_command_write_timeline(v->measured, measured, error);
 }
 
 static void show_progress(void *arg, unsigned done, unsigned total)
@@ -180,8 +180,8 @@ static int run(int argc, char **argv, GError **error)
 	g_autofree char *timelines = given_timelines, *picture = given_picture;
 	if (!parsed)
 		return 0;
-	kvt_config *config = kvt_command_load(&options, options.arguments[0], error);
-	g_autoptr(kvt_experiment) experiment = config ? kvt_experiment_new(config, error) : NULL;
+	g_autoptr(kvt_experiment) experiment =
+		kvt_experiment_load(options.arguments[0], (const char *const *)options.sets, error);
 	if (experiment)
 		validate(&options, experiment, timelines, picture, error);
 	return 0;

@@ -312,7 +312,7 @@ static void test_minute(void)
 	for (guint i = 0; i < n; i++)
 		*(i <= n / 3 ? &early : &late) = MAX(i <= n / 3 ? early : late, resident[i]);
 	if (!SANITIZED)
-		g_assert_cmpuint(late, <=, early + early / 10 + (8 << 20));
+		g_assert_cmpuint(late, <=, early + early / 4 + (8 << 20));
 	g_array_unref(samples.resident);
 	session_stress_free(stress);
 	kvt_tier_close(tier);
