@@ -340,6 +340,14 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 	return done;
 }
 
+bool kvt_emulation_exact(const kvt_emulation_result *result, const kvt_attention_errors **errors)
+{
+	const kvt_emulated_decode *decode = &result->decode;
+	bool turn = kvt_attention_errors_pass(&result->errors);
+	*errors = turn ? &decode->errors : &result->errors;
+	return turn && (!decode->ran || kvt_attention_errors_pass(&decode->errors));
+}
+
 void kvt_emulation_result_clear(kvt_emulation_result *result)
 {
 	kvt_emulated_decode_clear(&result->decode);

@@ -80,6 +80,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(kvt_emulation_result, kvt_emulation_result_clea
 bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hooks *hooks,
 	kvt_timeline *timeline, kvt_emulation_result *result, GError **error);
 
+/* Whether attention, of the turn and of decode steps where there were any, was exact; else *errors
+ * is that of which it was not. */
+bool kvt_emulation_exact(const kvt_emulation_result *result, const kvt_attention_errors **errors);
+
 /* What keys, values and queries were, in a line or two. A new string. */
 char *kvt_emulation_data_text(const kvt_emulation_data *data);
 

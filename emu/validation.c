@@ -134,7 +134,8 @@ static bool run_both(kvt_experiment *experiment, kvt_validation *v, kvt_turn *mo
 		!kvt_emulation_run(experiment, NULL, v->measured, &result, error))
 		return false;
 	*measured = result.turn;
-	v->exact &= kvt_attention_errors_pass(&result.errors);
+	const kvt_attention_errors *errors;
+	v->exact &= kvt_emulation_exact(&result, &errors);
 	if (!v->notice)
 		v->notice = g_strdup(result.notice);
 	return true;

@@ -130,12 +130,13 @@ static int run(int argc, char **argv, GError **error)
 		return 0;
 	if (decisions && !kvt_decision_log_write(decisions, record, error))
 		return 0;
-	if (!kvt_attention_errors_pass(&result.errors))
+	const kvt_attention_errors *errors;
+	if (!kvt_emulation_exact(&result, &errors))
 		kvt_error_failed(error,
 			"attention is not what it should be: layer %u, KV head %u, position "
 			"%" G_GUINT64_FORMAT " is %g off",
-			result.errors.place.layer, result.errors.place.kv_head,
-			result.errors.place.position, result.errors.most);
+			errors->place.layer, errors->place.kv_head, errors->place.position,
+			errors->most);
 	return 0;
 }
 

@@ -121,13 +121,19 @@ static char *experiment_text(int argc, char **argv, GError **error)
 		"this\ncurve. \"kvtier tables\" prints how time to first token grows along each.");
 	add_entry(entries, "emulation", "how \"kvtier emu\" runs it in real time",
 		kvt_emulation_options,
-		"A tier's own keys are in [emulation TIER]: \"kvtier help tier TIER\".");
+		"A tier's own keys are in [emulation TIER]: \"kvtier help tier TIER\".\n\n"
+		"A trace needs a model of its KV heads, query heads and head_dim, as "
+		"mini-irope-28m-global\nhas those of traces/samples. The model's layers take the "
+		"recorded ones in turn; with KV\nof fp16 pages are the recording bit by bit. "
+		"Prompt and output are the tokens whose queries\nwere recorded; where these are "
+		"of some positions only, the tokens between them are left\nout, and the output "
+		"says how many.");
 	add_entry(entries, "emulation decode", "decode steps that choose pages, in real time",
 		kvt_emulated_decode_options,
 		"With [emulation] trace, the output's tokens are generated once more: a prefetcher "
 		"scores\nthe recorded keys with the recorded queries, and what it chooses is read "
 		"from the tier,\nwhere a page is of one layer and KV head. What \"kvtier replay\" "
-		"does in virtual time.");
+		"does in virtual time.\nThe tier holds these pages beside those of the turn.");
 	add_entry(entries, "validate", "how far off \"kvtier validate\" lets the model be",
 		kvt_validate_options,
 		"A tolerance of 0% judges nothing. Stages that are timed waits in both worlds are "
