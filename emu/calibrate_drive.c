@@ -30,56 +30,76 @@ static plan plan_of(const kvt_calibrate_settings *settings)
 	return (plan){ SIZES, DEPTHS, G_N_ELEMENTS(SIZES), G_N_ELEMENTS(DEPTHS), 0.1, settings };
 }
 
-static gboolean measure_point(
-	kvt_load_file *file, const plan *p, kvt_drive_point *point, GError **error)
-{
+/* What one size and depth showed, a repeat a round: a bad minute of the machine spoils none. */
+typedef struct samples {
 	double rates[REPEATS], cpu[REPEATS], middle[REPEATS], tail[REPEATS], waited[REPEATS];
+} samples;
+
+static gboolean measure_once(kvt_load_file *file, const plan *p, kvt_drive_point *point,
+	samples *out, unsigned round, GError **error)
+{
 	g_autofree kvt_histogram *latencies = g_new(kvt_histogram, 1);
-	for (unsigned i = 0; i < REPEATS; i++) {
-		kvt_load load = { .size = point->size,
-			.depth = point->depth,
-			.writes = point->write,
-			.seconds = p->seconds,
-			.seed = i + 1 };
-		kvt_load_result result;
-		kvt_histogram_init(latencies);
-		if (!kvt_load_run(file, &load, &result, latencies, error))
-			return FALSE;
-		middle[i] = (double)kvt_histogram_quantile(latencies, 0.5) * 1e-12;
-		tail[i] = (double)kvt_histogram_quantile(latencies, 0.99) * 1e-12;
-		rates[i] = result.rate;
-		cpu[i] = result.cpu;
-		waited[i] = result.waited;
-		point->ios += result.ios;
-	}
-	point->rate = kvt_measured_of(rates, REPEATS);
-	point->waited = kvt_measured_of(waited, REPEATS).value;
-	point->cpu = kvt_measured_of(cpu, REPEATS).value;
-	point->latency = kvt_measured_of(middle, REPEATS).value;
-	point->latency_p99 = kvt_measured_of(tail, REPEATS).value;
+	kvt_load load = { .size = point->size,
+		.depth = point->depth,
+		.writes = point->write,
+		.seconds = p->seconds,
+		.seed = round + 1 };
+	kvt_load_result result;
+	kvt_histogram_init(latencies);
+	if (!kvt_load_run(file, &load, &result, latencies, error))
+		return FALSE;
+	out->middle[round] = (double)kvt_histogram_quantile(latencies, 0.5) * 1e-12;
+	out->tail[round] = (double)kvt_histogram_quantile(latencies, 0.99) * 1e-12;
+	out->rates[round] = result.rate;
+	out->cpu[round] = result.cpu;
+	out->waited[round] = result.waited;
+	point->ios += result.ios;
 	return TRUE;
+}
+
+static void add_point(kvt_calibration *c, kvt_drive_point *point, samples *in)
+{
+	point->rate = kvt_measured_of(in->rates, REPEATS);
+	point->waited = kvt_measured_of(in->waited, REPEATS).value;
+	point->cpu = kvt_measured_of(in->cpu, REPEATS).value;
+	point->latency = kvt_measured_of(in->middle, REPEATS).value;
+	point->latency_p99 = kvt_measured_of(in->tail, REPEATS).value;
+	g_array_append_val(c->drive, *point);
+}
+
+/* Every size at every depth, reads first; without those whose I/Os would share memory. */
+static GArray *make_points(const kvt_load_file *file, const plan *p)
+{
+	GArray *points = g_array_new(FALSE, TRUE, sizeof(kvt_drive_point));
+	for (int write = 0; write < 2; write++)
+		for (unsigned s = 0; s < p->n_sizes; s++)
+			for (unsigned d = 0; d < p->n_depths; d++) {
+				kvt_drive_point point = {
+					.write = write, .size = p->sizes[s], .depth = p->depths[d]
+				};
+				if (point.size * point.depth <= file->memory_bytes &&
+					point.size <= file->bytes / 2)
+					g_array_append_val(points, point);
+			}
+	return points;
 }
 
 static gboolean measure_grid(kvt_calibration *c, kvt_load_file *file, const plan *p, GError **error)
 {
-	unsigned total = 2 * p->n_sizes * p->n_depths, done = 0;
-	for (int write = 0; write < 2; write++)
-		for (unsigned s = 0; s < p->n_sizes; s++)
-			for (unsigned d = 0; d < p->n_depths; d++, done++) {
-				kvt_drive_point point = {
-					.write = write, .size = p->sizes[s], .depth = p->depths[d]
-				};
-				if (p->settings->progress)
-					p->settings->progress(p->settings->progress_arg,
-						write ? "writes" : "reads", done, total);
-				/* more would share memory */
-				if (point.size * point.depth > file->memory_bytes ||
-					point.size > file->bytes / 2)
-					continue;
-				if (!measure_point(file, p, &point, error))
-					return FALSE;
-				g_array_append_val(c->drive, point);
-			}
+	g_autoptr(GArray) points = make_points(file, p);
+	g_autofree samples *all = g_new0(samples, points->len);
+	for (unsigned round = 0; round < REPEATS; round++)
+		for (unsigned i = 0; i < points->len; i++) {
+			kvt_drive_point *point = &g_array_index(points, kvt_drive_point, i);
+			if (p->settings->progress)
+				p->settings->progress(p->settings->progress_arg,
+					point->write ? "writes" : "reads", round * points->len + i,
+					REPEATS * points->len);
+			if (!measure_once(file, p, point, &all[i], round, error))
+				return FALSE;
+		}
+	for (unsigned i = 0; i < points->len; i++)
+		add_point(c, &g_array_index(points, kvt_drive_point, i), &all[i]);
 	return TRUE;
 }
 

@@ -84,6 +84,7 @@ static void put_drive_fit(GString *text, const char *way, const kvt_drive_fit *f
 				"and the measured ratio of 99th percentile to median, 20 at most\n",
 				key);
 	}
+	g_string_append_printf(text, "%s_serial = %s\n", way, fit->serial ? "yes" : "no");
 	g_string_append_printf(text,
 		"# %ss: %u points, median error of the fit %.1f%%, largest %.0f%%, spread of "
 		"repeats %.1f%%\n",

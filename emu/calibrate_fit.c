@@ -18,6 +18,8 @@ static const double LONGEST_TAIL = 20;
 static const double SHORT_CALL = 5e-4;
 enum { BANDWIDTH, IOPS, LATENCY, COMMAND, CONSTANTS };
 enum { TRANSFER_MAX = 1 << 20, SMALL = 16384 };
+/* Commands a second are those of so many bytes. */
+static const double SECTOR = 4096;
 
 static int compare_doubles(const void *a, const void *b)
 {
@@ -32,17 +34,25 @@ kvt_measured kvt_measured_of(double *values, unsigned n)
 	return (kvt_measured){ middle, values[0], values[n - 1] };
 }
 
+/* Bytes/s of a drive that takes commands of s bytes and moves them in turn. */
+static double serial_rate(const kvt_drive_fit *fit, double s)
+{
+	return s / (fmax(1 / fit->iops - SECTOR / fit->bandwidth, 0) + s / fit->bandwidth);
+}
+
 double kvt_drive_fit_rate(const kvt_drive_fit *fit, uint64_t size, unsigned depth)
 {
 	double s = (double)size, command = MIN(fit->command_rate, fit->bandwidth);
 	double queued = depth * s / (fit->latency + s / command);
-	return fmin(fmin(fit->bandwidth, fit->iops * s), queued);
+	double busy = fit->serial ? serial_rate(fit, s) : fit->bandwidth;
+	return fmin(fmin(busy, fit->iops * s), queued);
 }
 
 typedef struct fitting {
 	const kvt_drive_point **points;
 	unsigned n;
 	kvt_drive_fit guess;
+	double large;     /* bytes/s of the largest size, median over depths */
 	double sharpness; /* of the corners between the limits */
 } fitting;
 
@@ -52,9 +62,10 @@ static double smooth_rate(const kvt_drive_fit *fit, const kvt_drive_point *point
 	double s = (double)point->size, command = fit->command_rate / fit->bandwidth;
 	command = fit->bandwidth * pow(1 + pow(command, -p), -1 / p);
 	double queued = point->depth * s / (fit->latency + s / command);
-	double least = fmin(fmin(fit->bandwidth, fit->iops * s), queued);
-	double all = pow(least / fit->bandwidth, p) + pow(least / (fit->iops * s), p) +
-		     pow(least / queued, p);
+	double busy = fit->serial ? serial_rate(fit, s) : fit->bandwidth;
+	double least = fmin(fmin(busy, fit->iops * s), queued);
+	double all =
+		pow(least / busy, p) + pow(least / (fit->iops * s), p) + pow(least / queued, p);
 	return least * pow(all, -1 / p);
 }
 
@@ -69,7 +80,7 @@ static kvt_drive_fit moved(const kvt_drive_fit *guess, const double *x)
 }
 
 /* Log errors; how far the constants that no point depends on are from the guess; and what would
- * contradict the points: fewer commands, or fewer bytes, than were seen. */
+ * contradict the points: fewer commands, or fewer bytes of the largest, than were mostly seen. */
 static void residuals(const double *x, double *out, void *arg)
 {
 	const fitting *f = arg;
@@ -83,7 +94,8 @@ static void residuals(const double *x, double *out, void *arg)
 	for (unsigned i = 0; i < CONSTANTS; i++)
 		out[f->n + i] = 0.01 * x[i];
 	out[f->n + CONSTANTS] = 100 * fmax(0, -x[IOPS]);
-	out[f->n + CONSTANTS + 1] = 100 * fmax(0, log(ENOUGH) - x[BANDWIDTH]);
+	out[f->n + CONSTANTS + 1] =
+		100 * fmax(0, log(ENOUGH * f->large / f->guess.bandwidth) - x[BANDWIDTH]);
 }
 
 /* From the extremes: the fastest point, the most commands, and the slowest size at depth 1. */
@@ -100,6 +112,31 @@ static kvt_drive_fit guess(const fitting *f)
 	}
 	g.command_rate = fmin(1.2 * g.command_rate, g.bandwidth);
 	return g;
+}
+
+static double large_rate(const fitting *f)
+{
+	g_autofree double *rates = g_new(double, f->n);
+	uint64_t largest = 0;
+	unsigned n = 0;
+	for (unsigned i = 0; i < f->n; i++)
+		largest = MAX(largest, f->points[i]->size);
+	for (unsigned i = 0; i < f->n; i++)
+		if (f->points[i]->size == largest)
+			rates[n++] = f->points[i]->rate.value;
+	return kvt_measured_of(rates, n).value;
+}
+
+/* Fits one of the two laws; how far off it is. */
+static double solve(fitting *f, bool serial, kvt_drive_fit *fit)
+{
+	double x[CONSTANTS] = { 0 }, error = 0;
+	f->guess.serial = serial;
+	for (f->sharpness = 6; f->sharpness < 400; f->sharpness *= 8)
+		error = kvt_least_squares(CONSTANTS, x, f->n + CONSTANTS + 2, 200, residuals, f);
+	*fit = moved(&f->guess, x);
+	fit->command_rate = fmin(fit->command_rate, fit->bandwidth);
+	return error;
 }
 
 static double best_rate(const fitting *f, uint64_t size, unsigned depth)
@@ -188,12 +225,12 @@ gboolean kvt_drive_fit_points(
 		return kvt_error_usage(error,
 			"%u points of %s, expected four or more, of several sizes and depths", f.n,
 			write ? "writes" : "reads");
-	double x[CONSTANTS] = { 0 };
 	f.guess = guess(&f);
-	for (f.sharpness = 6; f.sharpness < 400; f.sharpness *= 8)
-		kvt_least_squares(CONSTANTS, x, f.n + CONSTANTS + 2, 200, residuals, &f);
-	*fit = moved(&f.guess, x);
-	fit->command_rate = fmin(fit->command_rate, fit->bandwidth);
+	f.large = large_rate(&f);
+	kvt_drive_fit serial;
+	double beside = solve(&f, false, fit), in_turn = solve(&f, true, &serial);
+	if (in_turn < beside)
+		*fit = serial;
 	fit->depth = useful_depth(&f);
 	fit->transfer = useful_transfer(&f, fit->bandwidth);
 	set_tail(&f, fit);

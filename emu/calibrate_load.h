@@ -20,7 +20,7 @@ typedef struct kvt_load_file {
 	const char *method; /* of the last load */
 } kvt_load_file;
 
-enum { KVT_LOAD_MEMORY = 64 << 20 };
+enum { KVT_LOAD_MEMORY = 256 << 20 };
 
 /* A file of that size in the folder, written through, which no listing shows and which is gone when
  * it is closed. */

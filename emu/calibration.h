@@ -119,10 +119,12 @@ double kvt_thread_seconds(void);
 /*
  * One direction of a drive as the modelled tier (sim/tier/nvme_tier.c) takes it to be: with depth
  * d of size s in flight, bytes/s are the least of bandwidth, iops x s and d x s / (latency + s /
- * command_rate).
+ * command_rate). A serial one moves bytes and takes commands in turn: in the place of the first two
+ * is s / (1 / iops + (s - 4096) / bandwidth).
  */
 typedef struct kvt_drive_fit {
 	double bandwidth, iops, latency, command_rate;
+	bool serial;
 	double latency_median, latency_p99; /* of a lognormal with `latency` as its mean */
 	double error, worst;    /* of the fitted points' rates: median and largest, as a share */
 	double spread;          /* of the repeats, either way: median over the points */

@@ -445,13 +445,20 @@ static uint8_t *map(uint64_t bytes)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
+static uint64_t huge_pages(uint64_t bytes)
+{
+	const uint64_t huge = 2 << 20;
+	return bytes < huge ? bytes : (bytes + huge - 1) / huge * huge;
+}
+
 static bool map_all(cpu_device *device)
 {
 	const kvt_kv_shape *shape = &device->settings.source->shape;
 	const uint64_t tokens = device->settings.tokens, window = device->settings.window_tokens;
-	/* a run of tokens may begin and end within a page */
-	device->home_bytes = (tokens / shape->page_tokens + 1) * shape->page_bytes;
-	device->staging_bytes = (window / shape->page_tokens + 2) * shape->page_bytes;
+	/* a run of tokens may begin and end within a page; the system begins a mapping on a huge
+	 * page where it is of whole ones */
+	device->home_bytes = huge_pages((tokens / shape->page_tokens + 1) * shape->page_bytes);
+	device->staging_bytes = huge_pages((window / shape->page_tokens + 2) * shape->page_bytes);
 	for (unsigned i = 0; i < shape->layers; i++)
 		if (!(device->home[i] = map(device->home_bytes)))
 			return false;

@@ -21,8 +21,9 @@ const kvt_option kvt_emulation_options[] = {
 	{ "checks", KVT_OPTION_INTEGER, 0, SETTING(checks), "64", 0, 1e9, NULL,
 		"outputs of a layer, query token and KV head that are compared with double "
 		"precision; 0: all" },
-	{ "spin", KVT_OPTION_TIME, 0, SETTING(spin), "50us", 0, 1, NULL,
-		"for how long the loop looks for completions before it sleeps" },
+	{ "spin", KVT_OPTION_TIME, 0, SETTING(spin), "1s", 0, 1, NULL,
+		"for how long the engine's loop looks for events before it sleeps, where it has a "
+		"processor of its own" },
 	{ "run", KVT_OPTION_BYTES, 0, SETTING(run_bytes), "4MiB", 1, 1 << 30, NULL,
 		"bytes that Turn 1 writes at once, in whole pages" },
 	{ "trace", KVT_OPTION_STRING, 0, SETTING(trace), "", 0, 0, NULL,
@@ -46,6 +47,12 @@ typedef struct emulation {
 	kvt_timeline *timeline;
 	uint64_t stored_tokens; /* by Turn 1 so far */
 } emulation;
+
+/* Whether the engine need not share one with threads that compute. */
+static bool has_own_processor(const emulation *e)
+{
+	return e->cores.n > 1 && e->settings.threads <= (int64_t)kvt_cores_compute(&e->cores);
+}
 
 static const kvt_tier_ops *find_tier(const char *name, GError **error)
 {
@@ -204,8 +211,7 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 		.next = next_run,
 		.arg = &run };
 	int status = kvt_page_writer_run(&writer, &e->result->stored_bytes, &e->result->written);
-	if (e->stored_tokens == 0 && e->result->threads <= kvt_cores_compute(&e->cores) &&
-		kvt_cores_place_engine(&e->cores))
+	if (e->stored_tokens == 0 && has_own_processor(e) && kvt_cores_place_engine(&e->cores))
 		kvt_cpu_device_place(system->device, &e->cores);
 	e->stored_tokens = tokens;
 	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
@@ -258,8 +264,7 @@ static bool open_recording(emulation *e, GError **error)
 static bool make_loop(emulation *e, GError **error)
 {
 	kvt_cores_init(&e->cores);
-	/* on one processor others could not run meanwhile */
-	const kvt_real_loop_settings loop = { .spin = e->cores.n > 1 ? e->settings.spin : 0 };
+	const kvt_real_loop_settings loop = { .spin = has_own_processor(e) ? e->settings.spin : 0 };
 	e->loop = kvt_real_loop_new(&loop);
 	return e->loop || kvt_error_failed(error, "no descriptors are left for the loop");
 }

@@ -42,6 +42,10 @@ typedef struct kvt_drive {
 	double read_bandwidth,
 		write_bandwidth;      /* sequential, large transfers, before compression */
 	double read_iops, write_iops; /* 4 KiB random */
+	/* Commands are taken one after the other with the bytes that they move, as by the one
+	 * thread behind a virtual disk, and not beside them: s bytes take 1 / iops and what s is
+	 * more than 4 KiB at the bandwidth. */
+	bool read_serial, write_serial;
 	/* what one command moves at most, however idle the drive is; 0: as much as the drive */
 	double read_command_bandwidth, write_command_bandwidth;
 	kvt_time read_latency, read_latency_p99; /* 4 KiB random read at queue depth 1 */

@@ -59,9 +59,11 @@ static double spread_of(const kvt_measured *m)
 static void add_fit(kvt_table *table, const char *way, const kvt_drive_fit *fit)
 {
 	g_autofree char *part = g_strdup_printf("drive %s", way);
-	g_autofree char *source =
-		g_strdup_printf("fitted: %u points, median error %.1f%%, largest %.0f%%",
-			fit->points, 100 * fit->error, 100 * fit->worst);
+	g_autofree char *source = g_strdup_printf(
+		"fitted: %u points, median error %.1f%%, largest %.0f%%; commands %s "
+		"bytes",
+		fit->points, 100 * fit->error, 100 * fit->worst,
+		fit->serial ? "in turn with" : "beside");
 	double off = MAX(fit->error, fit->spread);
 	add_row(table, part, "bandwidth", fit->bandwidth, KVT_UNIT_RATE, off, source);
 	add_row(table, part, "of one command", fit->command_rate, KVT_UNIT_RATE, off, source);
@@ -260,8 +262,8 @@ static int run(int argc, char **argv, GError **error)
 			"measure nothing: take what this record says", "NAME.json" },
 		{ "dense", 0, 0, G_OPTION_ARG_FILENAME, &given.dense,
 			"give the device the matrix products of this GPU (the CPU's own)", "GPU" },
-		{ "threads", 0, 0, G_OPTION_ARG_INT, &given.threads, "that attend (one a core but the engine's)",
-			"N" },
+		{ "threads", 0, 0, G_OPTION_ARG_INT, &given.threads,
+			"that attend (one a core but the engine's)", "N" },
 		{ "quick", 0, 0, G_OPTION_ARG_NONE, &given.quick,
 			"few points and short: for a first look", NULL },
 		{ 0 },

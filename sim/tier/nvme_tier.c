@@ -98,6 +98,12 @@ static double command_rate(double command, double device)
 	return command > 0 && command < device ? command : 0;
 }
 
+/* What a command takes of a drive's turns, in bytes that it could move meanwhile. */
+static double serial_bytes(bool serial, double rate, double iops)
+{
+	return serial ? MAX(rate / iops - 4096, 0) : 0;
+}
+
 /* The drives' own links, in what a read takes of them: bytes of the media, commands, and seconds of
  * queue slots. A write takes as much more of the first two as the drive writes slower. */
 static void add_drives(const array *a, kvt_modelled_spec *spec)
@@ -115,8 +121,13 @@ static void add_drives(const array *a, kvt_modelled_spec *spec)
 	write->command_rate = command_rate(drive->write_command_bandwidth, write->device_rate);
 
 	kvt_hop media = { .rate = read->device_rate * drives, .per_byte = 1 };
-	add_link(a, "drives", &media, &read->path, &write->path,
-		read->device_rate / write->device_rate);
+	double write_factor = read->device_rate / write->device_rate;
+	add_link(a, "drives", &media, &read->path, &write->path, write_factor);
+	read->path.hops[read->path.n_hops - 1].per_io =
+		serial_bytes(drive->read_serial, read->device_rate, drive->read_iops);
+	write->path.hops[write->path.n_hops - 1].per_io =
+		write_factor *
+		serial_bytes(drive->write_serial, write->device_rate, drive->write_iops);
 	kvt_hop commands = { .rate = drive->read_iops * drives, .per_io = 1 };
 	add_link(a, "commands", &commands, &read->command_path, &write->command_path,
 		drive->read_iops / drive->write_iops);

@@ -16,12 +16,15 @@
 
 typedef struct truth {
 	double bandwidth, iops, latency, command_rate;
+	bool serial;
 } truth;
 
 static double true_rate(const truth *t, uint64_t size, unsigned depth)
 {
 	double s = (double)size;
 	double queued = depth * s / (t->latency + s / MIN(t->command_rate, t->bandwidth));
+	if (t->serial)
+		return MIN(s / (1 / t->iops + (s - 4096) / t->bandwidth), queued);
 	return MIN(MIN(t->bandwidth, t->iops * s), queued);
 }
 
@@ -56,9 +59,10 @@ static void assert_near(double value, double expected, double share)
 }
 
 static const truth drives[] = {
-	{ 7e9, 500e3, 80e-6, 3e9 },   /* an NVMe drive */
-	{ 1.2e9, 40e3, 400e-6, 3e8 }, /* a virtual disk, one command slow */
-	{ 2e8, 3000, 500e-6, 2e8 },   /* throttled: commands are as fast as the drive */
+	{ 7e9, 500e3, 80e-6, 3e9, false },   /* an NVMe drive */
+	{ 1.2e9, 40e3, 400e-6, 3e8, false }, /* a virtual disk, one command slow */
+	{ 2e8, 3000, 500e-6, 2e8, false },   /* throttled: commands are as fast as the drive */
+	{ 1.7e9, 65e3, 55e-6, 1.7e9, true }, /* a virtual disk that one thread serves */
 };
 
 static void test_known_drives(void)
@@ -71,6 +75,7 @@ static void test_known_drives(void)
 		g_assert_true(
 			kvt_drive_fit_points(first(points), points->len, false, &fit, &error));
 		g_assert_no_error(error);
+		g_assert_true(fit.serial == drives[i].serial);
 		assert_near(fit.bandwidth, drives[i].bandwidth, 0.03);
 		assert_near(fit.iops, drives[i].iops, 0.05);
 		assert_near(fit.latency, drives[i].latency, 0.05);
@@ -110,7 +115,7 @@ static void test_depth_and_transfer(void)
 	GError *error = NULL;
 	kvt_drive_fit fit;
 	/* latency x IOPS is 24 in flight */
-	truth t = { 1e9, 80e3, 300e-6, 1e9 };
+	truth t = { 1e9, 80e3, 300e-6, 1e9, false };
 	add_points(points, &t, false, 0);
 	g_assert_true(kvt_drive_fit_points(first(points), points->len, false, &fit, &error));
 	g_assert_cmpuint(fit.depth, ==, 32);

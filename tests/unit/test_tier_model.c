@@ -520,6 +520,32 @@ static void test_priority(void)
 	bench_free(&b);
 }
 
+/* Commands in turn with bytes: page I/Os of s bytes take 1 / iops and what s is more than 4 KiB at
+ * the bandwidth, many at once; beside them, the longer of the two. */
+static void test_serial(void)
+{
+	g_autofree char *path = g_build_filename(drive_folder, "serial.ini", NULL);
+	g_autofree char *text =
+		g_strconcat(round_drive, "read_serial = yes\nwrite_serial = yes\n", NULL);
+	g_assert_true(g_file_set_contents(path, text, -1, NULL));
+	kvt_topology_spec spec = { .ranks = 1 };
+	g_autofree char *options = g_strdup_printf("drive = %s\ndrives = 2\ncoalesce = no\n", path);
+	static const uint64_t sizes[] = { 4096, 8192, 16384, 131072 };
+	for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+		bench b = bench_new(&spec, "nvme", options);
+		const uint64_t pages = 200000;
+		double bytes = (double)sizes[i];
+		double one = 1e-6 + (bytes - 4096) / 10e9;
+		check_close(seconds_of(&b, KVT_IO_READ, run_of(1, pages, sizes[i])),
+			one * (double)pages / 2, 0.01);
+		one = 2e-6 + (bytes - 4096) / 5e9;
+		check_close(seconds_of(&b, KVT_IO_WRITE, run_of(2, pages, sizes[i])),
+			one * (double)pages / 2, 0.01);
+		bench_free(&b);
+	}
+	g_unlink(path);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -530,6 +556,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/tier-model/every-link-limits", test_every_link_limits);
 	g_test_add_func("/tier-model/sharing", test_sharing);
 	g_test_add_func("/tier-model/small-ios", test_small_ios);
+	g_test_add_func("/tier-model/serial", test_serial);
 	g_test_add_func("/tier-model/queue-depth", test_queue_depth);
 	g_test_add_func("/tier-model/one-command", test_one_command);
 	g_test_add_func("/tier-model/compression", test_compression);
