@@ -14,7 +14,7 @@
 #define SETTING(field) offsetof(kvt_emulation_settings, field)
 
 const kvt_option kvt_emulation_options[] = {
-	{ "tier", KVT_OPTION_STRING, 0, SETTING(tier_name), "host-dram", 0, 0, NULL,
+	{ "tier", KVT_OPTION_STRING, 0, SETTING(tier_name), "memory", 0, 0, NULL,
 		"where pages are stored; its options are in [emulation TIER]" },
 	{ "threads", KVT_OPTION_INTEGER, 0, SETTING(threads), "0", 0, 1024, NULL,
 		"threads that compute attention; 0: one a processor but the engine's" },

@@ -27,8 +27,9 @@ typedef struct memory_settings {
 #define SETTING(field) offsetof(memory_settings, field)
 
 static const kvt_option memory_options[] = {
-	{ "capacity", KVT_OPTION_BYTES, 0, SETTING(capacity), NULL, 0, 0, NULL,
-		"bytes of pages that it holds; a quarter more is mapped, for versions in flight" },
+	{ "capacity", KVT_OPTION_BYTES, 0, SETTING(capacity), "64GB", 0, 0, NULL,
+		"bytes of pages that it holds; a quarter more is mapped, for versions in flight, "
+		"and taken as pages come" },
 	{ "huge", KVT_OPTION_CHOICE, 0, SETTING(huge), "transparent", 0, 0, kvt_huge_page_names,
 		"huge pages: none, as the kernel finds them, or of those set aside" },
 	{ "pinned", KVT_OPTION_BOOL, 0, SETTING(pinned), "no", 0, 0, NULL,

@@ -1,14 +1,12 @@
 /* real_tiers.c: every kind of tier of the emulation by name. */
 #include "emu/real_tiers.h"
 
-#include "emu/host_tier.h"
 #include "emu/pinned_tier.h"
 #include "emu/uring_tier.h"
 
 static const kvt_tier_ops *const kinds[] = {
 	&kvt_tier_store,
 	&kvt_tier_memory,
-	&kvt_tier_host,
 	NULL,
 };
 

@@ -39,7 +39,7 @@ json '$j->{data}{kind} eq "recorded" && "@{$j->{data}{layers}}" eq "7" && !$j->{
 	$j->{data}{first_position} == 2128 && $j->{data}{last_position} == 2207' "it says what was recorded"
 json '$j->{attention}{exact} && $j->{attention}{compared} == 320' "attention to what was recorded is exact"
 json '$j->{decode}{prefetch} eq "slap" && $j->{decode}{steps} == 32 && $j->{decode}{step_s} > 0 &&
-	$j->{decode}{bytes}{"host-dram"} > 0' "decode steps from chosen pages"
+	$j->{decode}{bytes}{memory} > 0' "decode steps from chosen pages"
 json '$j->{decode}{attention}{exact} && $j->{decode}{attention}{compared} == 64' \
 	"attention to chosen pages is exact"
 json 'abs($j->{decode}{mass_attended} - $j->{decode}{mass_kept}) < 0.002 &&

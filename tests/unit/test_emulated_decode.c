@@ -175,7 +175,7 @@ static void test_damage(void)
 		trace_damage d = { .drop = drop };
 		kvt_emulation_hooks hooks = { .decode_stored = damage_page, .arg = &d };
 		g_assert_false(emulate("", &hooks, &result, &error));
-		g_assert_nonnull(strstr(error->message, "tier host-dram: read of"));
+		g_assert_nonnull(strstr(error->message, "tier memory: read of"));
 	}
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "emu/emulation.h"
-#include "emu/host_tier.h"
+#include "emu/pinned_tier.h"
 #include "sim/base/error.h"
 #include "tests/unit/recording_tier.h"
 #include "tests/unit/tiny_model.h"
@@ -89,7 +89,7 @@ static void damage_page(void *arg, kvt_tier *tier)
 		g_assert_cmpuint(tier->ops->discard(tier, 0, &extent), >, 0);
 		return;
 	}
-	uint8_t *page = kvt_host_tier_page(tier, 0, 1, 1, 7);
+	uint8_t *page = kvt_pinned_tier_page(tier, 0, &extent);
 	g_assert_nonnull(page);
 	page[1000] ^= 0x10;
 }
@@ -200,7 +200,7 @@ static void test_refused(void)
 	assert_refused("[emulation]\ntier = tape\n", "no tier");
 	assert_refused("[emulation]\nthreads = -1\n", "threads");
 	assert_refused("[emulation]\nspeed = 1\n", "speed");
-	assert_refused("[emulation host-dram]\ncapacity = 500kB\n", "could not store");
+	assert_refused("[emulation memory]\ncapacity = 500kB\n", "could not store");
 }
 
 int main(int argc, char **argv)

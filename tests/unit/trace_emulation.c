@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "emu/host_tier.h"
+#include "emu/pinned_tier.h"
 
 bool trace_emulate(const char *sets, const kvt_emulation_hooks *hooks, kvt_emulation_result *result,
 	GError **error)
@@ -39,8 +39,7 @@ void trace_damage_page(const trace_damage *d, kvt_tier *tier, const kvt_extent *
 		g_assert_cmpuint(bytes, ==, page->page_bytes);
 		return;
 	}
-	uint8_t *content =
-		kvt_host_tier_page(tier, 0, page->context, page->layer, page->first_page);
+	uint8_t *content = kvt_pinned_tier_page(tier, 0, page);
 	g_assert_nonnull(content);
 	content[999] ^= 0x01;
 }
