@@ -60,7 +60,8 @@ static bool move_process(const kvt_cores *cores, unsigned from, unsigned n)
 		return false;
 	/* a thread that has just ended, or is the kernel's, does not matter */
 	for (const char *name; (name = g_dir_read_name(tasks)) != NULL;)
-		if (sched_setaffinity((pid_t)atoi(name), sizeof(set), &set) != 0)
+		if (sched_setaffinity((pid_t)g_ascii_strtoll(name, NULL, 10), sizeof(set), &set) !=
+			0)
 			continue;
 	return true;
 }
