@@ -1,7 +1,7 @@
 /*
  * attention.c: cuts attention into tiles of tokens and rows of one query token, and merges partial
- * results. The arithmetic of a tile is in attention_scalar.c, attention_avx2.c and
- * attention_avx512.c.
+ * results. The arithmetic of a tile is in attention_scalar.c, attention_lanes.h,
+ * attention_avx2.c and attention_avx512.c.
  */
 #include "kernels/kernels.h"
 
@@ -11,13 +11,21 @@
 
 enum {
 	TILE = KVT_ATTENTION_TILE,
-	ROWS = KVT_ATTENTION_ROWS,
 	DIM_MAX = KVT_CODE_HEAD_DIM_MAX,
 	LINE = 64,
 	VECTOR = 16, /* tokens that a variant may take at once */
+	/* Rows from which on it pays to unpack keys and values once for all of them. */
+	MANY = 24,
 };
 
 typedef void (*tile_function)(kvt_attention_tile *tile);
+
+/* What an instruction set offers. */
+typedef struct variant {
+	tile_function few, many; /* many: NULL where there is none */
+	uint32_t lanes;          /* 0: no vectors */
+	uint32_t rows;           /* that `few` takes at once */
+} variant;
 
 static int allowed(const kvt_attention_shape *shape)
 {
@@ -40,7 +48,9 @@ size_t kvt_attention_scratch_bytes(const kvt_attention_shape *shape, uint32_t n_
 	if (!allowed(shape))
 		return 0;
 	size_t n_rows = (size_t)n_queries * shape->heads;
-	return sizeof(float) * 2 * (row_floats(n_rows, shape->head_dim) + row_floats(n_rows, 1));
+	size_t rows = row_floats(n_rows, shape->head_dim) + row_floats(n_rows, 1);
+	size_t unpacked = n_rows >= MANY ? TILE * (size_t)shape->head_dim : 0;
+	return sizeof(float) * 2 * (rows + unpacked);
 }
 
 /* Places in memory of the numbers in a variant's order; 0 lanes: of the scalar one, as in memory.
@@ -75,11 +85,9 @@ static void gather(const kvt_attention_shape *shape, const kvt_attention_window 
 	uint64_t first, places *out)
 {
 	uint64_t left = window->n_tokens - first, at = first + window->skip;
-	/* a tile and the next stay in a first-level cache */
-	uint32_t most = shape->key_stride <= 128 ? TILE : TILE / 2, n = 0;
-	most = left < most ? (uint32_t)left : most;
 	uint64_t page = at / shape->page_tokens;
-	uint32_t within = (uint32_t)(at % shape->page_tokens);
+	uint32_t within = (uint32_t)(at % shape->page_tokens), n = 0;
+	uint32_t most = left < TILE ? (uint32_t)left : TILE;
 	const size_t key_stride = shape->key_stride, value_stride = shape->value_stride;
 	for (; n < most; page++, within = 0) {
 		const uint8_t *key = (const uint8_t *)window->keys[page] + within * key_stride;
@@ -103,58 +111,68 @@ static void gather(const kvt_attention_shape *shape, const kvt_attention_window 
 /* Sums over the tokens so far, of all rows. */
 typedef struct running {
 	const kvt_attention_shape *shape;
-	tile_function function;
+	const variant *variant;
 	uint32_t n_queries;
-	float *query, *sum, *max, *weight;
+	float *query, *sum, *max, *weight, *unpacked;
 } running;
 
-static void attend_rows(const running *r, kvt_attention_tile *tile, size_t row, uint32_t n_rows)
+/* Rows [row, end), which see the tile's first n tokens. */
+static void attend_rows(
+	const running *r, kvt_attention_tile *tile, uint32_t n, size_t row, size_t end)
 {
-	size_t at = row * r->shape->head_dim;
-	tile->n_rows = n_rows;
-	tile->query = r->query + at;
-	tile->sum = r->sum + at;
-	tile->max = r->max + row;
-	tile->weight = r->weight + row;
-	r->function(tile);
+	const uint32_t head_dim = r->shape->head_dim;
+	tile->n_tokens = n;
+	while (row < end) {
+		size_t at = row * head_dim, rows = end - row;
+		tile_function attend = r->variant->few;
+		if (n == TILE && rows >= MANY && r->variant->many)
+			attend = r->variant->many;
+		else if (rows > r->variant->rows)
+			rows = r->variant->rows;
+		tile->n_rows = (uint32_t)rows;
+		tile->query = r->query + at;
+		tile->sum = r->sum + at;
+		tile->max = r->max + row;
+		tile->weight = r->weight + row;
+		attend(tile);
+		tile->n_next = 0;
+		row += rows;
+	}
 }
 
-/* One tile's tokens [first, first + n), all rows. */
-static void attend_tile(const running *r, kvt_attention_tile *tile, uint64_t first, uint32_t n,
-	uint64_t seen, uint32_t n_next)
+/* One tile's tokens [first, first + n). Query tokens that see a part of them come before those
+ * that see all. */
+static void attend_tile(
+	const running *r, kvt_attention_tile *tile, uint64_t first, uint32_t n, uint64_t seen)
 {
-	uint32_t heads = r->shape->heads;
-	tile->n_next = n_next;
-	for (uint32_t q = 0; q < r->n_queries; q++) {
-		uint64_t end = seen + q;
-		if (end <= first)
-			continue;
-		tile->n_tokens = end - first < n ? (uint32_t)(end - first) : n;
-		size_t row = (size_t)q * heads;
-		for (uint32_t head = 0, step; head < heads; head += step) {
-			uint32_t left = heads - head;
-			/* variants have code for 4, 2 and 1 rows */
-			step = left >= ROWS ? ROWS : left >= 2 ? 2 : 1;
-			attend_rows(r, tile, row + head, step);
-			tile->n_next = 0;
-		}
-	}
+	const size_t heads = r->shape->heads;
+	uint32_t q = first >= seen ? (uint32_t)(first - seen + 1 < r->n_queries ? first - seen + 1
+										: r->n_queries)
+				   : 0;
+	for (; q < r->n_queries && seen + q < first + n; q++)
+		attend_rows(r, tile, (uint32_t)(seen + q - first), q * heads, (q + 1) * heads);
+	attend_rows(r, tile, n, q * heads, r->n_queries * heads);
 }
 
 /* The places of the next tile are gathered while this one's are in use, to be fetched early. */
 static void attend_window(const running *r, const kvt_attention_window *window)
 {
-	kvt_attention_tile tile = { .element = r->shape->element, .head_dim = r->shape->head_dim };
+	const kvt_attention_shape *shape = r->shape;
+	kvt_attention_tile tile = {
+		.element = shape->element, .head_dim = shape->head_dim, .unpacked = r->unpacked
+	};
 	places both[2], *now = &both[0], *next = &both[1], *other;
-	gather(r->shape, window, 0, now);
+	gather(shape, window, 0, now);
 	for (uint64_t first = 0; now->n > 0; other = now, now = next, next = other) {
-		gather(r->shape, window, first + now->n, next);
+		uint64_t after = first + now->n;
+		gather(shape, window, after, next);
 		tile.keys = now->keys;
 		tile.values = now->values;
 		tile.next_keys = next->keys;
 		tile.next_values = next->values;
-		attend_tile(r, &tile, first, now->n, window->seen, next->n);
-		first += now->n;
+		tile.n_next = next->n;
+		attend_tile(r, &tile, first, now->n, window->seen);
+		first = after;
 	}
 }
 
@@ -167,7 +185,8 @@ static void prepare(running *r, const float *queries, uint32_t lanes)
 		(double)shape->scale * (double)shape->key_scale * unit(shape, lanes) * log2_e;
 	size_t n_rows = (size_t)r->n_queries * shape->heads;
 	uint16_t place[DIM_MAX];
-	order_of(shape, lanes, place);
+	/* vectors of keys have two tokens */
+	order_of(shape, lanes / 2, place);
 	for (size_t row = 0; row < n_rows; row++) {
 		const float *from = queries + row * shape->head_dim;
 		float *to = r->query + row * shape->head_dim;
@@ -218,14 +237,13 @@ int kvt_attention(kvt_isa isa, const kvt_attention_shape *shape, const float *qu
 	uint32_t n_queries, const kvt_attention_window *window,
 	const kvt_attention_partial *partial, void *scratch)
 {
-	static const tile_function functions[KVT_ISA_COUNT] = {
-		[KVT_ISA_SCALAR] = kvt_attention_tile_scalar,
+	static const variant variants[KVT_ISA_COUNT] = {
+		[KVT_ISA_SCALAR] = { kvt_attention_tile_scalar, NULL, 0, 8 },
 #ifdef __x86_64__
-		[KVT_ISA_AVX2] = kvt_attention_tile_avx2,
-		[KVT_ISA_AVX512] = kvt_attention_tile_avx512,
+		[KVT_ISA_AVX2] = { kvt_attention_tile_avx2, kvt_attention_rows_avx2, 8, 4 },
+		[KVT_ISA_AVX512] = { kvt_attention_tile_avx512, kvt_attention_rows_avx512, 16, 8 },
 #endif
 	};
-	static const uint32_t lanes_of[KVT_ISA_COUNT] = { 0, 8, 16 };
 	if (!allowed(shape) || window->skip >= shape->page_tokens ||
 		window->seen > UINT64_MAX - n_queries)
 		return -EINVAL;
@@ -234,15 +252,15 @@ int kvt_attention(kvt_isa isa, const kvt_attention_shape *shape, const float *qu
 	if (isa == KVT_ISA_AVX512 && shape->head_dim % 32 != 0)
 		isa = KVT_ISA_AVX2;
 	size_t n_rows = (size_t)n_queries * shape->heads;
-	running r = {
-		.shape = shape, .function = functions[isa], .n_queries = n_queries, .query = scratch
-	};
+	const variant *v = &variants[isa];
+	running r = { .shape = shape, .variant = v, .n_queries = n_queries, .query = scratch };
 	r.sum = r.query + row_floats(n_rows, shape->head_dim);
 	r.max = r.sum + row_floats(n_rows, shape->head_dim);
 	r.weight = r.max + row_floats(n_rows, 1);
-	prepare(&r, queries, lanes_of[isa]);
+	r.unpacked = r.weight + row_floats(n_rows, 1);
+	prepare(&r, queries, v->lanes);
 	attend_window(&r, window);
-	finish(&r, lanes_of[isa], partial);
+	finish(&r, v->lanes, partial);
 	return 0;
 }
 

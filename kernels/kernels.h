@@ -388,27 +388,35 @@ void kvt_attention_merge(const kvt_attention_partial *into, const kvt_attention_
 void kvt_attention_exact(const kvt_attention_shape *shape, const float *queries, uint32_t n_queries,
 	const kvt_attention_window *window, double *output, double *lse);
 
-enum { KVT_ATTENTION_TILE = 64, KVT_ATTENTION_ROWS = 4 };
+enum { KVT_ATTENTION_TILE = 64 };
 
-/* Some rows (heads of one query token) and tokens that are attended to at once; sums over the
- * tokens so far. */
+/* Some rows (heads of query tokens) and tokens that are attended to at once; sums over the tokens
+ * so far. */
 typedef struct kvt_attention_tile {
 	kvt_element element;
-	uint32_t head_dim, n_rows, n_tokens; /* at least 1 each; rows 1, 2 or 4 */
-	uint32_t n_next;                     /* tokens that are read next; 0: unknown */
+	uint32_t head_dim, n_rows,
+		n_tokens;    /* at least 1 each; KVT_ATTENTION_TILE tokens at most */
+	uint32_t n_next;     /* tokens that are fetched for later */
 	const float *query;  /* [n_rows][head_dim], by 2^logit, in the variant's order */
 	float *sum;          /* the same: weighted values, relative to 2^max */
-	float *max, *weight; /* [n_rows]: largest logit, sum of weights */
-	/* places of tokens, and of those to be read next (repeated up to whole vectors) */
+	float *max, *weight; /* [n_rows]: the largest logit or one near it, sum of weights */
+	/* places of tokens (repeated up to whole vectors), and of those that are read next */
 	const uint8_t *const *keys, *const *values, *const *next_keys, *const *next_values;
+	float *unpacked; /* [2][KVT_ATTENTION_TILE][head_dim], for keys and values as FP32 */
 } kvt_attention_tile;
 
 /* Variants, one an instruction set; for kvt_attention. In a variant's order, BF16 numbers of each
- * whole block of 2 vectors come as those of even, then those of odd number. Variants with vectors
- * take E4M3 for 2^-8 of what it is. */
+ * whole block come as those of even, then those of odd number: a block is 1 vector of a query, 2 of
+ * a sum. Variants with vectors take E4M3 for 2^-8 of what it is. */
 void kvt_attention_tile_scalar(kvt_attention_tile *tile);
-void kvt_attention_tile_avx2(kvt_attention_tile *tile);   /* vectors of 8 */
-void kvt_attention_tile_avx512(kvt_attention_tile *tile); /* of 16: head_dim a multiple of 32 */
+void kvt_attention_tile_avx2(kvt_attention_tile *tile); /* vectors of 8; 4 rows at most */
+/* of 16: head_dim a multiple of 32; 8 rows at most */
+void kvt_attention_tile_avx512(kvt_attention_tile *tile);
+
+/* The same of any number of rows and KVT_ATTENTION_TILE tokens: keys and values become FP32 in
+ * `unpacked` once, for all rows. */
+void kvt_attention_rows_avx2(kvt_attention_tile *tile);
+void kvt_attention_rows_avx512(kvt_attention_tile *tile);
 
 #ifdef __cplusplus
 }

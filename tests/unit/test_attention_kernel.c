@@ -154,6 +154,36 @@ static void test_error(void)
 	}
 }
 
+/* Many rows at once, as in prefill: errors as small, and what one query token does not see, NaN
+ * too, does not reach it. */
+static void test_chunk(void)
+{
+	for (int e = 0; e < 2; e++) {
+		kv_context c = kv_context_new(elements[e], 96, 5, 16, 700, 9, 21);
+		g_autofree float *resident = g_new(float, kv_row_count(&c) * 96);
+		for (size_t row = 0; row < kv_row_count(&c); row++)
+			resident_row(&c, row, resident + row * 96);
+		double allowed = squares(&c, resident);
+		kvt_attention_window window = kv_window_whole(&c);
+		EACH_ISA(isa)
+		{
+			kvt_attention_partial all = kv_attend(&c, isa, &window);
+			g_assert_cmpfloat(squares(&c, all.output), <=, allowed);
+			kv_partial_clear(&all);
+		}
+		window.seen = 692;
+		memset((char *)c.values[699 / 16] + 699 % 16 * c.shape.value_stride, 0xff, 2);
+		EACH_ISA(isa)
+		{
+			kvt_attention_partial all = kv_attend(&c, isa, &window);
+			for (size_t row = 0; row < kv_row_count(&c); row++)
+				g_assert_cmpint(isnan(all.output[row * 96]) != 0, ==, row / 5 == 8);
+			kv_partial_clear(&all);
+		}
+		kv_context_clear(&c);
+	}
+}
+
 /* Any windows in any order are the whole; without one of them they are not. */
 static void test_windows(void)
 {
@@ -510,6 +540,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/attention_kernel/sizes", test_sizes);
 	g_test_add_func("/attention_kernel/causal", test_causal);
 	g_test_add_func("/attention_kernel/error", test_error);
+	g_test_add_func("/attention_kernel/chunk", test_chunk);
 	g_test_add_func("/attention_kernel/windows", test_windows);
 	g_test_add_func("/attention_kernel/associative", test_associative);
 	g_test_add_func("/attention_kernel/empty", test_empty);
