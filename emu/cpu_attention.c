@@ -223,8 +223,10 @@ void kvt_cpu_attention_end(kvt_cpu_attention *attention)
 		kvt_attention_partial out = rows_of(
 			result_of(attention), i / attention->splits * rows, shape->head_dim);
 		if (i % attention->splits == 0)
-			for (size_t row = 0; row < rows; row++)
+			for (size_t row = 0; row < rows; row++) {
 				out.lse[row] = -INFINITY;
+				out.lse_rest[row] = 0;
+			}
 		kvt_attention_merge(&out, &attention->parts[i], rows, shape->head_dim);
 	}
 }
