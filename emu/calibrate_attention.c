@@ -9,12 +9,13 @@
 #include "emu/cpu_pool.h"
 #include "emu/memory_arena.h"
 
-enum { REPEATS = 5, DIM = 128, PAGE_TOKENS = 16, KV_HEADS_MAX = 8 };
+enum { REPEATS = 5, CALLS = 32, DIM = 128, PAGE_TOKENS = 16, KV_HEADS_MAX = 8 };
 /* More than caches keep between two visits to the same pages. */
 static const uint64_t COLD_BYTES = 256 << 20;
 /* What took this long is not measured again, s. */
 static const double LONG_ENOUGH = 0.5;
-static const double SHORT = 1e-3;
+/* How long calls of one shape are repeated in a round, s. */
+static const double ROUND = 0.015;
 
 typedef struct pair {
 	unsigned heads, kv_heads;
@@ -115,7 +116,7 @@ static double call(stage *s, const kvt_work *work, double *cpu)
 	return MAX((double)s->nanoseconds * 1e-9, 1e-9);
 }
 
-/* Of one shape: a call a round, so that a bad minute of the machine spoils no shape's median. */
+/* Of one shape, a round each, so that a bad minute of the machine spoils no shape's median. */
 typedef struct samples {
 	double seconds[REPEATS], cpu[REPEATS];
 	unsigned n;
@@ -141,11 +142,16 @@ static void measure(stage *s, const pair *heads, const shape *what, samples *out
 			numbers + head * s->queries.stride);
 	s->queries.position = work.position;
 	s->queries.tokens = queries;
-	double seconds = call(s, &work, &out->cpu[out->n]);
-	/* short ones once more: the first has the scratch memory to find */
-	if (seconds < SHORT)
-		seconds = call(s, &work, &out->cpu[out->n]);
-	out->seconds[out->n++] = seconds;
+	/* the first call has scratch memory to find; the median of short ones is of many */
+	double cpu[CALLS], seconds[CALLS], spent = 0;
+	unsigned calls = 0;
+	for (bool first = true; calls == 0 || (calls < CALLS && spent < ROUND); first = false) {
+		seconds[calls] = call(s, &work, &cpu[calls]);
+		spent += seconds[calls];
+		calls += !first || seconds[calls] >= ROUND;
+	}
+	out->cpu[out->n] = kvt_measured_of(cpu, calls).value;
+	out->seconds[out->n++] = kvt_measured_of(seconds, calls).value;
 }
 
 static void add_point(kvt_calibration *c, const pair *heads, const shape *what, samples *in)

@@ -56,9 +56,9 @@ struct cpu_device {
 	kvt_cpu_attention attention;
 	kvt_cpu_queries halves[HALVES];
 	uint64_t uses;
-	/* memory: one region a layer, one a staging buffer */
-	uint8_t **home, **staging;
-	uint64_t home_bytes, staging_bytes;
+	/* memory: one region a layer, one of all staging buffers, one after another */
+	uint8_t **home, *staging;
+	uint64_t home_bytes, buffer_bytes, staging_bytes;
 	/* of tokens [first_new, tokens) of every layer: queries[kv_heads][tokens][heads][head_dim],
 	 * and pages of their keys and values */
 	float **queries_of;
@@ -90,8 +90,8 @@ static void *cpu_memory(kvt_device *base, unsigned place, const kvt_extent *exte
 	if (place != KVT_PLACE_HOME) {
 		unsigned buffer = place - KVT_PLACE_STAGING;
 		g_assert(buffer < device->settings.buffers &&
-			 kvt_extent_bytes(extent) <= device->staging_bytes);
-		return device->staging[buffer];
+			 kvt_extent_bytes(extent) <= device->buffer_bytes);
+		return device->staging + buffer * device->buffer_bytes;
 	}
 	uint64_t at = extent->first_page * extent->page_bytes;
 	g_assert(at + kvt_extent_bytes(extent) <= device->home_bytes);
@@ -230,8 +230,10 @@ static void begin_job(cpu_device *device, const call *c)
 		job.task = merge_task;
 	} else {
 		bool at_home = work->place == KVT_PLACE_HOME;
-		const uint8_t *pages = at_home ? device->home[work->layer]
-					       : device->staging[work->place - KVT_PLACE_STAGING];
+		const uint8_t *pages =
+			at_home ? device->home[work->layer]
+				: device->staging +
+					  (work->place - KVT_PLACE_STAGING) * device->buffer_bytes;
 		kvt_cpu_attention_begin(&device->attention, work, pages,
 			at_home ? 0 : work->first / shape->page_tokens, device->job_queries);
 		job.task = attend_task;
@@ -418,13 +420,11 @@ static void cpu_free(kvt_device *base)
 		g_free(device->queries_of[i]);
 		g_free(device->pages_of[i]);
 	}
-	for (unsigned i = 0; i < device->settings.buffers; i++)
-		if (device->staging[i])
-			munmap(device->staging[i], device->staging_bytes);
+	if (device->staging)
+		munmap(device->staging, device->staging_bytes);
 	g_free(device->queries_of);
 	g_free(device->pages_of);
 	g_free(device->home);
-	g_free(device->staging);
 	g_free(device);
 }
 
@@ -458,14 +458,17 @@ static bool map_all(cpu_device *device)
 	/* a run of tokens may begin and end within a page; the system begins a mapping on a huge
 	 * page where it is of whole ones */
 	device->home_bytes = huge_pages((tokens / shape->page_tokens + 1) * shape->page_bytes);
-	device->staging_bytes = huge_pages((window / shape->page_tokens + 2) * shape->page_bytes);
+	device->buffer_bytes = (window / shape->page_tokens + 2) * shape->page_bytes;
+	/* where O_DIRECT can read to */
+	device->buffer_bytes = (device->buffer_bytes + 4095) / 4096 * 4096;
+	device->staging_bytes = huge_pages(device->buffer_bytes * device->settings.buffers);
 	for (unsigned i = 0; i < shape->layers; i++)
 		if (!(device->home[i] = map(device->home_bytes)))
 			return false;
-	for (unsigned i = 0; i < device->settings.buffers; i++)
-		if (!(device->staging[i] = map(device->staging_bytes)))
-			return false;
-	return true;
+	if (device->settings.buffers == 0)
+		return true;
+	device->staging = map(device->staging_bytes);
+	return device->staging != NULL;
 }
 
 kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError **error)
@@ -476,7 +479,6 @@ kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError *
 	device->settings = *settings;
 	device->last_waiter = &device->waiters;
 	device->home = g_new0(uint8_t *, shape->layers);
-	device->staging = g_new0(uint8_t *, settings->buffers + 1);
 	device->queries_of = g_new0(float *, shape->layers);
 	device->pages_of = g_new0(uint8_t *, shape->layers);
 	kvt_cpu_attention_init(
@@ -544,8 +546,7 @@ bool kvt_cpu_device_commit(kvt_device *base, uint64_t resident, uint64_t newest,
 		       (newest == 0 || joined ||
 			       commit(device->home[i], tail, device->home_bytes, each, arg));
 	}
-	for (unsigned i = 0; i < device->settings.buffers && good; i++)
-		good = commit(device->staging[i], 0, device->staging_bytes, each, arg);
+	good = good && commit(device->staging, 0, device->staging_bytes, each, arg);
 	if (!good)
 		kvt_error_failed(error, "no memory for KV: %s", g_strerror(errno));
 	return good;
