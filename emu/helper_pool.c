@@ -87,6 +87,16 @@ void kvt_helper_pool_free(kvt_helper_pool *pool)
 	g_free(pool);
 }
 
+void kvt_helper_pool_run(kvt_helper_pool *pool, kvt_helper_task *task)
+{
+	if (pool->n_threads > 0) {
+		kvt_helper_pool_submit(pool, task);
+		return;
+	}
+	task->work(task);
+	task->done(task);
+}
+
 void kvt_helper_pool_submit(kvt_helper_pool *pool, kvt_helper_task *task)
 {
 	task->pool = pool;

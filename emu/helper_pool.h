@@ -30,6 +30,10 @@ kvt_helper_pool *kvt_helper_pool_new(kvt_loop *loop, unsigned threads, GError **
  * run on with tasks of the pool pending. */
 void kvt_helper_pool_free(kvt_helper_pool *pool);
 
+/* As kvt_helper_pool_submit, but where there are no threads it is done, and its done has been
+ * called, on return: for callbacks of the loop. */
+void kvt_helper_pool_run(kvt_helper_pool *pool, kvt_helper_task *task);
+
 /* From the loop's thread. */
 void kvt_helper_pool_submit(kvt_helper_pool *pool, kvt_helper_task *task);
 

@@ -14,7 +14,7 @@
 enum {
 	BLOCK = 4096, /* what O_DIRECT may ask of offsets and memory */
 	MAX_ATTEMPTS = 16,
-	BATCHES = 16, /* that what is at the device is reaped in */
+	BATCHES = 32, /* that what is at the device is reaped in */
 };
 
 const char *const kvt_io_method_names[] = { "auto", "uring", "threads", NULL };

@@ -93,6 +93,10 @@ typedef struct kvt_store_settings {
 	/* Whether a reserve that finds the store full evicts: no (-ENOSPC; kvt_store_gc makes room
 	 * of what was discarded), or a segment without readers and writers. */
 	bool evict;
+	/* A thread of the store's makes the next segment before it is needed, and writes the
+	 * indexes of full ones: reserve and publish wait for neither. It calls nothing of what is
+	 * below but `io`. */
+	bool ahead;
 	/* Chooses among `n` segments that could go, oldest first; n or more: none. NULL: oldest. */
 	unsigned (*choose)(void *arg, const kvt_store_segment *segments, unsigned n);
 	/* A file descriptor has come into use, or goes out of use (fd -1): for io_uring's table of

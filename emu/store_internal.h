@@ -64,11 +64,15 @@ struct kvt_store_file {
 	unsigned readers, writers;
 	bool closed;    /* takes no more records */
 	bool sealed;    /* closed, and its index is written */
+	bool sealing;   /* its index is being written by the store's thread, which reads it */
 	bool draining;  /* nothing of it can be found; goes with its readers */
 	bool condemned; /* to be evicted when its writers are done */
 	bool untold;    /* the journal does not say that it has been removed */
 	bool damaged;
 };
+
+/* Of store_ahead.c. */
+typedef struct kvt_store_ahead kvt_store_ahead;
 
 typedef struct kvt_store_journal_file {
 	int fd;
@@ -94,12 +98,14 @@ struct kvt_store {
 	kvt_store_file *resumable; /* sealed with much room, may be opened again; or NULL */
 	kvt_store_journal_file journal;
 	uint64_t next_number, generation;
-	uint64_t finds;  /* a clock */
-	uint64_t used;   /* bytes of the segments' files, and of those that could not be removed */
-	bool gathering;  /* a gc is on its way */
-	uint64_t floors; /* of all streams */
-	bool records_went;    /* since floors were pruned */
-	kvt_store_info count; /* counters alone */
+	uint64_t finds; /* a clock */
+	uint64_t used;  /* bytes of the segments' files, and of those that could not be removed */
+	bool gathering; /* a gc is on its way */
+	bool unsettled; /* segments are to be settled, which the store's thread left to others */
+	kvt_store_ahead *ahead; /* the store's thread; or NULL */
+	uint64_t floors;        /* of all streams */
+	bool records_went;      /* since floors were pruned */
+	kvt_store_info count;   /* counters alone */
 };
 
 static inline uint64_t kvt_store_end(const kvt_store_record *record)
@@ -226,8 +232,42 @@ bool kvt_store_segment_evict_one(kvt_store *store);
 
 void kvt_store_segment_describe(const kvt_store_file *file, kvt_store_segment *to);
 
-/* Writes the index of a closed segment behind its records and cuts the file there. */
-int kvt_store_segment_seal(kvt_store *store, kvt_store_file *file);
+/* Opens, allocates and begins a segment's file, durably where the store is to be; the journal does
+ * not know of it yet. Needs no lock. A descriptor, or a negative errno and no file. */
+int kvt_store_segment_make_file(const kvt_store *store, uint64_t number, int flags);
+int kvt_store_segment_remove_file(const kvt_store *store, uint64_t number);
+
+/* The index of a closed segment and the trailer, to be written behind its records, where the file
+ * is cut. */
+typedef struct kvt_store_seal_work {
+	int fd;
+	uint64_t at, size;
+	uint8_t *blocks;
+} kvt_store_seal_work;
+
+void kvt_store_seal_begin(
+	const kvt_store *store, const kvt_store_file *file, kvt_store_seal_work *work);
+/* Needs no lock, but a hold on the segment; ends the work. */
+int kvt_store_seal_write(const kvt_store *store, kvt_store_seal_work *work);
+/* That succeeded: the segment is sealed. */
+void kvt_store_seal_end(kvt_store *store, kvt_store_file *file, const kvt_store_seal_work *work);
+
+/* --- store_ahead.c: segments made before they are needed. With the lock held but for start, stop.
+ */
+
+void kvt_store_ahead_start(kvt_store *store);
+/* Ends the thread. `keep`: after what it has to do, and without a segment that nobody needed. */
+void kvt_store_ahead_stop(kvt_store *store, bool keep);
+/* Something has been reserved: it may be time. */
+void kvt_store_ahead_want(kvt_store *store);
+/* The next segment's file, which has been counted as used; false: there is none. May wait. */
+bool kvt_store_ahead_take(kvt_store *store, uint64_t *number, int *fd);
+/* Bytes used by a segment that is there, or nearly, for the next take. */
+uint64_t kvt_store_ahead_bytes(const kvt_store *store);
+/* Waits until nothing is being sealed. */
+void kvt_store_ahead_flush(kvt_store *store);
+/* False: there is no thread, and the caller seals. */
+bool kvt_store_ahead_seal(kvt_store *store, kvt_store_file *file);
 
 /* --- store_write.c --- */
 
@@ -258,6 +298,15 @@ int kvt_store_discard_locked(
 
 /* Settles every segment: after pages have died. */
 void kvt_store_sweep(kvt_store *store);
+
+/* The same where the store's thread has left something to do. */
+static inline void kvt_store_tidy(kvt_store *store)
+{
+	if (!store->unsettled)
+		return;
+	kvt_store_sweep(store);
+	store->unsettled = false;
+}
 
 /* --- store_recovery.c, store_scan.c --- */
 

@@ -159,6 +159,7 @@ void kvt_store_drop(kvt_store *store)
 {
 	if (!store)
 		return;
+	kvt_store_ahead_stop(store, false);
 	store->read_only = true;
 	while (store->segments->len > 0) {
 		kvt_store_file *file = g_ptr_array_index(store->segments, store->segments->len - 1);
@@ -467,8 +468,11 @@ kvt_store *kvt_store_open(const char *path, const kvt_store_settings *settings, 
 {
 	kvt_store *store = store_new(path, settings);
 	if (open_file(store, error) && read_super(store, error) && attach_device(store, error) &&
-		kvt_store_recover(store, error))
+		kvt_store_recover(store, error)) {
+		if (store->settings.ahead && !store->read_only)
+			kvt_store_ahead_start(store);
 		return store;
+	}
 	kvt_store_drop(store);
 	return NULL;
 }
@@ -493,6 +497,8 @@ gboolean kvt_store_close(kvt_store *store, GError **error)
 {
 	int status = 0;
 	g_assert(store->count.readers == 0 && store->count.writers == 0);
+	kvt_store_ahead_stop(store, true);
+	kvt_store_tidy(store);
 	if (!store->read_only) {
 		if (store->active)
 			kvt_store_segment_close(store, store->active);

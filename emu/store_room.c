@@ -13,8 +13,7 @@ void kvt_store_sweep(kvt_store *store)
 	/* from the end, since a segment that settles may go */
 	for (guint i = store->segments->len; i-- > 0;) {
 		kvt_store_file *file = g_ptr_array_index(store->segments, i);
-		if (!file->draining)
-			kvt_store_segment_settle(store, file);
+		kvt_store_segment_settle(store, file);
 		i = MIN(i, store->segments->len);
 	}
 }
@@ -123,6 +122,7 @@ int kvt_store_seal(kvt_store *store)
 	int status = store->read_only ? -EROFS : 0;
 	if (status == 0 && store->active)
 		kvt_store_segment_close(store, store->active);
+	kvt_store_ahead_flush(store);
 	pthread_mutex_unlock(&store->lock);
 	return status;
 }
@@ -246,6 +246,7 @@ int kvt_store_gc(kvt_store *store, uint64_t wanted, uint64_t *freed)
 		return status;
 	}
 	store->gathering = true;
+	kvt_store_ahead_flush(store);
 	if (store->active && store->active->writers == 0 && worth_moving(store->active) &&
 		store->active->live_pages < store->active->pages)
 		kvt_store_segment_close(store, store->active);

@@ -107,7 +107,7 @@ uint64_t kvt_store_segment_room(const kvt_store *store)
 			 kvt_store_journal_room(shape) +
 			 (store->settings.evict ? 0 : shape->segment_bytes);
 	uint64_t left = shape->capacity > taken ? shape->capacity - taken : 0;
-	return left - left % shape->segment_bytes;
+	return left - left % shape->segment_bytes + kvt_store_ahead_bytes(store);
 }
 
 /* A full disk, however the system says it. */
@@ -116,24 +116,39 @@ static int no_space(int status)
 	return status == -EFBIG || status == -EDQUOT ? -ENOSPC : status;
 }
 
-static int prepare_file(kvt_store *store, int fd, uint64_t number)
+/* The file that was opened, allocated and begun; or it goes again. */
+static int prepare_file(const kvt_store *store, int fd, uint64_t number)
 {
 	const kvt_store_io *io = store->io;
+	bool durable = store->shape.sync == KVT_STORE_SYNC_DATA;
 	uint8_t *block = kvt_store_buffer_new(KVT_STORE_BLOCK);
 	kvt_store_segment_encode(store->shape.key, number, block);
 	int status = io->allocate(io->arg, fd, store->shape.segment_bytes);
 	if (status == 0)
 		status = kvt_store_write_all(io, fd, block, KVT_STORE_BLOCK, 0);
-	if (status == 0 && store->shape.sync == KVT_STORE_SYNC_DATA)
+	if (status == 0 && durable)
 		status = io->sync(io->arg, fd);
-	if (status == 0 && store->shape.sync == KVT_STORE_SYNC_DATA)
+	if (status == 0 && durable)
 		status = io->sync_dir(io->arg, store->dir);
-	if (status == 0) {
-		kvt_store_entry entry = { .kind = KVT_STORE_ENTRY_ADDED, .number = number };
-		status = kvt_store_journal_append(store, &entry, 1);
-	}
 	free(block);
-	return status;
+	if (status == 0)
+		return fd;
+	io->close(io->arg, fd);
+	kvt_store_segment_remove_file(store, number);
+	return no_space(status);
+}
+
+int kvt_store_segment_remove_file(const kvt_store *store, uint64_t number)
+{
+	g_autofree char *name = kvt_store_segment_name(number);
+	return store->io->unlink(store->io->arg, store->dir, name);
+}
+
+int kvt_store_segment_make_file(const kvt_store *store, uint64_t number, int flags)
+{
+	g_autofree char *name = kvt_store_segment_name(number);
+	int fd = store->io->open(store->io->arg, store->dir, name, flags, 0600);
+	return fd < 0 ? fd : prepare_file(store, fd, number);
 }
 
 /* A sealed segment with much room left takes records again: short runs of the program would leave
@@ -157,20 +172,44 @@ static int resume(kvt_store *store, bool spare)
 	return 0;
 }
 
-static int make_file(kvt_store *store, uint64_t number)
+/* The file of a new segment, counted as used, that the journal does not know yet. */
+static int next_file(kvt_store *store, bool spare, uint64_t *number)
 {
-	const kvt_store_io *io = store->io;
-	g_autofree char *name = kvt_store_segment_name(number);
-	int fd = kvt_store_segment_open_file(store, name, O_RDWR | O_CREAT | O_EXCL);
-	if (fd < 0)
+	/* gc needs somewhere to move pages to */
+	uint64_t segments = spare || store->settings.evict ? 1 : 2;
+	uint64_t bytes = segments * store->shape.segment_bytes;
+	int fd;
+	if (kvt_store_ahead_take(store, number, &fd))
 		return fd;
-	int status = no_space(prepare_file(store, fd, number));
-	if (status < 0) {
-		io->close(io->arg, fd);
-		io->unlink(io->arg, store->dir, name);
-		return status;
+	/* what is being sealed becomes shorter */
+	if (!within_capacity(store, bytes))
+		kvt_store_ahead_flush(store);
+	if (!within_capacity(store, bytes))
+		return -ENOSPC;
+	g_autofree char *name = kvt_store_segment_name(store->next_number);
+	fd = kvt_store_segment_open_file(store, name, O_RDWR | O_CREAT | O_EXCL);
+	if (fd >= 0)
+		fd = prepare_file(store, fd, store->next_number);
+	if (fd >= 0) {
+		*number = store->next_number++;
+		store->used += store->shape.segment_bytes;
 	}
 	return fd;
+}
+
+static int make_file(kvt_store *store, bool spare, uint64_t *number)
+{
+	int fd = next_file(store, spare, number);
+	if (fd < 0)
+		return fd;
+	kvt_store_entry entry = { .kind = KVT_STORE_ENTRY_ADDED, .number = *number };
+	int status = no_space(kvt_store_journal_append(store, &entry, 1));
+	if (status == 0)
+		return fd;
+	store->io->close(store->io->arg, fd);
+	kvt_store_segment_remove_file(store, *number);
+	store->used -= store->shape.segment_bytes;
+	return status;
 }
 
 int kvt_store_segment_start(kvt_store *store, const kvt_store_run *run, bool spare)
@@ -181,12 +220,10 @@ int kvt_store_segment_start(kvt_store *store, const kvt_store_run *run, bool spa
 		kvt_store_segment_has_room(store, store->resumable, run) &&
 		resume(store, spare) == 0)
 		return 0;
-	/* gc needs somewhere to move pages to */
-	uint64_t segments = spare || store->settings.evict ? 1 : 2;
-	if (!within_capacity(store, segments * store->shape.segment_bytes) ||
-		free_slot(store) == store->n_slots)
+	if (free_slot(store) == store->n_slots)
 		return -ENOSPC;
-	int fd = make_file(store, store->next_number);
+	uint64_t number;
+	int fd = make_file(store, spare, &number);
 	if (fd < 0) {
 		if (fd != -ENOSPC && fd != -EMFILE && fd != -ENFILE && fd != -ENOMEM)
 			kvt_store_make_read_only(store, "a segment cannot be made", fd);
@@ -194,9 +231,8 @@ int kvt_store_segment_start(kvt_store *store, const kvt_store_run *run, bool spa
 	}
 	if (store->active)
 		kvt_store_segment_close(store, store->active);
-	kvt_store_file *file = kvt_store_segment_new(store, store->next_number++, fd);
+	kvt_store_file *file = kvt_store_segment_new(store, number, fd);
 	file->bytes = store->shape.segment_bytes;
-	store->used += file->bytes;
 	store->active = file;
 	return 0;
 }
@@ -222,26 +258,48 @@ static uint8_t *encode_index(const kvt_store *store, const kvt_store_file *file,
 	return blocks;
 }
 
-int kvt_store_segment_seal(kvt_store *store, kvt_store_file *file)
+void kvt_store_seal_begin(
+	const kvt_store *store, const kvt_store_file *file, kvt_store_seal_work *work)
+{
+	work->fd = file->fd;
+	work->at = file->used;
+	work->size = sealed_bytes(file) - file->used;
+	work->blocks = encode_index(store, file, work->size);
+}
+
+int kvt_store_seal_write(const kvt_store *store, kvt_store_seal_work *work)
 {
 	const kvt_store_io *io = store->io;
-	if (store->read_only)
-		return -EROFS;
-	uint64_t end = sealed_bytes(file);
-	uint64_t size = end - file->used;
-	uint8_t *blocks = encode_index(store, file, size);
-	int status = kvt_store_write_all(io, file->fd, blocks, size, file->used);
-	free(blocks);
+	int status = kvt_store_write_all(io, work->fd, work->blocks, work->size, work->at);
+	free(work->blocks);
 	if (status == 0)
-		status = io->truncate(io->arg, file->fd, end);
-	if (status == 0) {
-		store->used -= file->bytes;
-		file->bytes = kvt_store_segment_charge(store, end);
-		store->used += file->bytes;
-	}
+		status = io->truncate(io->arg, work->fd, work->at + work->size);
 	if (status == 0 && store->shape.sync == KVT_STORE_SYNC_DATA)
-		status = io->sync(io->arg, file->fd);
+		status = io->sync(io->arg, work->fd);
 	return status;
+}
+
+void kvt_store_seal_end(kvt_store *store, kvt_store_file *file, const kvt_store_seal_work *work)
+{
+	store->used -= file->bytes;
+	file->bytes = kvt_store_segment_charge(store, work->at + work->size);
+	store->used += file->bytes;
+	file->sealed = true;
+}
+
+static void seal(kvt_store *store, kvt_store_file *file)
+{
+	kvt_store_seal_work work;
+	kvt_store_seal_begin(store, file, &work);
+	int status = kvt_store_seal_write(store, &work);
+	if (status == 0) {
+		kvt_store_seal_end(store, file, &work);
+		return;
+	}
+	/* it is read whole at the next opening then */
+	file->sealed = true;
+	kvt_store_notice(store, "%s: the index of segment %" PRIu64 " was not written: %s",
+		store->path, file->number, g_strerror(-status));
 }
 
 void kvt_store_segment_close(kvt_store *store, kvt_store_file *file)
@@ -254,9 +312,7 @@ void kvt_store_segment_close(kvt_store *store, kvt_store_file *file)
 
 static void remove_file(kvt_store *store, kvt_store_file *file)
 {
-	g_autofree char *name = kvt_store_segment_name(file->number);
-	int status =
-		store->read_only ? -EROFS : store->io->unlink(store->io->arg, store->dir, name);
+	int status = store->read_only ? -EROFS : kvt_store_segment_remove_file(store, file->number);
 	if (status == 0 && file->untold)
 		status = store->io->sync_dir(store->io->arg, store->dir);
 	if (status == 0 || status == -ENOENT)
@@ -301,15 +357,8 @@ void kvt_store_segment_settle(kvt_store *store, kvt_store_file *file)
 		kvt_store_segment_evict(store, file);
 		return;
 	}
-	if (file->closed && !file->sealed) {
-		int status = kvt_store_segment_seal(store, file);
-		/* it is read whole at the next opening then */
-		file->sealed = true;
-		if (status < 0)
-			kvt_store_notice(store,
-				"%s: the index of segment %" PRIu64 " was not written: %s",
-				store->path, file->number, g_strerror(-status));
-	}
+	if (file->closed && !file->sealed && !file->sealing && !kvt_store_ahead_seal(store, file))
+		seal(store, file);
 }
 
 void kvt_store_segment_describe(const kvt_store_file *file, kvt_store_segment *to)
@@ -331,6 +380,7 @@ void kvt_store_segment_describe(const kvt_store_file *file, kvt_store_segment *t
 
 bool kvt_store_segment_evict_one(kvt_store *store)
 {
+	kvt_store_ahead_flush(store);
 	g_autoptr(GPtrArray) files = g_ptr_array_new();
 	g_autoptr(GArray) candidates = g_array_new(FALSE, FALSE, sizeof(kvt_store_segment));
 	for (guint i = 0; i < store->segments->len; i++) {

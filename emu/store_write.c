@@ -81,6 +81,7 @@ int kvt_store_reserve_locked(kvt_store *store, const kvt_store_run *run, uint64_
 		return -E2BIG;
 	if (store->read_only)
 		return -EROFS;
+	kvt_store_tidy(store);
 	const kvt_store_stream *there = kvt_store_stream_find(store, run);
 	if (there && (there->live_pages > 0 || there->writers > 0) &&
 		there->page_bytes != run->pages.page_bytes)
@@ -106,6 +107,7 @@ int kvt_store_reserve_locked(kvt_store *store, const kvt_store_run *run, uint64_
 		.checksums = record->checksums,
 		.record = record };
 	file->used += ticket->header_bytes + ticket->payload_bytes;
+	kvt_store_ahead_want(store);
 	return 0;
 }
 

@@ -106,7 +106,9 @@ static void arrived(kvt_raw_io *raw)
 		return;
 	}
 	part->task = (kvt_helper_task){ .work = verify, .done = verified, .arg = part };
-	kvt_helper_pool_submit(part->io->tier->helpers, &part->task);
+	/* in a callback of its own as it is, and the sooner it is done, the sooner others can begin
+	 */
+	kvt_helper_pool_run(part->io->tier->helpers, &part->task);
 }
 
 bool kvt_uring_next_read(uring_io *io)

@@ -81,9 +81,11 @@ static void on_slot(void *arg, uint32_t slot, int fd)
 
 static bool open_store(uring_tier *tier, const store_settings *s, GError **error)
 {
-	const kvt_store_settings settings = {
-		.direct = true, .slot_changed = on_slot, .notice = on_notice, .arg = tier
-	};
+	const kvt_store_settings settings = { .direct = true,
+		.ahead = true,
+		.slot_changed = on_slot,
+		.notice = on_notice,
+		.arg = tier };
 	if (!kvt_store_exists(s->path)) {
 		const kvt_store_shape shape = { .sync = (kvt_store_sync)s->sync,
 			.segment_bytes = s->segment,

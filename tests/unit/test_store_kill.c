@@ -59,11 +59,11 @@ static void write_on(kvt_store *store, ledger *l, kvt_rng *rng)
 	l->before[i] = l->after[i];
 }
 
-static void child(const char *path, ledger *l, uint64_t seed)
+static void child(const char *path, ledger *l, uint64_t seed, bool ahead)
 {
 	kvt_store_io io = kvt_store_system_io;
 	io.write = write_piece;
-	kvt_store_settings settings = { .io = &io };
+	kvt_store_settings settings = { .io = &io, .ahead = ahead };
 	kvt_rng rng = kvt_rng_init(seed, 1);
 	kvt_store *store = store_reopen(path, &settings);
 	for (;;)
@@ -104,7 +104,7 @@ static uint64_t verify(const char *path, ledger *l)
 typedef struct trial {
 	const char *name;
 	kvt_store_sync sync;
-	bool device;
+	bool device, ahead;
 } trial;
 
 static void test_kills(gconstpointer data)
@@ -123,7 +123,7 @@ static void test_kills(gconstpointer data)
 		pid_t pid = fork();
 		g_assert_cmpint(pid, >=, 0);
 		if (pid == 0)
-			child(path, l, i);
+			child(path, l, i, t->ahead);
 		/* it dies while it opens the store, or after some operations */
 		uint64_t some = i % 8 == 0 ? 0 : 1 + kvt_rng_below(&rng, 30);
 		while (l->operations < operations + some && waitpid(pid, NULL, WNOHANG) == 0)
@@ -145,10 +145,13 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	static const trial trials[] = {
-		{ "/store_kill/none", KVT_STORE_SYNC_NONE, false },
-		{ "/store_kill/data", KVT_STORE_SYNC_DATA, false },
-		{ "/store_kill/device-none", KVT_STORE_SYNC_NONE, true },
-		{ "/store_kill/device-data", KVT_STORE_SYNC_DATA, true },
+		{ "/store_kill/none", KVT_STORE_SYNC_NONE, false, false },
+		{ "/store_kill/data", KVT_STORE_SYNC_DATA, false, false },
+		{ "/store_kill/device-none", KVT_STORE_SYNC_NONE, true, false },
+		{ "/store_kill/device-data", KVT_STORE_SYNC_DATA, true, false },
+		{ "/store_kill/ahead-none", KVT_STORE_SYNC_NONE, false, true },
+		{ "/store_kill/ahead-data", KVT_STORE_SYNC_DATA, false, true },
+		{ "/store_kill/ahead-device-none", KVT_STORE_SYNC_NONE, true, true },
 	};
 	for (unsigned i = 0; i < G_N_ELEMENTS(trials); i++)
 		g_test_add_data_func(trials[i].name, &trials[i], test_kills);
