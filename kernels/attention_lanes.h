@@ -13,6 +13,10 @@
  * Not for anyone else.
  */
 
+/* Bounds that only an inlined function's caller knows make clang keep arrays in memory: loops over
+ * registers go to the most there are. */
+#define EACH(i, n, most) UNROLL for (int i = 0; i < (int)(most); i++) if (i < (int)(n))
+
 /* In the order of memory, which the processor's own fetching goes along with. */
 INLINE void fetch(const uint8_t *token, size_t bytes)
 {
@@ -46,26 +50,27 @@ INLINE void add_products(const kvt_attention_tile *tile, kvt_element element, in
 	const int width = width_of(rows);
 	for (uint32_t i = 0; i < head_dim; i += LANES) {
 		const float *query = tile->query + i;
-		vector q[FEW / 2][2], k[2][2];
+		vector q[FEW][2], k[LANES / 4][2];
 		if (rows > FEW / 2) {
-			UNROLL for (int t = 0; t < n; t++)
-				load_pair(element, keys[2 * t], keys[2 * t + 1], i, k[t]);
-			UNROLL for (int r = 0; r < rows; r++)
-				UNROLL for (int half = 0; half < 2; half++)
+			EACH(t, n, LANES / 4)
+			load_pair(element, keys[2 * t], keys[2 * t + 1], i, k[t]);
+			EACH(r, rows, FEW)
+			UNROLL for (int half = 0; half < 2; half++)
 			{
 				vector x = twice(query + (size_t)r * head_dim + LANES / 2 * half);
-				UNROLL for (int t = 0; t < n; t++) sum[t * width + r] =
-					fma_of(k[t][half], x, sum[t * width + r]);
+				EACH(t, n, LANES / 4)
+				sum[t * width + r] = fma_of(k[t][half], x, sum[t * width + r]);
 			}
 			continue;
 		}
-		UNROLL for (int r = 0; r < rows; r++) UNROLL for (int half = 0; half < 2; half++)
-			q[r][half] = twice(query + (size_t)r * head_dim + LANES / 2 * half);
-		UNROLL for (int t = 0; t < n; t++)
+		EACH(r, rows, FEW)
+		UNROLL for (int half = 0; half < 2; half++) q[r][half] =
+			twice(query + (size_t)r * head_dim + LANES / 2 * half);
+		EACH(t, n, LANES / 4)
 		{
 			load_pair(element, keys[2 * t], keys[2 * t + 1], i, k[0]);
-			UNROLL for (int half = 0; half < 2; half++)
-				UNROLL for (int r = 0; r < rows; r++) sum[t * width + r] =
+			UNROLL for (int half = 0; half < 2; half++) EACH(r, rows, FEW)
+				sum[t * width + r] =
 					fma_of(k[0][half], q[r][half], sum[t * width + r]);
 		}
 	}
@@ -79,11 +84,11 @@ INLINE void products(
 	/* tokens are read in the order in which they lie in memory, but for some */
 	const int n = pairs < LANES / 4 ? pairs : LANES / 4;
 	vector sum[LANES];
-	UNROLL for (int i = 0; i < pairs * width; i++) sum[i] = spread(0);
-	UNROLL for (int t = 0; t < pairs; t += n)
-		add_products(tile, element, rows, tile->keys + first + 2 * t, n, sum + t * width);
-	UNROLL for (int i = 0; i < results_of(width); i++)
-		store(out + LANES * i, sums_of(sum, width, i));
+	UNROLL for (int i = 0; i < LANES; i++) sum[i] = spread(0);
+	EACH(i, pairs / n, 2)
+	add_products(tile, element, rows, tile->keys + first + 2 * i * n, n, sum + i * n * width);
+	EACH(i, results_of(width), 2)
+	store(out + LANES * i, sums_of(sum, width, i));
 }
 
 /* Logits by which one may exceed what weights are relative to, as powers of 2: sums are as exact
@@ -174,22 +179,20 @@ INLINE void add_values(kvt_attention_tile *tile, kvt_element element, int rows, 
 	const int width = width_of(rows);
 	float *out = tile->sum + BLOCK * (size_t)block;
 	vector sum[FEW][4];
-	UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < 2 * blocks; v++)
-		sum[r][v] = spread(0);
+	EACH(r, rows, FEW) EACH(v, 2 * blocks, 4) sum[r][v] = spread(0);
 	for (uint32_t t = 0; t < tile->n_tokens; t++, share += width) {
 		if (t < tile->n_next)
 			fetch(tile->next_values[t] + at, bytes);
 		vector value[4];
-		UNROLL for (int b = 0; b < blocks; b++)
-			load_block(element, tile->values[t], block + (uint32_t)b, value + 2 * b);
-		UNROLL for (int r = 0; r < rows; r++)
+		EACH(b, blocks, 2)
+		load_block(element, tile->values[t], block + (uint32_t)b, value + 2 * b);
+		EACH(r, rows, FEW)
 		{
 			vector p = spread(share[r]);
-			UNROLL for (int v = 0; v < 2 * blocks; v++) sum[r][v] =
-				fma_of(p, value[v], sum[r][v]);
+			EACH(v, 2 * blocks, 4) sum[r][v] = fma_of(p, value[v], sum[r][v]);
 		}
 	}
-	UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < 2 * blocks; v++)
+	EACH(r, rows, FEW) EACH(v, 2 * blocks, 4)
 	{
 		float *place = out + (size_t)r * head_dim + LANES * v;
 		store(place, load(place) + sum[r][v]);
@@ -258,19 +261,17 @@ INLINE void multiply(const float *a, size_t a_stride, const float *b, size_t b_s
 	float *out, size_t out_stride, int add, int rows, int wide)
 {
 	vector sum[ROWS][WIDE];
-	UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < wide; v++) sum[r][v] =
-		spread(0);
+	EACH(r, rows, ROWS) EACH(v, wide, WIDE) sum[r][v] = spread(0);
 	for (size_t i = 0; i < n; i++, b += b_stride) {
 		vector x[WIDE];
-		UNROLL for (int v = 0; v < wide; v++) x[v] = load(b + LANES * v);
-		UNROLL for (int r = 0; r < rows; r++)
+		EACH(v, wide, WIDE) x[v] = load(b + LANES * v);
+		EACH(r, rows, ROWS)
 		{
 			vector y = spread(a[(size_t)r * a_stride + i]);
-			UNROLL for (int v = 0; v < wide; v++) sum[r][v] =
-				fma_of(y, x[v], sum[r][v]);
+			EACH(v, wide, WIDE) sum[r][v] = fma_of(y, x[v], sum[r][v]);
 		}
 	}
-	UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < wide; v++)
+	EACH(r, rows, ROWS) EACH(v, wide, WIDE)
 	{
 		float *place = out + (size_t)r * out_stride + LANES * v;
 		if (add)
