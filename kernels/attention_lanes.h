@@ -1,6 +1,6 @@
 /*
- * attention_lanes.h: the loops of attention over vectors, written once. attention_avx2.c and
- * attention_avx512.c include it after saying what a vector is and can do:
+ * attention_lanes.h: the loops of attention over vectors. attention_avx2.c includes this once for
+ * its vectors and attention_avx512.c for its own, after saying what a vector is and can do:
  *
  *   vector, LANES, BLOCK = 2 LANES   FP32 numbers of a vector; numbers that are converted at once
  *   FEW                              rows that attend_few takes at once, at most
