@@ -18,7 +18,7 @@ static const double LONG_ENOUGH = 0.5;
 static const double ROUND = 0.015;
 
 typedef struct pair {
-	unsigned heads, kv_heads;
+	unsigned heads, kv_heads, dim;
 } pair;
 
 typedef struct shape {
@@ -26,8 +26,9 @@ typedef struct shape {
 	bool prefill;
 } shape;
 
-/* Query and KV heads of the models that experiments use, and a small one. */
-static const pair PAIRS[] = { { 28, 4 }, { 40, 8 }, { 64, 8 }, { 8, 2 } };
+/* Heads of the models that experiments use, and of small ones. */
+static const pair PAIRS[] = { { 28, 4, 128 }, { 40, 8, 128 }, { 64, 8, 128 }, { 8, 2, 128 },
+	{ 8, 2, 64 } };
 /* Prefill behind a prefix is what a resume does. */
 static const shape SHAPES[] = {
 	{ 64, 0, false },
@@ -82,10 +83,14 @@ static void run_task(void *arg, unsigned index, unsigned thread)
 	s->cpu[thread] += kvt_thread_seconds() - begin;
 }
 
+static void on_end(void *arg)
+{
+	kvt_cpu_attention_end(&((stage *)arg)->attention);
+}
+
 static void on_finish(void *arg, int64_t nanoseconds)
 {
 	stage *s = arg;
-	kvt_cpu_attention_end(&s->attention);
 	__atomic_store_n(&s->nanoseconds, nanoseconds, __ATOMIC_RELEASE);
 }
 
@@ -101,9 +106,11 @@ static double call(stage *s, const kvt_work *work, double *cpu)
 	s->at += bytes;
 	memset(s->cpu, 0, s->threads * sizeof(double));
 	s->nanoseconds = -1;
-	kvt_cpu_job job = {
-		.task = run_task, .finish = on_finish, .arg = s, .n_tasks = s->attention.n_tasks
-	};
+	kvt_cpu_job job = { .task = run_task,
+		.end = on_end,
+		.finish = on_finish,
+		.arg = s,
+		.n_tasks = s->attention.n_tasks };
 	kvt_cpu_pool_begin(s->pool, &job);
 	/* as busy as the engine's thread is in an emulation: that lowers clocks by a tenth */
 	while (__atomic_load_n(&s->nanoseconds, __ATOMIC_ACQUIRE) < 0)
@@ -133,7 +140,7 @@ static void measure(stage *s, const pair *heads, const shape *what, samples *out
 		.causal = 1 };
 	work.position = work.kv_tokens;
 	kvt_cpu_queries_reserve(&s->queries, &s->source.shape, queries);
-	size_t n = (size_t)queries * heads->heads * DIM;
+	size_t n = (size_t)queries * heads->heads * heads->dim;
 	g_autofree float *numbers = g_new(float, n);
 	s->queries.queries = numbers;
 	s->queries.stride = n / heads->kv_heads;
@@ -158,7 +165,7 @@ static void add_point(kvt_calibration *c, const pair *heads, const shape *what, 
 {
 	kvt_attention_point point = { .heads = heads->heads,
 		.kv_heads = heads->kv_heads,
-		.head_dim = DIM,
+		.head_dim = heads->dim,
 		.tokens = what->tokens,
 		.prefix = what->prefix,
 		.prefill = what->prefill,
@@ -169,14 +176,14 @@ static void add_point(kvt_calibration *c, const pair *heads, const shape *what, 
 
 static void set_heads(stage *s, const pair *heads)
 {
-	uint64_t block = (uint64_t)PAGE_TOKENS * DIM * 2;
+	uint64_t block = (uint64_t)PAGE_TOKENS * heads->dim * 2;
 	s->source.shape = (kvt_kv_shape){ .element = KVT_ELEMENT_BF16,
 		.layers = 1,
 		.kv_heads = heads->kv_heads,
 		.heads = heads->heads / heads->kv_heads,
-		.head_dim = DIM,
+		.head_dim = heads->dim,
 		.page_tokens = PAGE_TOKENS,
-		.scale = 1 / sqrtf(DIM),
+		.scale = 1 / sqrtf((float)heads->dim),
 		.block_bytes = block,
 		.page_bytes = 2 * block * heads->kv_heads };
 }
@@ -194,7 +201,7 @@ static gboolean open_stage(stage *s, uint64_t tokens, unsigned threads, GError *
 		kvt_arena_free(s->arena);
 		return FALSE;
 	}
-	set_heads(s, &(pair){ KV_HEADS_MAX, KV_HEADS_MAX });
+	set_heads(s, &(pair){ KV_HEADS_MAX, KV_HEADS_MAX, DIM });
 	kvt_kv_source_fill(
 		&s->source, 0, 0, s->bytes / s->source.shape.page_bytes * PAGE_TOKENS, s->pages);
 	s->cpu = g_new0(double, threads);

@@ -207,13 +207,16 @@ static void merge_task(void *arg, unsigned index, unsigned thread)
 
 static void job_over(void *arg);
 
-/* On a thread. */
+/* On a thread, as all of these. */
+static void end_attention(void *arg)
+{
+	kvt_cpu_attention_end(&((cpu_device *)arg)->attention);
+}
+
 static void finish_job(void *arg, int64_t nanoseconds)
 {
 	cpu_device *device = arg;
 	device->job_nanoseconds = nanoseconds;
-	if (device->job->work.kind == KVT_WORK_ATTENTION)
-		kvt_cpu_attention_end(&device->attention);
 	kvt_real_loop_post(device->settings.loop, job_over, device);
 }
 
@@ -237,6 +240,7 @@ static void begin_job(cpu_device *device, const call *c)
 		kvt_cpu_attention_begin(&device->attention, work, pages,
 			at_home ? 0 : work->first / shape->page_tokens, device->job_queries);
 		job.task = attend_task;
+		job.end = end_attention;
 		job.n_tasks = device->attention.n_tasks;
 	}
 	kvt_real_loop_hold(device->settings.loop);

@@ -21,8 +21,8 @@ struct kvt_cpu_pool {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	kvt_cpu_job job;
-	bool running, stopping;
-	unsigned begun;      /* jobs; written with the lock held */
+	bool running, ending, stopping; /* ending: all tasks are over, finish was not called yet */
+	unsigned begun;                 /* jobs; written with the lock held */
 	int64_t spin;        /* how long a thread looks for the next one before it sleeps, ns */
 	unsigned next, done; /* tasks that were taken, that are over */
 	int64_t began;
@@ -49,9 +49,14 @@ static void work(kvt_cpu_pool *pool, unsigned thread)
 		pool->done++;
 	}
 	/* the thread that ends the last task ends the job, once */
-	if (!pool->running || pool->done < job.n_tasks)
+	if (!pool->running || pool->ending || pool->done < job.n_tasks)
 		return;
+	pool->ending = true;
+	pthread_mutex_unlock(&pool->lock);
+	if (job.end)
+		job.end(job.arg);
 	int64_t nanoseconds = now_ns() - pool->began;
+	pthread_mutex_lock(&pool->lock);
 	pool->running = false;
 	pthread_mutex_unlock(&pool->lock);
 	job.finish(job.arg, nanoseconds);
@@ -139,6 +144,7 @@ void kvt_cpu_pool_begin(kvt_cpu_pool *pool, const kvt_cpu_job *job)
 	g_assert(!pool->running && !pool->stopping);
 	pool->job = *job;
 	pool->next = pool->done = 0;
+	pool->ending = false;
 	pool->began = now_ns();
 	pool->running = true;
 	__atomic_store_n(&pool->begun, pool->begun + 1, __ATOMIC_RELEASE);

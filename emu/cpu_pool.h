@@ -14,9 +14,11 @@ typedef struct kvt_cpu_pool kvt_cpu_pool;
 
 typedef struct kvt_cpu_job {
 	void (*task)(void *arg, unsigned index, unsigned thread); /* on some thread */
-	void (*finish)(void *arg, int64_t nanoseconds); /* on a thread, after the last task; must
-							 * not begin a job itself. The time is
-							 * from begin to here. */
+	/* On a thread, after the last task; part of the job's time. May be NULL. */
+	void (*end)(void *arg);
+	/* On that thread, when all is over; must not begin a job itself. The time is from begin to
+	 * here. */
+	void (*finish)(void *arg, int64_t nanoseconds);
 	void *arg;
 	unsigned n_tasks; /* 0: finish alone */
 } kvt_cpu_job;
