@@ -53,5 +53,5 @@ validate small-reads --set nvme.max_transfer=128KiB --set nvme.queue_depth=4 \
 validate windows --set stream.mode=always --set stream.window_tokens=512 --set stream.buffers=3
 validate wide-windows --set context.tokens=8192 --set context.prompt_tokens=4 \
 	--set stream.mode=always --set stream.window_tokens=2048 --set stream.buffers=2
-validate few-heads --set model.name=mini-irope-28m-global --set context.tokens=65536
+validate few-heads --set model.name=mini-irope-28m-global --set context.tokens=32768
 exit $status
