@@ -39,8 +39,14 @@ static void submit(void *arg)
 		kvt_loop_after(writer->loop, 10 * KVT_MICROSECOND, submit, run);
 		return;
 	}
-	g_assert(error == 0);
-	kvt_tier_commit(writer->tier);
+	if (error == 0) {
+		kvt_tier_commit(writer->tier);
+		return;
+	}
+	/* refused: as if it had failed */
+	run->io.status = error;
+	run->io.bytes = 0;
+	written(&run->io);
 }
 
 /* False when there was nothing to write. */

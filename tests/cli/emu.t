@@ -27,6 +27,12 @@ grep -q 'tier store' "$scratch/stdout" && grep -q ': exact$' "$scratch/stdout"
 report $? "pages that went out to files and came back are attended to exactly"
 
 # shellcheck disable=SC2086
+run "$KVTIER" emu $windows $less --set emulation.tier=store --set model.page_tokens=32 \
+	--set "emulation store.path=$scratch/store" --set "emulation store.capacity=200MB"
+exits 1 "emu over a store with pages of another size"
+mentions stderr "it holds pages of another size, expected an empty one" "pages of another size"
+
+# shellcheck disable=SC2086
 run "$KVTIER" emu $windows $less --timeline "$scratch/timeline.json"
 exits 0 "emu with a timeline"
 grep -q '"attention"' "$scratch/timeline.json"
