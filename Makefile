@@ -43,6 +43,7 @@ BENCH_HELPERS := $(filter-out $(BENCH_SRC),$(wildcard tests/bench/*.c))
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_HELPERS := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 CLI_TESTS := $(wildcard tests/cli/*.t)
+RXE_TESTS := $(wildcard tests/rxe/*.t)
 obj        = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 LIB       := $(BUILD)/libkvtier.a
@@ -79,6 +80,17 @@ unit: test-programs ## Build and run the unit tests alone
 	$(Q)$(PROVE) $(TESTS)
 cli: all fuzz-programs ## Run the tests of the command, layout and style alone
 	$(Q)KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) $(PROVE) $(CLI_TESTS)
+
+# All that may take a while is bounded; RXE=guest or RXE=native chooses where it runs.
+.PHONY: check-rxe rxe-shell
+check-rxe: ## Tests over soft-RoCE and NVMe, in a guest where this kernel has no rxe
+	@CC='$(CC)' sh tests/deps.sh build check rxe
+	@+$(again) all
+	$(Q)sh tests/rxe/run.sh -t 420 env KVTIER=$(BUILD)/kvtier CI=$(CI) prove --timer $(RXE_TESTS)
+rxe-shell: ## A shell where those tests run; exit ends it
+	@CC='$(CC)' sh tests/deps.sh build rxe
+	@+$(again) all
+	$(Q)sh tests/rxe/run.sh -i -t 86400 env KVTIER=$(BUILD)/kvtier TERM=$(TERM) bash
 
 .PHONY: bench
 bench: bench-programs ## Build and run the benchmarks; figures are ratios within one run

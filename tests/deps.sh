@@ -2,7 +2,7 @@
 # deps.sh: looks for what kvtier's build, pictures and tests need and installs what is missing with
 # apt-get. It is silent when all is there; -v reports, and looks for optional parts too.
 #
-# Usage: sh tests/deps.sh [-v] build|plots|check...
+# Usage: sh tests/deps.sh [-v] build|plots|check|rxe...
 set -u
 
 verbose=no
@@ -34,6 +34,11 @@ has_command() {
 	command -v "$1"
 }
 
+# A busybox that needs no libraries.
+has_static_busybox() {
+	has_system_command busybox && ! ldd "$(command -v busybox)"
+}
+
 # Where commands for root are, which users' PATHs leave out.
 has_system_command() {
 	PATH=$PATH:${SYSTEM_PATH-/usr/sbin:/sbin} command -v "$1"
@@ -62,8 +67,18 @@ look_for() {
 		need perl "prove (Perl)" has_command prove
 		need xfsprogs xfsprogs has_system_command mkfs.xfs
 		;;
+	rxe)
+		need qemu-system-x86 QEMU has_command qemu-system-x86_64
+		need busybox-static "busybox without libraries" has_static_busybox
+		need kmod kmod has_system_command depmod
+		need cpio cpio has_command cpio
+		need xz-utils xz has_command xz
+		need iproute2 iproute2 has_system_command rdma
+		need perftest perftest has_command ib_read_bw
+		need ibverbs-providers "rxe's verbs" test -e "${VERBS-/etc/libibverbs.d}/rxe.driver"
+		;;
 	*)
-		echo "deps.sh: \"$1\" is not build, plots or check" >&2
+		echo "deps.sh: \"$1\" is not build, plots, check or rxe" >&2
 		exit 2
 		;;
 	esac

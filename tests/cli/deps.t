@@ -98,6 +98,11 @@ apt-get -q -y --no-install-recommends install libhdf5-dev libjansson-dev" ]
 	exits 1 "pictures do"
 
 	machine 0 $all
+	run env PATH="$bin" SYSTEM_PATH= VERBS="$have" CC=cc "$sh" tests/deps.sh rxe
+	exits 1 "no guest"
+	mentions stderr "missing: qemu-system-x86 busybox-static kmod cpio xz-utils iproute2 perftest ibverbs-providers (Debian's names)" "no guest"
+
+	machine 0 $all
 	deps -v
 	exits 0 "-v"
 	mentions stdout "found    HDF5" "-v"
