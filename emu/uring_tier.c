@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "emu/uring_tier_internal.h"
@@ -104,7 +106,7 @@ static bool open_engine(
 	const kvt_io_settings settings = {
 		.method = (kvt_io_method)s->method,
 		.queue_depth = (unsigned)s->queue_depth,
-		.max_transfer = s->max_transfer,
+		.max_transfer = tier->max_transfer,
 		.no_coalescing = !s->coalesce,
 		.patience = (unsigned)s->patience,
 		.reserved = (unsigned)s->reserved,
@@ -119,6 +121,28 @@ static bool open_engine(
 		add_notice(tier, kvt_io_engine_notice(tier->engine));
 	tier->helpers = kvt_helper_pool_new(env->loop, (unsigned)s->helpers, error);
 	return tier->helpers != NULL;
+}
+
+/*
+ * Bytes that the drive under a path takes at once; without limit where the system does not say.
+ * A polled command of more is not cut: the kernel was seen to try it again for ever.
+ */
+static uint64_t largest_command(const char *path)
+{
+	struct stat st;
+	g_autofree char *folder = g_path_get_dirname(path);
+	if (stat(path, &st) != 0 && stat(folder, &st) != 0)
+		return G_MAXUINT64;
+	dev_t device = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+	static const char *const places[] = { "queue", "../queue" };
+	for (unsigned i = 0; i < G_N_ELEMENTS(places); i++) {
+		g_autofree char *name = g_strdup_printf("/sys/dev/block/%u:%u/%s/max_sectors_kb",
+			major(device), minor(device), places[i]);
+		g_autofree char *text = NULL;
+		if (g_file_get_contents(name, &text, NULL, NULL))
+			return MAX(g_ascii_strtoull(text, NULL, 10) << 10, KVT_STORE_BLOCK);
+	}
+	return G_MAXUINT64;
 }
 
 /* Whether the store's drive can be polled; where not, that is no way to run. */
@@ -180,7 +204,10 @@ static kvt_tier *uring_open(const kvt_tier_env *env, const void *settings, GErro
 	tier->all_zeros = g_ptr_array_new_with_free_func(free);
 	tier->pages = kvt_page_store_new(s->capacity);
 	tier->model = kvt_store_checksum(s->model, strlen(s->model));
-	tier->max_transfer = s->max_transfer / KVT_STORE_BLOCK * KVT_STORE_BLOCK;
+	tier->max_transfer = s->max_transfer;
+	if (s->iopoll)
+		tier->max_transfer = MIN(s->max_transfer, largest_command(s->path));
+	tier->max_transfer = tier->max_transfer / KVT_STORE_BLOCK * KVT_STORE_BLOCK;
 	tier->max_ios = (unsigned)s->max_ios;
 	tier->max_parts = 2 * (unsigned)s->queue_depth;
 	kvt_tier_stats_init(&tier->stats, s->capacity);
