@@ -163,6 +163,8 @@ static double waited_for_core(void)
 	return second ? 1e-9 * (double)g_ascii_strtoull(second, NULL, 10) : 0;
 }
 
+/* No I/O takes less of a processor, s. */
+static const double LEAST_CPU = 1e-7;
 /* As an emulation's loop, which has a processor of its own. */
 static const kvt_time SPIN = KVT_SECOND;
 
@@ -186,7 +188,9 @@ static gboolean drive(driver *d, kvt_load_result *result, GError **error)
 	kvt_real_loop_stats stats;
 	kvt_real_loop_get_stats(d->loop, &stats);
 	cpu = kvt_thread_seconds() - cpu - kvt_time_to_seconds(stats.spinning);
-	*result = (kvt_load_result){ .ios = d->done, .cpu = MAX(cpu, 0) / (double)MAX(d->done, 1) };
+	/* spinning is by the clock: where the thread had no core meanwhile it is too much */
+	*result = (kvt_load_result){ .ios = d->done,
+		.cpu = MAX(cpu / (double)MAX(d->done, 1), LEAST_CPU) };
 	double lasted = kvt_time_to_seconds(MAX(kvt_loop_now(d->loop) - d->begun, 1));
 	result->waited = MIN((waited_for_core() - waited) / lasted, 1);
 	g_free(d->lanes);

@@ -6,7 +6,7 @@
 # Usage: sh experiments/validation.sh PROFILE.ini FOLDER >validation.csv    after
 #   kvtier calibrate --store FOLDER --out profile --dense l40s    (then PROFILE.ini is profile/local.ini)
 # with kvtier at $KVTIER, build/kvtier or on the PATH, and 4 GiB free in FOLDER, on a machine that does
-# nothing else meanwhile. REPEATS (5) may be set. Exit status 1: some figure is beyond its tolerance.
+# nothing else meanwhile. REPEATS (5) and THREADS that attend (0: as many as there can be) may be set. Exit status 1: some figure is beyond its tolerance.
 set -eu
 
 if [ $# -ne 2 ]; then
@@ -15,12 +15,55 @@ if [ $# -ne 2 ]; then
 fi
 profile=$(realpath "$1")
 store=$(realpath "$2")/validation-store
-here=$(dirname "$0")
 KVTIER=${KVTIER:-$(command -v build/kvtier || echo kvtier)}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder" "$store"' EXIT
 status=0
 header=yes
+
+# What the experiments vary.
+resume() {
+	cat <<'END'
+[experiment]
+title = A resume on this machine, by model and in real time
+kind = resume
+
+[model]
+name = qwen2.5-7b-instruct-1m
+
+[gpu]
+memory_share = 100%
+
+[context]
+tokens = 4096
+prompt_tokens = 16
+output_tokens = 8
+
+[prefill]
+overlap = none
+
+[decode]
+samples = 0
+
+[emulation]
+tier = store
+
+[emulation store]
+path = store
+capacity = 4GiB
+
+[sources]
+model = assumed: all layers are global, and a group of 7 query heads shares a KV head
+gpu.memory_share = assumed: the device is the processor
+context = assumed: seconds on two cores
+prefill = assumed: one GPU has no all-reduces to hide
+decode = assumed: every token is generated
+emulation = assumed: a store on the calibrated drive
+stream = assumed: windows far smaller than the context
+nvme.max_transfer = assumed: as the store is told to
+nvme.queue_depth = assumed: as the store is told to
+END
+}
 
 # NAME [--set SECTION.KEY=VALUE]...
 validate() {
@@ -29,10 +72,11 @@ validate() {
 	echo "$name" >&2
 	{
 		echo "include = $profile"
-		cat "$here/validation.ini"
+		resume
 	} >"$folder/$name.ini"
 	"$KVTIER" validate "$folder/$name.ini" --format csv -o "$folder/rows.csv" \
-		--set "emulation store.path=$store" --set "validate.repeats=${REPEATS:-5}" "$@" ||
+		--set "emulation store.path=$store" --set "validate.repeats=${REPEATS:-5}" \
+		--set "emulation.threads=${THREADS:-0}" "$@" ||
 		status=1
 	[ -s "$folder/rows.csv" ] || exit 1
 	if [ "$header" = yes ]; then
