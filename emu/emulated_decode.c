@@ -264,7 +264,7 @@ static bool store_pages(decode_run *run, kvt_system *system, GError **error)
 		kvt_page_writer_run(&writer, &run->decode->stored_bytes, &run->decode->written);
 	if (status != 0)
 		return kvt_error_failed(error, "tier %s could not store the context by KV head: %s",
-			job->tier, g_strerror(-status));
+			job->tier, kvt_page_writer_reason(status));
 	if (job->stored)
 		job->stored(job->arg, system->storage);
 	return true;

@@ -1,7 +1,6 @@
 /* emulation.c: the real world that a turn runs in, and Turn 1's writes. */
 #include "emu/emulation.h"
 
-#include <errno.h>
 #include <stddef.h>
 
 #include "emu/cpu_device.h"
@@ -218,9 +217,7 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
 	if (status != 0)
 		return kvt_error_failed(error, "tier %s could not store the context: %s",
-			e->result->tier,
-			status == -EINVAL ? "it holds pages of another size, expected an empty one"
-					  : g_strerror(-status));
+			e->result->tier, kvt_page_writer_reason(status));
 	if (e->hooks && e->hooks->stored)
 		e->hooks->stored(e->hooks->arg, system->storage);
 	return true;

@@ -89,3 +89,9 @@ int kvt_page_writer_run(const kvt_page_writer *writer, uint64_t *bytes, double *
 	*bytes += round.bytes;
 	return round.status;
 }
+
+const char *kvt_page_writer_reason(int status)
+{
+	return status == -EINVAL ? "it holds pages of another size, expected an empty one"
+				 : g_strerror(-status);
+}

@@ -23,4 +23,7 @@ typedef struct kvt_page_writer {
  * write's negative errno. */
 int kvt_page_writer_run(const kvt_page_writer *writer, uint64_t *bytes, double *seconds);
 
+/* What a status of kvt_page_writer_run() other than 0 means, for a message. */
+const char *kvt_page_writer_reason(int status);
+
 #endif
