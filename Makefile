@@ -24,7 +24,7 @@ PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 PROVE    ?= prove -j$(JOBS)
 
-PKGS      = glib-2.0 jansson libxxhash hdf5 liburing
+PKGS      = glib-2.0 jansson libxxhash hdf5 liburing libibverbs librdmacm
 WARN      = -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) -Wshadow -Wstrict-prototypes \
             -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
 # Asked once, and only by a target that compiles: pkg-config may come with `make deps`.

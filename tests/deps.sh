@@ -58,6 +58,8 @@ look_for() {
 		need libjansson-dev jansson has_library jansson
 		need libxxhash-dev xxHash has_library libxxhash
 		need liburing-dev liburing has_library liburing
+		need libibverbs-dev libibverbs has_library libibverbs
+		need librdmacm-dev librdmacm has_library librdmacm
 		need librandom123-dev Random123 has_header Random123/philox.h
 		;;
 	plots)
@@ -105,7 +107,6 @@ look_for_optional() {
 	optional "clang" has_command clang
 	optional ", clang-format" has_command clang-format
 	optional ", fio" has_command fio
-	optional ", rdma-core" has_library libibverbs
 	optional ", CUDA" has_command nvcc
 	optional ", MPI" has_command mpicc
 	echo

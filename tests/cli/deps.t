@@ -40,7 +40,7 @@ deps() {
 	run env PATH="$bin" SYSTEM_PATH= CC=cc "$sh" tests/deps.sh "$@"
 }
 
-libraries='cc glib-2.0 libxxhash liburing random123'
+libraries='cc glib-2.0 libxxhash liburing libibverbs librdmacm random123'
 check='prove mkfs.xfs'
 all="$libraries hdf5 jansson gnuplot $check"
 
@@ -58,7 +58,7 @@ all="$libraries hdf5 jansson gnuplot $check"
 	deps build plots check
 	exits 1 "no apt-get"
 	mentions stderr "missing: libhdf5-dev libjansson-dev (Debian's names)" "no apt-get"
-	mentions stderr "All that is needed: build-essential pkg-config libglib2.0-dev libhdf5-dev libjansson-dev libxxhash-dev liburing-dev librandom123-dev gnuplot-nox perl xfsprogs" "no apt-get"
+	mentions stderr "All that is needed: build-essential pkg-config libglib2.0-dev libhdf5-dev libjansson-dev libxxhash-dev liburing-dev libibverbs-dev librdmacm-dev librandom123-dev gnuplot-nox perl xfsprogs" "no apt-get"
 	[ "$(wc -l <"$scratch/stderr")" -eq 1 ]
 	report $? "no apt-get: one line"
 
@@ -106,7 +106,7 @@ apt-get -q -y --no-install-recommends install libhdf5-dev libjansson-dev" ]
 	deps -v
 	exits 0 "-v"
 	mentions stdout "found    HDF5" "-v"
-	mentions stdout "optional clang no , clang-format no , fio no , rdma-core no" "-v"
+	mentions stdout "optional clang no , clang-format no , fio no" "-v"
 }
 deps nonsense
 exits 2 "a group that is none"
