@@ -8,6 +8,10 @@
  * All of one fabric is called on its loop's thread, and nothing completes inline: handlers run on
  * the loop. Whatever becomes of a peer or of the wire, every transfer that was submitted ends,
  * once, within the time that retries take.
+ *
+ * A transfer under way, and a connection that comes up or goes down, keep kvt_loop_run running. A
+ * listener and a connection that is up do not: who waits for a peer or for a message holds the loop
+ * himself (kvt_real_loop_hold).
  */
 #ifndef KVT_FABRIC_H
 #define KVT_FABRIC_H
@@ -31,7 +35,7 @@ enum { KVT_FABRIC_QUEUES = 16 };
 
 typedef struct kvt_fabric_ops kvt_fabric_ops;
 
-/* A network device, or several, on a loop. An implementation embeds this first. */
+/* A network device on a loop. An implementation embeds this first. */
 typedef struct kvt_fabric {
 	const kvt_fabric_ops *ops;
 } kvt_fabric;
@@ -78,11 +82,12 @@ struct kvt_transfer {
 			     the peer in order, a message after the bytes of writes before it */
 	void *memory;
 	const kvt_fabric_region *region; /* that memory lies in; NULL for messages: it is copied */
-	uint64_t length;                 /* of a message: at most the connection's message_bytes */
+	uint64_t length;                 /* > 0 but for messages, which are of at most the
+					    connection's message_bytes */
 	uint64_t remote_address;
 	uint32_t remote_key;
 	void (*done)(kvt_transfer *transfer); /* on the loop, once; may submit. NULL for messages:
-						 nobody waits for it */
+						 nobody waits for it, submit copies all of it */
 	void *arg;
 	/* set before done: 0; -EACCES: the peer's memory may not be touched so; -ETIMEDOUT: no
 	 * answer; -ECONNRESET: the connection has ended; -EIO others. After one that is not 0 the
@@ -90,6 +95,8 @@ struct kvt_transfer {
 	int status;
 	/* the implementation's while it is under way */
 	kvt_transfer *next;
+	uint64_t sequence, begun; /* begun: bytes that are under way or have been moved */
+	unsigned pieces;          /* of these, under way */
 	void *state[2];
 };
 
@@ -102,19 +109,20 @@ typedef struct kvt_connection_handlers {
 		void *arg, kvt_connection *connection, int queue, const void *bytes, size_t length);
 	/* It has ended, or never came up; all its transfers have been done. Called once; then, or
 	 * later, the owner frees it. status: -ECONNREFUSED with the reason that the peer gave (or
-	 * none), -ETIMEDOUT, -ENETUNREACH, -ECONNRESET, 0: one side closed it. */
+	 * none), -ETIMEDOUT, -ENETUNREACH, -ECONNRESET, 0: one side closed it, or its process
+	 * has ended. */
 	void (*down)(void *arg, kvt_connection *connection, int status, const void *reason,
 		size_t bytes);
 } kvt_connection_handlers;
 
 /* What a connection is made with. 0 in a member: the value in brackets. */
 typedef struct kvt_connection_settings {
-	unsigned queues;          /* queue pairs [1]; the side that connects says how many */
-	unsigned depth;           /* transfers under way in a queue at most [64] */
-	unsigned messages;        /* receive buffers of a queue, the peer's credit [32] */
-	uint32_t message_bytes;   /* of the longest message [16 KiB] */
-	unsigned retries;         /* of a packet, 1 to 6 [6] */
-	kvt_time timeout;         /* for an acknowledgement, about [1 s] */
+	unsigned queues;        /* queue pairs [1]; the side that connects says how many */
+	unsigned depth;         /* transfers under way in a queue at most [64] */
+	unsigned messages;      /* receive buffers of a queue, the peer's credit [32] */
+	uint32_t message_bytes; /* of the longest message [16 KiB]; sides that differ are refused */
+	unsigned retries;       /* of a packet, 1 to 6 [6] */
+	kvt_time timeout;       /* for an acknowledgement, about [1 s] */
 	kvt_time connect_timeout; /* [5 s] */
 } kvt_connection_settings;
 
