@@ -3,7 +3,7 @@
  * messages. A client's connection is of one tenant and one model: messages name neither, so that
  * nobody can name another's. Page data never travels in messages: it is read and written one-sided.
  *
- * A message is one or more records, each a kvt_remote_header and its body, little-endian, packed as
+ * A message is one or more records, each a header and a body, little-endian, packed as
  * remote_protocol.c writes them. Requests carry an id that their answer repeats. Decoding trusts
  * nothing: a record that is cut, too long, or has a count that its length does not bear out is
  * -EPROTO, and the connection ends.
