@@ -291,6 +291,9 @@ void kvt_store_info_get(kvt_store *store, kvt_store_info *info);
 void kvt_store_each(kvt_store *store, uint64_t model,
 	void (*run)(void *arg, const kvt_store_run *run), void *arg);
 
+/* Models that pages are there of, ascending: fills at most `max` and returns how many there are. */
+unsigned kvt_store_models(kvt_store *store, uint64_t *models, unsigned max);
+
 /* Segments in order of creation: fills at most `max` and returns how many there are. */
 unsigned kvt_store_segments(kvt_store *store, kvt_store_segment *segments, unsigned max);
 

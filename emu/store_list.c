@@ -28,3 +28,35 @@ void kvt_store_each(kvt_store *store, uint64_t model,
 			list_stream(stream, run, arg);
 	pthread_mutex_unlock(&store->lock);
 }
+
+static gint compare_models(gconstpointer a, gconstpointer b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return (x > y) - (x < y);
+}
+
+unsigned kvt_store_models(kvt_store *store, uint64_t *models, unsigned max)
+{
+	GHashTableIter iter;
+	gpointer key;
+	g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+	pthread_mutex_lock(&store->lock);
+	g_hash_table_iter_init(&iter, store->streams);
+	while (g_hash_table_iter_next(&iter, &key, NULL)) {
+		const kvt_store_stream *stream = key;
+		if (kvt_store_spans_count(&stream->live) > 0)
+			g_array_append_val(all, stream->model);
+	}
+	pthread_mutex_unlock(&store->lock);
+	g_array_sort(all, compare_models);
+	unsigned n = 0;
+	for (guint i = 0; i < all->len; i++) {
+		uint64_t model = g_array_index(all, uint64_t, i);
+		if (i > 0 && model == g_array_index(all, uint64_t, i - 1))
+			continue;
+		if (n < max)
+			models[n] = model;
+		n++;
+	}
+	return n;
+}

@@ -192,17 +192,25 @@ static void recover_pages(uring_tier *tier)
 
 static void uring_close(kvt_tier *base);
 
-static kvt_tier *uring_open(const kvt_tier_env *env, const void *settings, GError **error)
+static uring_tier *tier_new(kvt_loop *loop, uint64_t capacity)
 {
-	const store_settings *s = settings;
 	uring_tier *tier = g_new0(uring_tier, 1);
 	tier->base.ops = &kvt_tier_store;
-	tier->loop = env->loop;
+	tier->loop = loop;
 	tier->notice = g_string_new(NULL);
 	tier->ios = g_ptr_array_new();
 	tier->all_parts = g_ptr_array_new();
 	tier->all_zeros = g_ptr_array_new_with_free_func(free);
-	tier->pages = kvt_page_store_new(s->capacity);
+	tier->beside = g_ptr_array_new();
+	tier->pages = kvt_page_store_new(capacity);
+	kvt_tier_stats_init(&tier->stats, capacity);
+	return tier;
+}
+
+static kvt_tier *uring_open(const kvt_tier_env *env, const void *settings, GError **error)
+{
+	const store_settings *s = settings;
+	uring_tier *tier = tier_new(env->loop, s->capacity);
 	tier->model = kvt_store_checksum(s->model, strlen(s->model));
 	tier->max_transfer = s->max_transfer;
 	if (s->iopoll)
@@ -210,7 +218,6 @@ static kvt_tier *uring_open(const kvt_tier_env *env, const void *settings, GErro
 	tier->max_transfer = tier->max_transfer / KVT_STORE_BLOCK * KVT_STORE_BLOCK;
 	tier->max_ios = (unsigned)s->max_ios;
 	tier->max_parts = 2 * (unsigned)s->queue_depth;
-	kvt_tier_stats_init(&tier->stats, s->capacity);
 	if (!open_engine(tier, env, s, error) || !open_store(tier, s, error)) {
 		uring_close(&tier->base);
 		return NULL;
@@ -310,17 +317,9 @@ static void drop_ios(uring_tier *tier)
 	g_ptr_array_unref(tier->ios);
 }
 
-static void uring_close(kvt_tier *base)
+/* After drop_ios. */
+static void free_tier(uring_tier *tier)
 {
-	uring_tier *tier = (uring_tier *)base;
-	kvt_io_engine *engine = tier->engine;
-	tier->engine = NULL;
-	kvt_io_engine_free(engine);
-	kvt_helper_pool_free(tier->helpers);
-	drop_ios(tier);
-	/* what cannot be made durable shows when the store is opened again */
-	if (tier->store)
-		kvt_store_close(tier->store, NULL);
 	for (unsigned i = 0; i < tier->all_parts->len; i++) {
 		uring_part *part = g_ptr_array_index(tier->all_parts, i);
 		free(part->buffer);
@@ -328,9 +327,55 @@ static void uring_close(kvt_tier *base)
 	}
 	g_ptr_array_unref(tier->all_parts);
 	g_ptr_array_unref(tier->all_zeros);
+	g_ptr_array_unref(tier->beside);
 	kvt_page_store_free(tier->pages);
 	g_string_free(tier->notice, TRUE);
 	g_free(tier);
+}
+
+static void uring_close(kvt_tier *base)
+{
+	uring_tier *tier = (uring_tier *)base;
+	if (tier->owner) {
+		/* what is in flight is the engine's, and so waits for the owner's end */
+		if (tier->in_flight == 0 && g_ptr_array_remove(tier->owner->beside, tier)) {
+			drop_ios(tier);
+			free_tier(tier);
+		}
+		return;
+	}
+	kvt_io_engine *engine = tier->engine;
+	tier->engine = NULL;
+	kvt_io_engine_free(engine);
+	kvt_helper_pool_free(tier->helpers);
+	for (unsigned i = 0; i < tier->beside->len; i++) {
+		drop_ios(g_ptr_array_index(tier->beside, i));
+		free_tier(g_ptr_array_index(tier->beside, i));
+	}
+	drop_ios(tier);
+	/* what cannot be made durable shows when the store is opened again */
+	if (tier->store)
+		kvt_store_close(tier->store, NULL);
+	free_tier(tier);
+}
+
+kvt_tier *kvt_uring_tier_beside(kvt_tier *base, uint64_t model)
+{
+	uring_tier *first = (uring_tier *)base;
+	g_assert(!first->owner && model != first->model);
+	uring_tier *tier = tier_new(first->loop, first->stats.capacity);
+	tier->owner = first;
+	tier->engine = first->engine;
+	tier->helpers = first->helpers;
+	tier->store = first->store;
+	tier->model = model;
+	tier->max_transfer = first->max_transfer;
+	tier->sync = first->sync;
+	tier->max_ios = first->max_ios;
+	tier->max_parts = first->max_parts;
+	g_ptr_array_add(first->beside, tier);
+	recover_pages(tier);
+	return &tier->base;
 }
 
 const kvt_tier_ops kvt_tier_store = {

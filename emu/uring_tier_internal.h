@@ -72,6 +72,9 @@ struct uring_tier {
 	kvt_io_engine *engine;
 	kvt_helper_pool *helpers;
 	kvt_store *store;
+	/* Those over the same store, of the one that owns it; and of these that one. */
+	GPtrArray *beside;
+	uring_tier *owner;
 	kvt_page_store *pages; /* the contract's rules; the store knows places */
 	kvt_tier_stats stats;
 	kvt_uring_counts counts;
