@@ -171,7 +171,8 @@ struct kvt_fabric_ops {
 	/* Ends it: what is under way is done, with -ECONNRESET where it was not already; then down.
 	 */
 	void (*disconnect)(kvt_connection *connection);
-	/* After down, or from it. */
+	/* At any time. Before down it ends at once, as a process that ends does: none of its
+	 * handlers and of its transfers' done run any more, and nothing moves in their memory. */
 	void (*connection_free)(kvt_connection *connection);
 
 	/* Everything of the fabric must have been freed. */
