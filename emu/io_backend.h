@@ -55,14 +55,14 @@ struct kvt_io_backend {
 	const kvt_io_backend_ops *ops;
 	int wait_fd;
 	bool readable;  /* wait_fd was; the backend may clear it */
-	bool must_poll; /* wait_fd tells nothing */
+	bool must_poll; /* of what is under way wait_fd does not tell */
 	char *notice;
 	kvt_io_stats *stats; /* of the engine */
 };
 
-/* NULL with *error set; *refused when it is the system that will not have it. */
+/* NULL with *error set. */
 kvt_io_backend *kvt_uring_backend_new(
-	const kvt_io_settings *settings, kvt_io_stats *stats, bool *refused, GError **error);
+	const kvt_io_settings *settings, kvt_io_stats *stats, GError **error);
 kvt_io_backend *kvt_thread_backend_new(
 	const kvt_io_settings *settings, kvt_io_stats *stats, GError **error);
 

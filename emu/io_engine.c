@@ -499,10 +499,9 @@ static bool open_backend(kvt_io_engine *engine, GError **error)
 {
 	kvt_io_settings *s = &engine->settings;
 	if (s->method != KVT_IO_THREADS) {
-		bool refused = false;
 		g_autoptr(GError) reason = NULL;
-		engine->backend = kvt_uring_backend_new(s, &engine->stats, &refused, &reason);
-		if (!engine->backend && (!refused || s->method == KVT_IO_URING)) {
+		engine->backend = kvt_uring_backend_new(s, &engine->stats, &reason);
+		if (!engine->backend && s->method == KVT_IO_URING) {
 			g_propagate_error(error, g_steal_pointer(&reason));
 			return false;
 		}

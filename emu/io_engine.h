@@ -73,13 +73,15 @@ typedef struct kvt_io_settings {
 	unsigned patience; /* commands that higher classes may be given while one waits; 0: 16 */
 	unsigned reserved; /* commands of queue_depth that only class 0 may use */
 	bool sqpoll;       /* a kernel thread looks for commands: no system call to submit */
-	bool iopoll;       /* completions are polled for: O_DIRECT, and a device with poll queues */
-	unsigned threads;  /* of KVT_IO_THREADS; 0: 4 */
+	bool iopoll; /* completions of reads and writes are polled for: with O_DIRECT, and a device
+			with poll queues. What these do not take whole is waited for, and where
+			they take nothing kvt_io_engine_notice says so. */
+	unsigned threads;   /* of KVT_IO_THREADS; 0: 4 */
 	kvt_io_fault fault; /* see kvt_io_engine_set_fault */
 	void *fault_arg;
 } kvt_io_settings;
 
-/* `settings` may be NULL. An error where the wanted method or a poll mode is refused. */
+/* `settings` may be NULL. An error where the wanted method is refused. */
 kvt_io_engine *kvt_io_engine_new(kvt_loop *loop, const kvt_io_settings *settings, GError **error);
 
 /* Waits for what is at the device, drops everything without calling done, and frees the engine. */
@@ -115,16 +117,13 @@ void kvt_io_engine_unregister_memory(kvt_io_engine *engine, void *memory);
 enum { KVT_IO_SLOTS = 4096 };
 int kvt_io_engine_register_file(kvt_io_engine *engine, int slot, int fd);
 
-/* 0: reads of the file, which is open with O_DIRECT and has a block, can be polled for; or the
- * negative errno that such a read comes to: -EOPNOTSUPP: its drive has no poll queues. */
-int kvt_io_try_polling(int fd);
-
 typedef struct kvt_io_stats {
 	uint64_t ios, bytes;        /* that have succeeded */
 	uint64_t commands, calls;   /* given to the device; system calls to give them */
 	uint64_t coalesced;         /* I/Os that shared a command with the one before */
 	uint64_t resumed, retried;  /* commands that moved a part; that were interrupted */
 	uint64_t fixed, fixed_file; /* commands to registered memory; to registered files */
+	uint64_t polled, unpolled;  /* asked for with polling; of these, refused so */
 	unsigned peak_depth;
 } kvt_io_stats;
 

@@ -300,10 +300,6 @@ unsigned kvt_store_segments(kvt_store *store, kvt_store_segment *segments, unsig
 /* Slots are numbered below this. */
 uint32_t kvt_store_slots(const kvt_store *store);
 
-/* A new descriptor, which the caller closes, of a file of the store that has a block at least, open
- * with O_DIRECT: to try what the drive allows. Or a negative errno. */
-int kvt_store_open_sample(kvt_store *store);
-
 /* What a check found. */
 typedef struct kvt_store_report {
 	uint64_t segments, records, pages, bytes;

@@ -560,12 +560,6 @@ unsigned kvt_store_segments(kvt_store *store, kvt_store_segment *segments, unsig
 	return n;
 }
 
-int kvt_store_open_sample(kvt_store *store)
-{
-	const kvt_store_io *io = store->io;
-	return io->open(io->arg, store->dir, KVT_STORE_FILE, O_RDONLY | O_DIRECT, 0);
-}
-
 uint32_t kvt_store_slots(const kvt_store *store)
 {
 	return store->n_slots;

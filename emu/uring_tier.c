@@ -51,7 +51,7 @@ static const kvt_option store_options[] = {
 	{ "sqpoll", KVT_OPTION_BOOL, 0, SETTING(sqpoll), "no", 0, 0, NULL,
 		"a kernel thread looks for commands" },
 	{ "iopoll", KVT_OPTION_BOOL, 0, SETTING(iopoll), "no", 0, 0, NULL,
-		"completions are polled for; needs a drive with poll queues, and sync = none" },
+		"completions are polled for, where the drive has poll queues" },
 	{ "threads", KVT_OPTION_INTEGER, 0, SETTING(threads), "4", 1, 64, NULL,
 		"of the method threads" },
 	{ "helpers", KVT_OPTION_INTEGER, 0, SETTING(helpers), "0", 0, 64, NULL,
@@ -100,9 +100,59 @@ static bool open_store(uring_tier *tier, const store_settings *s, GError **error
 	return tier->store != NULL;
 }
 
+/* A number that the system says of the drive under a path, or is to be; -1: it says nothing. */
+static int64_t drive_limit(const char *path, const char *name)
+{
+	struct stat st;
+	g_autofree char *folder = g_path_get_dirname(path);
+	if (stat(path, &st) != 0 && stat(folder, &st) != 0)
+		return -1;
+	dev_t device = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+	static const char *const places[] = { "queue", "../queue" }; /* of drives; of their parts */
+	for (unsigned i = 0; i < G_N_ELEMENTS(places); i++) {
+		g_autofree char *file = g_strdup_printf("/sys/dev/block/%u:%u/%s/%s", major(device),
+			minor(device), places[i], name);
+		g_autofree char *text = NULL;
+		if (g_file_get_contents(file, &text, NULL, NULL))
+			return g_ascii_strtoll(text, NULL, 10);
+	}
+	return -1;
+}
+
+/* Whether to ask for polling: where the drive has no queues for it, a thread would spin for
+ * nothing.
+ */
+static bool choose_polling(uring_tier *tier, const store_settings *s)
+{
+	if (!s->iopoll || s->method == KVT_IO_THREADS)
+		return false;
+	if (drive_limit(s->path, "io_poll") > 0)
+		return true;
+	g_autofree char *line = g_strdup_printf(
+		"%s: iopoll: no drive with poll queues: completions are waited for", s->path);
+	add_notice(tier, line);
+	return false;
+}
+
+/* Commands that a drive takes whole, wherever their memory lies: others are not polled for. */
+static uint64_t polled_transfer(const store_settings *s)
+{
+	int64_t kib = drive_limit(s->path, "max_sectors_kb");
+	int64_t segments = drive_limit(s->path, "max_segments");
+	uint64_t bytes = s->max_transfer;
+	if (kib > 0)
+		bytes = MIN(bytes, (uint64_t)kib << 10);
+	if (segments > 0)
+		bytes = MIN(bytes, (uint64_t)segments * KVT_STORE_BLOCK);
+	return MAX(bytes, KVT_STORE_BLOCK);
+}
+
 static bool open_engine(
 	uring_tier *tier, const kvt_tier_env *env, const store_settings *s, GError **error)
 {
+	bool polled = choose_polling(tier, s);
+	tier->max_transfer = polled ? polled_transfer(s) : s->max_transfer;
+	tier->max_transfer = tier->max_transfer / KVT_STORE_BLOCK * KVT_STORE_BLOCK;
 	const kvt_io_settings settings = {
 		.method = (kvt_io_method)s->method,
 		.queue_depth = (unsigned)s->queue_depth,
@@ -111,7 +161,7 @@ static bool open_engine(
 		.patience = (unsigned)s->patience,
 		.reserved = (unsigned)s->reserved,
 		.sqpoll = s->sqpoll,
-		.iopoll = s->iopoll,
+		.iopoll = polled,
 		.threads = (unsigned)s->threads,
 	};
 	tier->engine = kvt_io_engine_new(env->loop, &settings, error);
@@ -121,47 +171,6 @@ static bool open_engine(
 		add_notice(tier, kvt_io_engine_notice(tier->engine));
 	tier->helpers = kvt_helper_pool_new(env->loop, (unsigned)s->helpers, error);
 	return tier->helpers != NULL;
-}
-
-/*
- * Bytes that the drive under a path takes at once; without limit where the system does not say.
- * A polled command of more is not cut: the kernel was seen to try it again for ever.
- */
-static uint64_t largest_command(const char *path)
-{
-	struct stat st;
-	g_autofree char *folder = g_path_get_dirname(path);
-	if (stat(path, &st) != 0 && stat(folder, &st) != 0)
-		return G_MAXUINT64;
-	dev_t device = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
-	static const char *const places[] = { "queue", "../queue" };
-	for (unsigned i = 0; i < G_N_ELEMENTS(places); i++) {
-		g_autofree char *name = g_strdup_printf("/sys/dev/block/%u:%u/%s/max_sectors_kb",
-			major(device), minor(device), places[i]);
-		g_autofree char *text = NULL;
-		if (g_file_get_contents(name, &text, NULL, NULL))
-			return MAX(g_ascii_strtoull(text, NULL, 10) << 10, KVT_STORE_BLOCK);
-	}
-	return G_MAXUINT64;
-}
-
-/* Whether the store's drive can be polled; where not, that is no way to run. */
-static bool try_polling(uring_tier *tier, const char *path, GError **error)
-{
-	if (tier->sync)
-		return kvt_error_failed(error,
-			"%s: iopoll: a ring that is polled does no syncs, expected a store with "
-			"sync = none",
-			path);
-	int fd = kvt_store_open_sample(tier->store);
-	int status = fd < 0 ? fd : kvt_io_try_polling(fd);
-	if (fd >= 0)
-		close(fd);
-	return status == 0 ||
-	       kvt_error_failed(error,
-		       "%s: iopoll: %s: completions cannot be polled for, expected a drive with "
-		       "poll queues and a file system with O_DIRECT, or iopoll = no",
-		       path, g_strerror(-status));
 }
 
 typedef struct recovery {
@@ -212,10 +221,6 @@ static kvt_tier *uring_open(const kvt_tier_env *env, const void *settings, GErro
 	const store_settings *s = settings;
 	uring_tier *tier = tier_new(env->loop, s->capacity);
 	tier->model = kvt_store_checksum(s->model, strlen(s->model));
-	tier->max_transfer = s->max_transfer;
-	if (s->iopoll)
-		tier->max_transfer = MIN(s->max_transfer, largest_command(s->path));
-	tier->max_transfer = tier->max_transfer / KVT_STORE_BLOCK * KVT_STORE_BLOCK;
 	tier->max_ios = (unsigned)s->max_ios;
 	tier->max_parts = 2 * (unsigned)s->queue_depth;
 	if (!open_engine(tier, env, s, error) || !open_store(tier, s, error)) {
@@ -225,10 +230,6 @@ static kvt_tier *uring_open(const kvt_tier_env *env, const void *settings, GErro
 	kvt_store_info info;
 	kvt_store_info_get(tier->store, &info);
 	tier->sync = info.shape.sync == KVT_STORE_SYNC_DATA;
-	if (s->iopoll && !try_polling(tier, s->path, error)) {
-		uring_close(&tier->base);
-		return NULL;
-	}
 	if (!info.direct)
 		add_notice(tier, "the file system refuses O_DIRECT: reads may come from its cache");
 	recover_pages(tier);

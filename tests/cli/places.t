@@ -52,7 +52,7 @@ emulate() {
 		--set "emulation store.path=$place" --set "emulation store.capacity=200MB" "$@"
 }
 
-# holds_pages NAME PATH: the whole way: written, read, attended to, checked; also with sqpoll.
+# holds_pages NAME PATH: the whole way: written, read, attended to, checked; also with sqpoll and iopoll.
 holds_pages() {
 	emulate "$2"
 	exits 0 "$1: emu"
@@ -63,11 +63,9 @@ holds_pages() {
 	json '$j->{pages} > 0 && $j->{bad_pages} + $j->{bad_records} + $j->{bad_segments} == 0' \
 		"$1: everything is as it was written"
 	emulate "$2" --set 'emulation store.sqpoll=yes'
-	[ "$status" -eq 0 ] || grep -q 'io_uring with sqpoll: refused by the system' "$scratch/stderr"
-	report $? "$1: sqpoll works or says why not" "$(cat "$scratch/stderr")"
+	exits 0 "$1: emu, with a kernel thread that submits"
 	emulate "$2" --set 'emulation store.iopoll=yes'
-	[ "$status" -eq 0 ] || grep -q "iopoll: .*: completions cannot be polled for" "$scratch/stderr"
-	report $? "$1: iopoll works or says why not" "$(cat "$scratch/stderr")"
+	exits 0 "$1: emu, polled where that can be"
 }
 
 # conforms NAME KIND WAY VARIABLE=VALUE: the contract of tiers, and faults, there.
