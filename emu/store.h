@@ -21,6 +21,8 @@
  * - What was published after a sync is still there, until it is evicted or discarded.
  * - With sync = none nothing survives a power cut: the store notices and begins empty, since older
  *   pages could otherwise stand in for lost newer ones. kill -9 loses nothing published even so.
+ *   A drive that goes away while the machine goes on, as one over a fabric may, takes with it what
+ *   was not synced, and nothing tells: such a store is created with sync = data.
  * - A reserve that does not fit is -ENOSPC and changes nothing; files never take more than
  * capacity.
  *

@@ -21,7 +21,10 @@ static const kvt_command create_action = {
 		"that\n"
 		"does not fit fails and changes nothing. With --sync data, what was acknowledged\n"
 		"survives a power cut; with none, a kill -9, and after a power cut the store is "
-		"empty.\n\n"
+		"empty.\n"
+		"A drive whose connection may break, as one over a fabric, needs data: nothing "
+		"tells\n"
+		"the store that writes were lost.\n\n"
 		"  kvtier store create /mnt/nvme/pages --capacity 500GB --sync data\n"
 		"  kvtier store create /dev/nvme1n1 --sync data",
 };
