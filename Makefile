@@ -86,7 +86,7 @@ cli: all fuzz-programs ## Run the tests of the command, layout and style alone
 check-rxe: ## Tests over soft-RoCE and NVMe, in a guest where this kernel has no rxe
 	@CC='$(CC)' sh tests/deps.sh build check rxe
 	@+$(again) all $(BUILD)/tests/test_io_engine
-	$(Q)sh tests/rxe/run.sh -t 420 env KVTIER=$(BUILD)/kvtier CI=$(CI) prove --timer $(RXE_TESTS)
+	$(Q)sh tests/rxe/run.sh -t 420 env KVTIER=$(BUILD)/kvtier CI=$(CI) prove --timer -f -o $(RXE_TESTS)
 rxe-shell: ## A shell where those tests run; exit ends it
 	@CC='$(CC)' sh tests/deps.sh build rxe
 	@+$(again) all
