@@ -177,6 +177,26 @@ static void mark_dirty(kvt_network *n, kvt_link link, kvt_time now)
 		n->share_event = kvt_loop_at(n->loop, now, on_share, n);
 }
 
+static kvt_crossing *crossing_of(kvt_network *n, uint32_t x)
+{
+	return &n->flows[x / KVT_PATH_MAX].path[x % KVT_PATH_MAX];
+}
+
+/* The crossing that the flow's is to come behind: the last one, but those behind it in line. */
+static uint32_t place_of(kvt_network *n, const kvt_link_state *l, const kvt_flow_state *f)
+{
+	uint32_t behind = l->tail;
+	for (uint32_t x = l->tail; x != KVT_NONE; x = crossing_of(n, x)->previous) {
+		const kvt_flow_state *other = &n->flows[x / KVT_PATH_MAX];
+		bool in_line = x % KVT_PATH_MAX == 0 && other->turn > 0;
+		if (in_line && other->turn <= f->turn)
+			break;
+		if (in_line)
+			behind = crossing_of(n, x)->previous;
+	}
+	return behind;
+}
+
 static void join_links(kvt_network *n, kvt_flow_state *f, kvt_time now)
 {
 	uint32_t first = (uint32_t)(f - n->flows) * KVT_PATH_MAX;
@@ -185,14 +205,14 @@ static void join_links(kvt_network *n, kvt_flow_state *f, kvt_time now)
 		kvt_link_state *l = &n->links[x->link];
 		g_assert(l->last_start != f->sequence); /* each link once */
 		l->last_start = f->sequence;
-		x->next = KVT_NONE;
-		x->previous = l->tail;
-		if (l->tail == KVT_NONE)
-			l->head = first + hop;
-		else
-			n->flows[l->tail / KVT_PATH_MAX].path[l->tail % KVT_PATH_MAX].next =
-				first + hop;
-		l->tail = first + hop;
+		x->previous = hop == 0 && f->turn > 0 ? place_of(n, l, f) : l->tail;
+		uint32_t *from =
+			x->previous == KVT_NONE ? &l->head : &crossing_of(n, x->previous)->next;
+		x->next = *from;
+		*from = first + hop;
+		*(x->next == KVT_NONE ? &l->tail : &crossing_of(n, x->next)->previous) =
+			first + hop;
+		l->in_line += hop == 0 && f->turn > 0;
 		if (l->n_flows++ == 0)
 			l->busy_since = now;
 	}
@@ -204,22 +224,23 @@ static void leave_links(kvt_network *n, kvt_flow_state *f, uint64_t moved, kvt_t
 	for (unsigned hop = 0; hop < f->path_length; hop++) {
 		kvt_crossing *x = &f->path[hop];
 		kvt_link_state *l = &n->links[x->link];
-		if (x->previous == KVT_NONE)
-			l->head = x->next;
-		else
-			n->flows[x->previous / KVT_PATH_MAX].path[x->previous % KVT_PATH_MAX].next =
-				x->next;
-		if (x->next == KVT_NONE)
-			l->tail = x->previous;
-		else
-			n->flows[x->next / KVT_PATH_MAX].path[x->next % KVT_PATH_MAX].previous =
-				x->previous;
+		*(x->previous == KVT_NONE ? &l->head : &crossing_of(n, x->previous)->next) =
+			x->next;
+		*(x->next == KVT_NONE ? &l->tail : &crossing_of(n, x->next)->previous) =
+			x->previous;
 		l->bytes += moved;
 		l->busy_units += x->cost * (double)moved;
+		l->in_line -= hop == 0 && f->turn > 0;
 		if (--l->n_flows == 0)
 			l->busy += now - l->busy_since;
 		mark_dirty(n, x->link, now);
 	}
+}
+
+static void renew_stops(kvt_network *n)
+{
+	size_t most = (size_t)n->flows_capacity * KVT_STOPS_PER_FLOW + n->links_capacity;
+	n->stops = g_renew(kvt_stop, n->stops, most);
 }
 
 static kvt_flow_state *take_flow(kvt_network *n)
@@ -235,7 +256,7 @@ static kvt_flow_state *take_flow(kvt_network *n)
 		n->flows = g_renew(kvt_flow_state, n->flows, n->flows_capacity);
 		n->heap = g_renew(kvt_heap_entry, n->heap, n->flows_capacity);
 		n->component_flows = g_renew(uint32_t, n->component_flows, n->flows_capacity);
-		n->stops = g_renew(kvt_stop, n->stops, n->flows_capacity + n->links_capacity);
+		renew_stops(n);
 	}
 	kvt_flow_state *f = &n->flows[n->n_flows++];
 	memset(f, 0, sizeof(*f));
@@ -291,6 +312,7 @@ static void on_timer(void *arg)
 static void copy_spec(const kvt_network *n, kvt_flow_state *f, const kvt_flow_spec *spec)
 {
 	g_assert(spec->path_length <= KVT_PATH_MAX && spec->priority < KVT_PRIORITY_CLASSES);
+	g_assert(spec->line < KVT_LINES);
 	g_assert(spec->weight >= 0 && spec->weight < INFINITY && spec->max_rate >= 0 &&
 		 spec->reserved_rate >= 0);
 	f->bytes = spec->bytes;
@@ -302,6 +324,8 @@ static void copy_spec(const kvt_network *n, kvt_flow_state *f, const kvt_flow_sp
 	f->arg = spec->arg;
 	/* Nothing to move asks for no share of anything. */
 	f->path_length = spec->bytes > 0 ? (uint8_t)spec->path_length : 0;
+	f->turn = f->path_length > 0 ? spec->turn : 0;
+	f->line = (uint8_t)spec->line;
 	for (unsigned hop = 0; hop < f->path_length; hop++) {
 		g_assert(spec->path[hop] < n->n_links && spec->cost[hop] >= 0);
 		f->path[hop].link = spec->path[hop];
@@ -404,7 +428,7 @@ kvt_link kvt_network_add_link(kvt_network *n, const char *name, double bytes_per
 		n->links = g_renew(kvt_link_state, n->links, n->links_capacity);
 		n->dirty = g_renew(kvt_link, n->dirty, n->links_capacity);
 		n->component_links = g_renew(kvt_link, n->component_links, n->links_capacity);
-		n->stops = g_renew(kvt_stop, n->stops, n->flows_capacity + n->links_capacity);
+		renew_stops(n);
 	}
 	n->links[n->n_links] = (kvt_link_state){
 		.capacity = bytes_per_second,

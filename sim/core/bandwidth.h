@@ -12,6 +12,9 @@
  *   2. Class 0 shares what is left, then class 1 what that leaves, and so on. Within a class what
  *      flows get above their reservation is max-min fair: extra / weight rises for all alike until
  *      a link of the flow is full or the flow reaches max_rate.
+ *      Flows with a turn stand in one of the lines at the first link of their path, each class in
+ *      its own: the first one rises with the others, the next one joins when that has stopped,
+ *      rising from there. That is a device that serves in order of arrival and idles for nobody.
  * A share below 1e-12 of a link counts as none, so that rounding never feeds a starved class.
  */
 #ifndef KVT_BANDWIDTH_H
@@ -21,7 +24,7 @@
 
 #include "sim/core/loop.h"
 
-enum { KVT_PATH_MAX = 8, KVT_PRIORITY_CLASSES = 4 };
+enum { KVT_PATH_MAX = 8, KVT_PRIORITY_CLASSES = 4, KVT_LINES = 2 };
 
 typedef struct kvt_network kvt_network; /* all links and flows that may share */
 typedef uint32_t kvt_link;
@@ -40,6 +43,8 @@ typedef struct kvt_flow_spec {
 	double max_rate;   /* bytes/s the flow can take at most (its queue depth, say); 0: no cap */
 	double reserved_rate; /* bytes/s it gets before any sharing; scaled down when a link is
 				 oversubscribed by reservations */
+	uint64_t turn;        /* its place in a line at path[0], the least first; 0: in none */
+	unsigned line;        /* which, below KVT_LINES */
 	kvt_callback done;    /* called on the loop when the last byte has moved; may be NULL */
 	void *arg;
 } kvt_flow_spec;

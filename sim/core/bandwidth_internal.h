@@ -11,8 +11,13 @@
 
 #define KVT_NONE UINT32_MAX
 
-/* One crossing of a link by a flow, in the link's list of crossings, which is in start order. A
- * crossing's number is flow x KVT_PATH_MAX + its place in the path. */
+/* Stops of a flow while rates are shared: its cap, and once more each of its links when it joins.
+ */
+enum { KVT_STOPS_PER_FLOW = 1 + KVT_PATH_MAX };
+
+/* One crossing of a link by a flow, in the link's list of crossings: in start order, but of those
+ * that stand in line there in that of their turns. A crossing's number is flow x KVT_PATH_MAX + its
+ * place in the path. */
 typedef struct kvt_crossing {
 	double cost;
 	kvt_link link;
@@ -27,12 +32,14 @@ typedef struct kvt_flow_state {
 	uint32_t heap_index; /* KVT_NONE when not in the heap */
 	uint32_t generation;
 	uint64_t sequence; /* start order; 0: not in use */
+	uint64_t turn;     /* in a line at path[0]; 0: in none */
 	uint64_t bytes;
 
 	double weight, max_rate, reserved_rate;
 	double new_rate, floor; /* while sharing: the rate to be, and the reserved part of it */
+	double joined;          /* while sharing: the level that it rises from */
 	uint64_t epoch;         /* of the last gathering that met it */
-	uint8_t path_length, priority;
+	uint8_t path_length, priority, line;
 	bool active; /* while sharing: its rate is still rising */
 	uint32_t next_free;
 
@@ -46,10 +53,11 @@ typedef struct kvt_link_state {
 	double left;   /* while sharing: capacity not given away */
 	double weight; /* while sharing: weight x cost of the active flows */
 	double weight_at_first;
-	double reserved; /* while sharing: sum of what is to be reserved */
-	uint32_t active; /* while sharing: active flows on it */
-	uint32_t n_flows;
-	uint32_t head, tail; /* crossings */
+	double reserved;           /* while sharing: sum of what is to be reserved */
+	uint32_t active;           /* while sharing: active flows on it */
+	uint32_t lines[KVT_LINES]; /* while sharing: crossings where those begin who still wait */
+	uint32_t n_flows, in_line; /* on it; of those, in line here */
+	uint32_t head, tail;       /* crossings */
 	uint64_t epoch;
 
 	bool dirty;
@@ -91,7 +99,7 @@ struct kvt_network {
 	uint32_t n_dirty;
 	kvt_event share_event;
 
-	/* Scratch of sharing, as long as the links, the flows, and both. */
+	/* Scratch of sharing, as long as the links, the flows, and the stops. */
 	kvt_link *component_links;
 	uint32_t *component_flows;
 	kvt_stop *stops; /* a heap, the lowest first */

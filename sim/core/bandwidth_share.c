@@ -93,39 +93,102 @@ static void give_reservations(kvt_network *n)
 	}
 }
 
-/* Makes the flows of a class active and weighs their links; returns how many flows. */
+/* Puts a stop where it belongs among the others. */
+static void add_stop(kvt_network *n, kvt_stop stop)
+{
+	uint32_t at = n->n_stops++;
+	for (; at > 0 && n->stops[(at - 1) / 2].level > stop.level; at = (at - 1) / 2)
+		n->stops[at] = n->stops[(at - 1) / 2];
+	n->stops[at] = stop;
+}
+
+/* The flow rises from `level` on: to its links as if it had risen from 0, and had brought with it
+ * what it would have used by now. */
+static void join(kvt_network *n, kvt_flow_state *f, double level)
+{
+	f->active = true;
+	f->joined = level;
+	if (f->max_rate < INFINITY)
+		add_stop(n, (kvt_stop){ level + (f->max_rate - f->floor) / f->weight,
+				    (uint32_t)(f - n->flows), true });
+	for (unsigned hop = 0; hop < f->path_length; hop++) {
+		kvt_link_state *l = &n->links[f->path[hop].link];
+		double weight = f->weight * f->path[hop].cost;
+		l->left += level * weight;
+		l->weight += weight;
+		l->weight_at_first = MAX(l->weight_at_first, l->weight);
+		l->active++;
+	}
+}
+
+/* What a link has for others while its own flows are at `level`. */
+static bool has_room(const kvt_link_state *l, double level)
+{
+	double left = l->active > 0 ? l->left - level * l->weight : l->left;
+	return left > l->capacity * NOTHING_LEFT;
+}
+
+/* The next flow of a class in a line at a link, if any, that could rise; NULL: none. */
+static kvt_flow_state *next_in_line(
+	kvt_network *n, kvt_link_state *l, unsigned line, unsigned priority, double level)
+{
+	uint32_t *at = &l->lines[line];
+	while (*at != KVT_NONE && has_room(l, level)) {
+		uint32_t x = *at;
+		kvt_flow_state *f = &n->flows[x / KVT_PATH_MAX];
+		*at = f->path[x % KVT_PATH_MAX].next;
+		bool could = x % KVT_PATH_MAX == 0 && f->turn > 0 && f->line == line &&
+			     f->priority == priority && f->floor < f->max_rate;
+		for (unsigned hop = 0; could && hop < f->path_length; hop++)
+			could = has_room(&n->links[f->path[hop].link], level);
+		if (could)
+			return f;
+	}
+	return NULL;
+}
+
+/* The first one of every line; returns how many. */
+static uint32_t begin_lines(kvt_network *n, kvt_link_state *l, unsigned priority)
+{
+	uint32_t rising = 0;
+	for (unsigned line = 0; l->in_line > 0 && line < KVT_LINES; line++) {
+		l->lines[line] = l->head;
+		kvt_flow_state *first = next_in_line(n, l, line, priority, 0);
+		if (!first)
+			continue;
+		join(n, first, 0);
+		rising++;
+	}
+	return rising;
+}
+
+/* Makes the flows of a class active, of a line the first one, and weighs their links; returns how
+ * many flows. */
 static uint32_t begin_class(kvt_network *n, unsigned priority)
 {
 	uint32_t rising = 0;
 	n->n_stops = 0;
 	for (uint32_t i = 0; i < n->n_component_links; i++) {
 		kvt_link_state *l = &n->links[n->component_links[i]];
-		l->weight = 0;
+		l->weight = l->weight_at_first = 0;
 		l->active = 0;
 		if (l->left <= l->capacity * NOTHING_LEFT)
 			l->left = 0;
 	}
 	for (uint32_t i = 0; i < n->n_component_flows; i++) {
 		kvt_flow_state *f = &n->flows[n->component_flows[i]];
-		if (f->priority != priority || f->floor >= f->max_rate)
+		if (f->priority != priority || f->floor >= f->max_rate || f->turn > 0)
 			continue;
-		f->active = true;
+		join(n, f, 0);
 		rising++;
-		if (f->max_rate < INFINITY)
-			n->stops[n->n_stops++] = (kvt_stop){ (f->max_rate - f->floor) / f->weight,
-				n->component_flows[i], true };
-		for (unsigned hop = 0; hop < f->path_length; hop++) {
-			kvt_link_state *l = &n->links[f->path[hop].link];
-			l->weight += f->weight * f->path[hop].cost;
-			l->active++;
-		}
 	}
+	for (uint32_t i = 0; i < n->n_component_links; i++)
+		rising += begin_lines(n, &n->links[n->component_links[i]], priority);
 	for (uint32_t i = 0; i < n->n_component_links; i++) {
 		kvt_link_state *l = &n->links[n->component_links[i]];
-		l->weight_at_first = l->weight;
 		if (l->active > 0)
-			n->stops[n->n_stops++] =
-				(kvt_stop){ l->left / l->weight, n->component_links[i], false };
+			add_stop(
+				n, (kvt_stop){ l->left / l->weight, n->component_links[i], false });
 	}
 	return rising;
 }
@@ -153,6 +216,23 @@ static void drop_lowest_stop(kvt_network *n)
 		sink_stop(n, 0, n->stops[n->n_stops]);
 }
 
+/* Whom the flow stood before in line may rise now; returns how many do. */
+static uint32_t call_next(kvt_network *n, const kvt_flow_state *f, double level)
+{
+	if (f->turn == 0)
+		return 0;
+	kvt_link_state *l = &n->links[f->path[0].link];
+	kvt_flow_state *next = next_in_line(n, l, f->line, f->priority, level);
+	if (!next)
+		return 0;
+	join(n, next, level);
+	for (unsigned hop = 0; hop < next->path_length; hop++) {
+		l = &n->links[next->path[hop].link];
+		add_stop(n, (kvt_stop){ l->left / l->weight, next->path[hop].link, false });
+	}
+	return 1;
+}
+
 static double sum_weight(const kvt_network *n, const kvt_link_state *l)
 {
 	double weight = 0;
@@ -167,9 +247,11 @@ static double sum_weight(const kvt_network *n, const kvt_link_state *l)
 	return weight;
 }
 
-/* The flow rises no more: its links lose its weight, and what it got above its reservation. */
-static void stop_flow(kvt_network *n, kvt_flow_state *f, double rate, double extra)
+/* The flow rises no more: its links lose its weight, and what it got above its reservation and
+ * brought when it joined. */
+static void stop_flow(kvt_network *n, kvt_flow_state *f, double rate)
 {
+	double extra = rate - f->floor + f->joined * f->weight;
 	f->active = false;
 	f->new_rate = rate;
 	for (unsigned hop = 0; hop < f->path_length; hop++) {
@@ -186,21 +268,23 @@ static void stop_flow(kvt_network *n, kvt_flow_state *f, double rate, double ext
 	}
 }
 
-/* Stops every active flow of a link that is full at `level`; returns how many. */
+/* Stops every active flow of a link that is full at `level`; returns how many more than begin to
+ * rise for it. */
 static uint32_t stop_at_link(kvt_network *n, kvt_link_state *l, double level)
 {
 	uint32_t stopped = 0;
 	uint32_t x = l->head;
+	/* nobody joins it any more */
+	l->left = 0;
 	while (x != KVT_NONE) {
 		kvt_flow_state *f = &n->flows[x / KVT_PATH_MAX];
 		x = f->path[x % KVT_PATH_MAX].next;
 		if (!f->active)
 			continue;
-		double extra = level * f->weight;
-		stop_flow(n, f, f->floor + extra, extra);
+		stop_flow(n, f, f->floor + MAX(level - f->joined, 0) * f->weight);
 		stopped++;
+		stopped -= call_next(n, f, level);
 	}
-	l->left = 0;
 	return stopped;
 }
 
@@ -212,18 +296,19 @@ static void fill_class(kvt_network *n, unsigned priority)
 {
 	uint32_t rising = begin_class(n, priority);
 	double level = 0;
-	for (uint32_t i = n->n_stops / 2; i-- > 0;)
-		sink_stop(n, i, n->stops[i]);
 	while (rising > 0) {
 		g_assert(n->n_stops > 0);
 		kvt_stop stop = n->stops[0];
 		if (stop.is_cap) {
 			kvt_flow_state *f = &n->flows[stop.of];
 			if (f->active) {
-				stop_flow(n, f, f->max_rate, f->max_rate - f->floor);
-				rising--;
+				stop_flow(n, f, f->max_rate);
+				drop_lowest_stop(n);
+				level = MAX(level, stop.level);
+				rising = rising - 1 + call_next(n, f, level);
+			} else {
+				drop_lowest_stop(n);
 			}
-			drop_lowest_stop(n);
 			continue;
 		}
 		kvt_link_state *l = &n->links[stop.of];
@@ -241,8 +326,8 @@ static void fill_class(kvt_network *n, unsigned priority)
 		 * And links that fill together must give the same rate, to the last bit. */
 		if (stop.level - level > level * SAME_LEVEL)
 			level = stop.level;
-		rising -= stop_at_link(n, l, level);
 		drop_lowest_stop(n);
+		rising -= stop_at_link(n, l, level);
 	}
 }
 

@@ -29,6 +29,7 @@ struct modelled_tier {
 	kvt_rng rng;
 	kvt_tier_stats stats;
 	unsigned in_flight;
+	uint64_t turns;                  /* given out */
 	unsigned moving[KVT_DIRECTIONS]; /* I/Os in flight that were not refused */
 	uint64_t moving_bytes[KVT_DIRECTIONS];
 	kvt_track track;
@@ -182,9 +183,12 @@ static void start_io(modelled_tier *tier, io_state *state)
 	count_moving(tier, state, 1);
 
 	kvt_flow_spec *flow = &state->flow;
-	*flow = (kvt_flow_spec){
-		.bytes = state->bytes, .priority = io->priority, .done = complete, .arg = state
-	};
+	*flow = (kvt_flow_spec){ .bytes = state->bytes,
+		.priority = io->priority,
+		.turn = tier->spec.in_turn ? ++tier->turns : 0,
+		.line = direction_of(io),
+		.done = complete,
+		.arg = state };
 	state->pending = 1;
 	if (direction->command_path.n_hops > 0) {
 		kvt_path_set_flow(&direction->command_path, &load, flow);

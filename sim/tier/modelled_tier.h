@@ -3,8 +3,9 @@
  * DRAM, drives and remote memory is in the spec: capacity, path, latency, I/O size, commands. An
  * I/O is cut into device I/Os. It waits a first-byte latency, then its bytes flow over all links of
  * the path at once; beside that its device I/Os flow over the links of the command path. It is
- * complete when both are. A fluid model: device I/Os are counted and paid for, not simulated one by
- * one.
+ * complete when both are. I/Os that are under way at once share what they cross; where the spec
+ * says so, reads are served one by one at the first link of either path, and so are writes. A fluid
+ * model: device I/Os are counted and paid for, not simulated one by one.
  */
 #ifndef KVT_MODELLED_TIER_H
 #define KVT_MODELLED_TIER_H
@@ -35,6 +36,7 @@ typedef struct kvt_modelled_spec {
 	uint64_t capacity; /* bytes; UINT64_MAX: unbounded */
 	kvt_direction_spec direction[KVT_DIRECTIONS];
 	uint64_t max_io_bytes; /* neighbouring pages move in one device I/O up to this; 0: any */
+	gboolean in_turn;      /* reads, or writes, of a class are served in order of submission */
 	gboolean page_ios;     /* every page is a device I/O, and a copy, of its own */
 	gboolean copy_whole;   /* copies to and from the GPU are not cut by max_io_bytes */
 	unsigned io_ranks;     /* an extent is cut into this many shares first (one a rank); 0: 1 */

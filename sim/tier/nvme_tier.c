@@ -1,7 +1,8 @@
 /*
  * nvme_tier.c: an array of equal NVMe drives, in the client (nvme) or on storage targets behind the
  * fabric (remote-nvme), as modelled tiers. Pages are striped over all drives; a drive is a
- * bandwidth and commands a second that reads and writes share, a queue, and a latency with a tail.
+ * bandwidth and commands a second that reads and writes share, a queue, and a latency with a tail;
+ * it serves reads in order of arrival, and writes: of two reads the first one ends first.
  * No flash translation layer: its work is in mixed_efficiency and the tail.
  */
 #include <stddef.h>
@@ -195,6 +196,7 @@ static kvt_tier *open_array(const kvt_tier_ops *ops, const kvt_tier_env *env,
 			settings->max_transfer > 0 ? settings->max_transfer : drive->transfer_max,
 		.page_ios = !settings->coalesce,
 		.copy_whole = TRUE,
+		.in_turn = TRUE,
 		.io_ranks = env->topology->spec.ranks,
 		.devices = (unsigned)settings->drives,
 	};

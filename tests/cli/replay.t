@@ -141,7 +141,8 @@ for knob in '--budget 8%' '--hbm 20%' '--policy belady' '--prefetch none' '--att
 	'--dense-prompt' '--set fault.read_error_rate=20%'; do
 	case $knob in
 	--window*) extra='--attention exact' ;;
-	--depth*) extra='--model qwen2.5-7b-instruct-1m --set remote-nvme.drives=1' ;;
+	# reads are served in turn: it shows where one is not asked for in time
+	--depth*) extra='--model qwen2.5-7b-instruct-1m --lead 1ms --query previous' ;;
 	# what limits a transfer has to be what the knob is about
 	*drives=2 | *efficiency*) extra='--attention exact --model llama-3-70b' ;;
 	*) extra= ;;
@@ -158,7 +159,8 @@ for knob in '--budget 8%' '--hbm 20%' '--policy belady' '--prefetch none' '--att
 	report $? "$knob changes a figure"
 done
 
-# Prefetches that have longer come in time more often; in the end all that the oracle asks for do.
+# Prefetches that have longer come in time more often; in the end all that the oracle asks for do
+# but in the first step of 40, before which there is no time.
 keys=traces/samples/code-32k-keys.h5
 shares=
 for lead in 10us 100us 1ms; do
@@ -167,7 +169,7 @@ for lead in 10us 100us 1ms; do
 	exits 0 "--lead $lead"
 	shares="$shares $(value timely)"
 done
-echo "$shares" | awk '{ exit !($1 < $2 - .03 && $2 < $3 - .03 && $3 > .98) }'
+echo "$shares" | awk '{ exit !($1 < $2 - .03 && $2 < $3 - .03 && $3 > .97) }'
 report $? "timely rises with --lead" "$shares"
 near lead_s .001 0 "--lead 1ms"
 

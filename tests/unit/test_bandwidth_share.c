@@ -23,7 +23,7 @@ typedef struct problem {
 
 /* What a random problem has of everything. */
 typedef struct flavour {
-	bool weights, classes, caps, reservations, costs, extreme_weights;
+	bool weights, classes, caps, reservations, costs, extreme_weights, lines;
 } flavour;
 
 static double between(kvt_rng *rng, double low, double high)
@@ -55,6 +55,10 @@ static void random_flow(kvt_rng *rng, const problem *p, flavour has, kvt_flow_sp
 		s->max_rate = between(rng, 1e7, 1e10);
 	if (has.reservations && kvt_rng_below(rng, 3) == 0)
 		s->reserved_rate = between(rng, 1e7, 3e9);
+	if (has.lines && kvt_rng_below(rng, 3)) {
+		s->turn = 1 + kvt_rng_below(rng, 1u << 20);
+		s->line = (unsigned)kvt_rng_below(rng, KVT_LINES);
+	}
 }
 
 static void random_problem(
@@ -116,33 +120,78 @@ static bool may_rise(const problem *p, const double *rates, unsigned f)
 	return rates[f] < s->max_rate * (1 - 1e-9);
 }
 
-static void rates_at_level(const problem *p, const bool *rising, double level, double *rates)
+/* Whether g comes before f in the line that f waits in. */
+static bool is_before(const problem *p, unsigned g, unsigned f)
+{
+	const kvt_flow_spec *a = &p->flows[g], *b = &p->flows[f];
+	if (a->turn == 0 || b->turn == 0 || a->path[0] != b->path[0] || a->line != b->line ||
+		a->priority != b->priority)
+		return false;
+	return a->turn != b->turn ? a->turn < b->turn : g < f;
+}
+
+/* Lets those join at `level` that wait for nobody who may rise, and could rise; returns how many.
+ */
+static unsigned join_lines(const problem *p, const double *rates, bool *waits, bool *rising,
+	double level, double *joined)
+{
+	unsigned joining = 0;
+	for (unsigned f = 0; f < p->n_flows; f++) {
+		bool first = waits[f] && may_rise(p, rates, f);
+		for (unsigned g = 0; first && g < p->n_flows; g++)
+			first = !is_before(p, g, f) ||
+				(!rising[g] && (!waits[g] || !may_rise(p, rates, g)));
+		if (!first)
+			continue;
+		waits[f] = false;
+		rising[f] = true;
+		joined[f] = level;
+		joining++;
+	}
+	return joining;
+}
+
+static void rates_at_level(
+	const problem *p, const bool *rising, const double *joined, double level, double *rates)
 {
 	for (unsigned f = 0; f < p->n_flows; f++)
 		if (rising[f])
-			rates[f] = MIN(
-				p->flows[f].max_rate, p->floors[f] + p->flows[f].weight * level);
+			rates[f] = MIN(p->flows[f].max_rate,
+				p->floors[f] + p->flows[f].weight * MAX(level - joined[f], 0));
 }
 
 /* Raises all that still may rise to the highest common level, by bisection; then finds out, by
  * looking at each, which of them may rise no more. */
 static void solve_class(const problem *p, unsigned priority, double *rates)
 {
-	bool rising[MAX_FLOWS];
+	bool rising[MAX_FLOWS], waits[MAX_FLOWS];
+	double joined[MAX_FLOWS] = { 0 };
 	unsigned left = 0;
-	for (unsigned f = 0; f < p->n_flows; f++)
-		left += rising[f] = p->flows[f].priority == priority && may_rise(p, rates, f);
+	for (unsigned f = 0; f < p->n_flows; f++) {
+		bool mine = p->flows[f].priority == priority;
+		waits[f] = mine && p->flows[f].turn > 0;
+		left += rising[f] = mine && !waits[f] && may_rise(p, rates, f);
+	}
+	left += join_lines(p, rates, waits, rising, 0, joined);
 	while (left > 0) {
+		/* nobody rises beyond the first cap: others may be waiting for its flow to stop */
 		double low = 0, high = 1e13;
+		for (unsigned f = 0; f < p->n_flows; f++)
+			if (rising[f])
+				high = MIN(high, joined[f] + (p->flows[f].max_rate - p->floors[f]) /
+								     p->flows[f].weight);
+		rates_at_level(p, rising, joined, high, rates);
+		if (feasible(p, rates))
+			low = high;
 		for (unsigned i = 0; i < 200; i++) {
 			double middle = i < 40 ? sqrt(MAX(low, 1) * high) : (low + high) / 2;
-			rates_at_level(p, rising, middle, rates);
+			rates_at_level(p, rising, joined, middle, rates);
 			if (feasible(p, rates))
 				low = middle;
 			else
 				high = middle;
 		}
-		rates_at_level(p, rising, low, rates);
+		rates_at_level(p, rising, joined, low, rates);
 		unsigned before = left;
 		for (unsigned f = 0; f < p->n_flows; f++)
 			if (rising[f] && !may_rise(p, rates, f)) {
@@ -150,6 +199,7 @@ static void solve_class(const problem *p, unsigned priority, double *rates)
 				left--;
 			}
 		g_assert_cmpuint(left, <, before);
+		left += join_lines(p, rates, waits, rising, low, joined);
 	}
 }
 
@@ -199,6 +249,14 @@ static bool is_bottleneck(const problem *p, unsigned f, unsigned link)
 	return true;
 }
 
+static bool has_lines(const problem *p)
+{
+	bool any = false;
+	for (unsigned f = 0; f < p->n_flows; f++)
+		any |= p->flows[f].turn > 0;
+	return any;
+}
+
 /* Capacity holds, reservations hold, and every flow is at its cap or has a bottleneck: a full link
  * where nobody of its class has more by weight and nobody of a lower class has anything. */
 static void check_fair(problem *p)
@@ -210,7 +268,8 @@ static void check_fair(problem *p)
 		const kvt_flow_spec *s = &p->flows[f];
 		g_assert_cmpfloat(p->rates[f], >=, p->floors[f] * (1 - 1e-12));
 		g_assert_cmpfloat(p->rates[f], <=, s->max_rate);
-		bool settled = p->rates[f] >= s->max_rate;
+		/* who stands in line has as little as others leave, and they have what he left */
+		bool settled = p->rates[f] >= s->max_rate || has_lines(p);
 		for (unsigned hop = 0; !settled && hop < s->path_length; hop++)
 			settled = is_bottleneck(p, f, s->path[hop]);
 		g_assert_true(settled);
@@ -238,6 +297,9 @@ static const flavour FLAVOURS[] = {
 	{ .weights = true, .caps = true },
 	{ .classes = true, .caps = true, .reservations = true },
 	{ .weights = true, .classes = true, .caps = true, .reservations = true, .costs = true },
+	{ .lines = true },
+	{ .lines = true, .caps = true, .costs = true },
+	{ .lines = true, .classes = true, .caps = true, .reservations = true },
 };
 
 static void test_against_solver(void)
@@ -293,7 +355,7 @@ static void test_extreme_weights(void)
 static void test_incremental(void)
 {
 	kvt_rng rng = kvt_rng_init(14, 0);
-	flavour all = { true, true, true, true, true, false };
+	flavour all = { true, true, true, true, true, false, true };
 	g_autofree problem *p = g_new(problem, 1);
 	g_autofree problem *again = g_new(problem, 1);
 	for (unsigned round = 0; round < 20; round++) {
@@ -386,6 +448,24 @@ static void test_by_hand(void)
 				{ .path_length = 1 },
 				{ .path = { 1, 0 }, .path_length = 2, .cost = { 50, 0 } } },
 			{ 0.2e9, 0.6e9, 0.2e9 } },
+		{ "the first in line first, whoever started first", 3,
+			{ { .path_length = 1, .turn = 3 }, { .path_length = 1, .turn = 2 },
+				{ .path_length = 1, .turn = 4 } },
+			{ 0, 1e9, 0 } },
+		{ "a line's next one has what the first one cannot use", 3,
+			{ { .path_length = 1, .turn = 1, .max_rate = 0.3e9 },
+				{ .path_length = 1, .turn = 2, .max_rate = 0.6e9 },
+				{ .path_length = 1, .turn = 3 } },
+			{ 0.3e9, 0.6e9, 0.1e9 } },
+		{ "lines share, and with those in none", 3,
+			{ { .path = { 1, 0 }, .path_length = 2, .turn = 1 },
+				{ .path = { 1, 0 }, .path_length = 2, .turn = 2, .line = 1 },
+				{ .path_length = 1 } },
+			{ 1e9 / 3, 1e9 / 3, 1e9 / 3 } },
+		{ "a class has lines of its own", 2,
+			{ { .path_length = 1, .turn = 1, .priority = 1 },
+				{ .path_length = 1, .turn = 2 } },
+			{ 0, 1e9 } },
 		{ "rates are shared, whatever a byte costs", 2,
 			{ { .path_length = 1, .cost = { 3 } }, { .path_length = 1 } },
 			{ 0.25e9, 0.25e9 } },

@@ -212,7 +212,7 @@ static char *other_value(const kvt_option *option)
 	case KVT_OPTION_BOOL:
 		return g_strdup(g_str_equal(option->fallback, "yes") ? "no" : "yes");
 	case KVT_OPTION_INTEGER:
-		return g_strdup(g_str_equal(option->fallback, "3") ? "4" : "3");
+		return g_strdup(g_str_equal(option->fallback, "2") ? "4" : "2");
 	case KVT_OPTION_BYTES:
 		return g_strdup(g_str_equal(option->fallback, "100KiB") ? "64KiB" : "100KiB");
 	case KVT_OPTION_TIME:

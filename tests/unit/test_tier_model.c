@@ -297,16 +297,15 @@ static double closed_rate(const char *options, unsigned workers)
 	return rate;
 }
 
-/* Little's law: what is in flight over the latency, up to the queue depth. All latencies are the
- * same here, so the workers stay in step, and share the drive's bandwidth when their data comes. */
+/* Little's law: what is in flight over the latency, up to the queue depth. Served in turn, the
+ * workers are soon out of step, and none waits for another. */
 static void test_queue_depth(void)
 {
 	for (unsigned workers = 1; workers <= 64; workers *= 4) {
-		double in_step = workers / (100e-6 + workers * 4096 / 10e9);
-		check_close(closed_rate("drives = 1", workers), in_step, 0.01);
-		double slots = 8 / (100e-6 + 4096 / 10e9);
+		double one = 100e-6 + 4096 / 10e9;
+		check_close(closed_rate("drives = 1", workers), workers / one, 0.01);
 		check_close(closed_rate("drives = 1\nqueue_depth = 8", workers),
-			MIN(in_step, slots), 0.01);
+			MIN(workers, 8) / one, 0.01);
 	}
 	/* one read alone takes one latency whatever the depth */
 	bench b = round_drives("drives = 1\nqueue_depth = 1");
@@ -499,6 +498,31 @@ static void test_instances(void)
 	g_assert_cmpint(took[0], !=, took[2]);
 }
 
+/* Three reads, one after the other, of runs alike: how long each takes is `first` and then `more`.
+ */
+static void check_in_turn(const char *options, kvt_extent run, double first, double more)
+{
+	bench b = round_drives(options);
+	test_io reads[3];
+	for (unsigned i = 0; i < 3; i++, run.context++) {
+		preload(&b, run);
+		test_io_init(&reads[i], KVT_IO_READ, run);
+		test_io_submit(b.tier, &reads[i]);
+	}
+	kvt_loop_run(b.machine->loop);
+	for (unsigned i = 0; i < 3; i++)
+		check_close(kvt_time_to_seconds(reads[i].io.completed), first + i * more, 0.001);
+	bench_free(&b);
+}
+
+/* The first of several reads ends as if it were alone; commands that leave drives idle let others
+ * begin. */
+static void test_in_turn(void)
+{
+	check_in_turn("drives = 1", run_of(1, 1000, MB), 100e-6 + 0.1, 0.1);
+	check_in_turn("drives = 8", run_of(1, 1, 100 * KB), 100e-6 + 10e-6, 0);
+}
+
 /* A class that comes first takes as long as if it were alone. */
 static void test_priority(void)
 {
@@ -566,6 +590,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/tier-model/tail", test_tail);
 	g_test_add_func("/tier-model/instances", test_instances);
 	g_test_add_func("/tier-model/priority", test_priority);
+	g_test_add_func("/tier-model/in-turn", test_in_turn);
 	int status = g_test_run();
 	g_unlink(drive_path);
 	g_rmdir(drive_folder);

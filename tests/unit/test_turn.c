@@ -141,7 +141,7 @@ static const struct {
 	{ { NULL }, "storage.tier=dram", KVT_RUN_RESUME },
 	{ { NULL }, "storage.second_share=30%", KVT_RUN_RESUME },
 	{ { "storage.second_share=30%" }, "storage.second_tier=dram", KVT_RUN_RESUME },
-	{ { NULL }, "fault.busy_rate=50%", KVT_RUN_RESUME },
+	{ { "stream.mode=always" }, "fault.busy_rate=50%", KVT_RUN_RESUME },
 	{ { NULL }, "fault.delay_rate=50%", KVT_RUN_RESUME },
 	{ { "fault.delay_rate=50%" }, "fault.delay=20ms", KVT_RUN_RESUME },
 	{ { NULL }, "prefill.chunk_tokens=2048", KVT_RUN_COLD },
