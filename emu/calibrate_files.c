@@ -185,9 +185,9 @@ static void host_text(const kvt_calibration *c, GString *text)
 	put_rate(text, "checksum_rate", host[KVT_HOST_CHECKSUM].value);
 	put_measured(text, "checksum_rate", "xxh3 of 64 KiB, one thread, CPU time",
 		spread_of(&host[KVT_HOST_CHECKSUM]));
-	put_time(text, "call_overhead", MIN(host[KVT_HOST_WAKE].value, 0.5));
-	put_measured(text, "call_overhead", "from the loop to a sleeping thread and back",
-		spread_of(&host[KVT_HOST_WAKE]));
+	put_time(text, "call_overhead", MIN(host[KVT_HOST_CALL].value, 0.5));
+	put_measured(text, "call_overhead", "from the loop to the device's threads and back",
+		spread_of(&host[KVT_HOST_CALL]));
 	g_string_append(text, "power_idle = 100W\npower_idle.source = assumed: not measured\n");
 }
 
@@ -233,6 +233,12 @@ static gboolean gpu_text(const kvt_calibration *c, GString *text, GError **error
 		spread_of(&host[KVT_HOST_MEMORY_ALL]));
 	g_string_append(text, "memory_efficiency = 100%\nmemory_efficiency.source = derived: "
 			      "memory_bandwidth is what reads reach\n");
+	put_time(text, "call_latency", MIN(host[KVT_HOST_START].value, 0.5));
+	put_measured(text, "call_latency", "a call of next to no work, all threads",
+		spread_of(&host[KVT_HOST_START]));
+	put_rate(text, "merge_bandwidth", CLAMP(host[KVT_HOST_MERGE].value, 1e8, 9.9e13));
+	put_measured(text, "merge_bandwidth", "partial results of 64 tokens, all threads",
+		spread_of(&host[KVT_HOST_MERGE]));
 	put_bytes(text, "l2", MAX(c->cache, 100000));
 	g_string_append_printf(text,
 		"l2.source = measured: last level of cache, as the system says\nsms = %u\n"

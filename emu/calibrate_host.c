@@ -25,6 +25,9 @@ const kvt_host_figure_info kvt_host_figures[KVT_HOST_FIGURES] = {
 	{ "dram_latency", KVT_UNIT_TIME, "load that misses all caches" },
 	{ "timer", KVT_UNIT_TIME, "timer due to its callback" },
 	{ "wake", KVT_UNIT_TIME, "loop to a sleeping thread and back" },
+	{ "call", KVT_UNIT_TIME, "loop to waiting threads and back" },
+	{ "start", KVT_UNIT_TIME, "threads' part of an empty call" },
+	{ "merge", KVT_UNIT_RATE, "partial results merged, all threads" },
 	{ "score", KVT_UNIT_RATE, "page codes scored, one thread" },
 	{ "score_means", KVT_UNIT_RATE, "mean records scored, one thread" },
 };

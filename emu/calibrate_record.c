@@ -43,7 +43,8 @@ kvt_calibration *kvt_calibrate(
 	kvt_cores_init(cores);
 	gboolean good = kvt_calibrate_drive(c, &placed, error) &&
 			kvt_calibrate_host(c, &placed, error) &&
-			kvt_calibrate_attention(c, &placed, error);
+			kvt_calibrate_attention(c, &placed, error) &&
+			kvt_calibrate_calls(c, &placed, error);
 	return good ? g_steal_pointer(&c) : NULL;
 }
 

@@ -1,9 +1,9 @@
 /*
  * calibration.h: what a machine was measured to do, and the model files that follow from it, so
  * that `kvtier run` can predict what `kvtier emu` will see. Measuring (calibrate_drive.c,
- * calibrate_host.c, calibrate_attention.c), fitting (calibrate_fit.c), the record that is kept
- * (calibrate_record.c) and the files that models/ reads (calibrate_files.c) are apart: a record
- * read back gives the same files. It knows no experiment.
+ * calibrate_host.c, calibrate_attention.c, calibrate_calls.c), fitting (calibrate_fit.c), the
+ * record that is kept (calibrate_record.c) and the files that models/ reads (calibrate_files.c) are
+ * apart: a record read back gives the same files. It knows no experiment.
  *
  * Rates are bytes/s, times seconds. Every figure is a median over repeats with the least and the
  * largest beside it. Memory, checksums and the like are measured in threads' own time, so that
@@ -45,10 +45,17 @@ typedef enum kvt_host_figure {
 	KVT_HOST_DRAM_LATENCY, /* s of a load that misses all caches */
 	KVT_HOST_TIMER,        /* s from when a timer is due to its callback */
 	KVT_HOST_WAKE,         /* s from the loop to a sleeping thread and back */
+	KVT_HOST_CALL,         /* s of the loop and back to it, beyond what threads see of a call */
+	KVT_HOST_START,        /* s that threads take for a call of next to no work */
+	KVT_HOST_MERGE,        /* bytes/s of merging partial results, all threads */
 	KVT_HOST_SCORE,        /* bytes/s of page codes scored, one thread */
 	KVT_HOST_SCORE_MEANS,  /* the same from their mean records alone */
 	KVT_HOST_FIGURES,
 } kvt_host_figure;
+
+/* Bytes of merging one row of a partial result in FP32 with its log-sum-exp: two are read, one is
+ * written, as the modelled device counts them. */
+#define KVT_MERGE_BYTES(head_dim) (3.0 * 4 * ((head_dim) + 1))
 
 /* Key, unit and what it is, of each. */
 typedef struct kvt_host_figure_info {
@@ -104,6 +111,8 @@ gboolean kvt_calibrate_drive(
 gboolean kvt_calibrate_host(
 	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
 gboolean kvt_calibrate_attention(
+	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
+gboolean kvt_calibrate_calls(
 	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
 
 /* Everything, in that order. */

@@ -21,6 +21,9 @@ typedef struct kvt_gpu {
 	uint64_t memory_nominal;  /* as sold */
 	double memory_bandwidth;  /* peak */
 	double memory_efficiency; /* share of it that a streaming read reaches */
+	kvt_time call_latency;  /* of a call of next to no work; part of what kernels were timed at
+				 */
+	double merge_bandwidth; /* that merging partial results moves; 0: as a streaming read */
 	uint64_t l2;
 	int64_t sms;
 	/* peak FLOP/s of dense matrix products by format of both inputs; 0: none in hardware */

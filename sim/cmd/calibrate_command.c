@@ -96,11 +96,10 @@ static void add_host(kvt_table *table, const kvt_calibration *c)
 {
 	for (unsigned i = 0; i < KVT_HOST_FIGURES; i++) {
 		const kvt_host_figure_info *info = &kvt_host_figures[i];
-		bool clock = i == KVT_HOST_TIMER || i == KVT_HOST_WAKE;
+		bool clock = i >= KVT_HOST_TIMER && i <= KVT_HOST_MERGE;
 		add_row(table, "host", info->what, c->host[i].value, (kvt_unit)info->unit,
 			spread_of(&c->host[i]),
-			clock ? "measured: by the clock, median and quartiles"
-			      : "measured: CPU time, median of 5");
+			clock ? "measured: by the clock" : "measured: CPU time, median of 5");
 	}
 	add_row(table, "host", "waiting for a core", kvt_calibration_waited(c), KVT_UNIT_SHARE, NAN,
 		"measured: of the loop's thread, while the drive was measured");

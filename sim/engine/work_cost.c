@@ -190,9 +190,11 @@ static double attention_seconds(kvt_work_cost *cost, const kvt_work *work)
 		cost, &shape, KVT_ATTENTION_PREFILL, batch, work->tokens, work->kv_tokens);
 	if (work->causal)
 		return overhead + whole;
-	/* a window of earlier tokens alone: what it adds to the new tokens' own triangle */
+	/* a window of earlier tokens alone: what it adds to the new tokens' own triangle, and what
+	 * a call takes, which the difference has lost */
 	double own = attention_query(cost, &shape, KVT_ATTENTION_PREFILL, batch, work->tokens, 0);
-	return overhead + MAX(whole - own, 0);
+	double call = kvt_time_to_seconds(cost->gpu->call_latency);
+	return overhead + MIN(call + MAX(whole - own, 0), whole);
 }
 
 /* Partial outputs in FP32 with their log-sum-exp: two are read, one is written. */
@@ -202,7 +204,9 @@ static double merge_seconds(const kvt_work_cost *cost, const kvt_work *work)
 		kvt_llm_attention_shape(cost->llm, cost->options.ranks, work->tokens == 1);
 	double elements =
 		(double)work->tokens * (double)shape.query_heads * (double)(shape.value_dim + 1);
-	return 3 * 4 * elements / cost->memory_rate;
+	double rate =
+		cost->gpu->merge_bandwidth > 0 ? cost->gpu->merge_bandwidth : cost->memory_rate;
+	return kvt_time_to_seconds(cost->gpu->call_latency) + 3 * 4 * elements / rate;
 }
 
 static double all_reduce_seconds(kvt_work_cost *cost, const kvt_work *work)

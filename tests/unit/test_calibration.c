@@ -157,7 +157,7 @@ static void test_measured(void)
 static kvt_calibration *invented(void)
 {
 	static const double host[KVT_HOST_FIGURES] = { 12e9, 20e9, 6e9, 15e9, 1e11, 1.2e-7, 3e-5,
-		2e-5, 9e9, 1e10 };
+		2e-5, 4e-6, 1.2e-5, 3e10, 9e9, 1e10 };
 	kvt_calibration *c = kvt_calibration_new("invented");
 	c->cpu = g_strdup("A CPU");
 	c->kernel = g_strdup("Linux 6");
@@ -253,11 +253,13 @@ static void test_files(void)
 	assert_near(host->io_rate, 250e3, 1e-6);
 	assert_near(host->checksum_rate, 15e9, 1e-6);
 	assert_near(kvt_host_dram_bandwidth(host), 20e9, 1e-6);
-	g_assert_cmpint(host->call_overhead, ==, 20 * KVT_MICROSECOND);
+	g_assert_cmpint(host->call_overhead, ==, 4 * KVT_MICROSECOND);
 
 	g_autofree char *gpu_path = g_build_filename(folder, "invented-gpu.ini", NULL);
 	g_autoptr(kvt_gpu) gpu = kvt_gpu_load(gpu_path, &error);
 	g_assert_no_error(error);
+	g_assert_cmpint(gpu->call_latency, ==, 12 * KVT_MICROSECOND);
+	assert_near(gpu->merge_bandwidth, 30e9, 1e-6);
 	g_autoptr(kvt_attention_model) model =
 		kvt_attention_model_load(gpu->attention_table, &error);
 	g_assert_no_error(error);
