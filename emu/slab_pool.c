@@ -294,6 +294,17 @@ kvt_slab_block *kvt_slab_pool_take(
 	return block;
 }
 
+void kvt_slab_pool_untake(kvt_slab_pool *pool, kvt_slab_block *block)
+{
+	kvt_slab *slab = block->slab;
+	if (slab->blocks == block) {
+		slab->filled = (uint64_t)(block->memory - slab->memory);
+		slab->blocks = block->next;
+		g_free(block);
+	}
+	kvt_slab_drop(pool, slab);
+}
+
 static void map(
 	kvt_slab_pool *pool, slab_layer *layer, uint64_t first, uint64_t end, kvt_slab_block *block)
 {

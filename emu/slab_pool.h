@@ -88,6 +88,10 @@ typedef struct kvt_slab_block {
 kvt_slab_block *kvt_slab_pool_take(kvt_slab_pool *pool, const kvt_store_run *run, kvt_slab_use use,
 	unsigned most, int *status);
 
+/* Gives up a block that nobody was told of, and its hold; room that was taken last can be taken
+ * again. */
+void kvt_slab_pool_untake(kvt_slab_pool *pool, kvt_slab_block *block);
+
 /* Makes the block's pages those that are found. Its slab must be held. */
 void kvt_slab_pool_publish(kvt_slab_pool *pool, kvt_slab_block *block);
 

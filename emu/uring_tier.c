@@ -363,7 +363,9 @@ static void uring_close(kvt_tier *base)
 kvt_tier *kvt_uring_tier_beside(kvt_tier *base, uint64_t model)
 {
 	uring_tier *first = (uring_tier *)base;
-	g_assert(!first->owner && model != first->model);
+	g_assert(!first->owner);
+	if (model == first->model)
+		return base;
 	uring_tier *tier = tier_new(first->loop, first->stats.capacity);
 	tier->owner = first;
 	tier->engine = first->engine;

@@ -29,8 +29,8 @@ kvt_uring_counts kvt_uring_tier_counts(const kvt_tier *tier);
 
 /*
  * A tier of the same store's pages of another model (as kvt_store_run's), over the same engine and
- * threads: with books, figures and queues of its own, and the other's capacity. Closing the first
- * tier closes those that are left.
+ * threads: with books, figures and queues of its own, and the other's capacity. Of the first tier's
+ * own model it is that one. Closing the first tier closes those that are left.
  */
 kvt_tier *kvt_uring_tier_beside(kvt_tier *tier, uint64_t model);
 

@@ -282,6 +282,25 @@ static void test_refused(void)
 	teardown(f);
 }
 
+/* What is given back can be taken again, unless more was taken behind it. */
+static void test_untake(void)
+{
+	fixture *f = setup(1, true);
+	kvt_store_run run = run_of(1, 0, 3);
+	kvt_slab_block *keep = take(f, &run), *block = take(f, &run), *behind;
+	const uint8_t *at = block->memory;
+	g_assert_true(at == keep->memory + 3 * PAGE);
+	kvt_slab_pool_untake(f->pool, block);
+	block = take(f, &run);
+	g_assert_true(block->memory == at);
+	behind = take(f, &run);
+	kvt_slab_pool_untake(f->pool, block);
+	kvt_slab_pool_untake(f->pool, behind);
+	g_assert_true(take(f, &run)->memory == at + 3 * PAGE);
+	g_assert_cmpuint(keep->slab->holds, ==, 2);
+	teardown(f);
+}
+
 /* Only what is not found is filled: a page that came late replaces no newer one. */
 static void test_fill(void)
 {
@@ -439,6 +458,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/slab_pool/order", test_order);
 	g_test_add_func("/slab_pool/keep", test_keep);
 	g_test_add_func("/slab_pool/refused", test_refused);
+	g_test_add_func("/slab_pool/untake", test_untake);
 	g_test_add_func("/slab_pool/fill", test_fill);
 	g_test_add_func("/slab_pool/random", test_random);
 	return g_test_run();
