@@ -74,6 +74,12 @@ bool kvt_cpu_device_is_real(kvt_work_kind kind)
 	return kind == KVT_WORK_ATTENTION || kind == KVT_WORK_MERGE;
 }
 
+/* What is computed again is no one's to look at: the source has its keys and values. */
+static bool is_real(const kvt_work *work)
+{
+	return kvt_cpu_device_is_real(work->kind) && !work->again;
+}
+
 static bool is_over(const cpu_device *device, kvt_token token)
 {
 	if (token <= 0)
@@ -279,7 +285,7 @@ static void end_call(stream *s, kvt_time end)
 	if (device->settings.timeline && end > s->started)
 		kvt_timeline_span(device->settings.timeline, s->track, kvt_work_names[c->work.kind],
 			s->started, end);
-	if (c->work.kind == KVT_WORK_OUTPUT && device->settings.attended) {
+	if (c->work.kind == KVT_WORK_OUTPUT && !c->work.again && device->settings.attended) {
 		const kvt_cpu_queries *q = find_queries(device, &c->work);
 		device->settings.attended(device->settings.attended_arg, c->work.layer, q->position,
 			q->tokens, q->so_far.output, q->so_far.lse);
@@ -340,7 +346,7 @@ static void start_call(stream *s)
 	const call *c = s->head;
 	s->running = true;
 	s->started = start_of(s, c);
-	if (kvt_cpu_device_is_real(c->work.kind)) {
+	if (is_real(&c->work)) {
 		s->started = kvt_loop_now(device->settings.loop);
 		begin_job(device, c);
 		return;
@@ -348,7 +354,7 @@ static void start_call(stream *s)
 	kvt_time duration = kvt_work_cost_time(device->settings.cost, &c->work);
 	device->busy[c->work.kind] += duration;
 	s->end = s->started + duration;
-	if (c->work.kind == KVT_WORK_QKV)
+	if (c->work.kind == KVT_WORK_QKV && !c->work.again)
 		take_new_tokens(device, &c->work);
 	/* it ends when it should have, also when the loop comes a little later to it */
 	kvt_loop_at(device->settings.loop, s->end, timed_over, s);
@@ -432,11 +438,21 @@ static void cpu_free(kvt_device *base)
 	g_free(device);
 }
 
+static void cpu_remake(kvt_device *base, const kvt_extent *extent)
+{
+	cpu_device *device = (cpu_device *)base;
+	const kvt_kv_shape *shape = &device->settings.source->shape;
+	kvt_kv_source_fill(device->settings.source, extent->layer,
+		extent->first_page * shape->page_tokens, extent->n_pages * shape->page_tokens,
+		cpu_memory(base, KVT_PLACE_HOME, extent));
+}
+
 static const kvt_device_ops cpu_ops = {
 	.name = "cpu",
 	.submit = cpu_submit,
 	.notify = cpu_notify,
 	.memory = cpu_memory,
+	.remake = cpu_remake,
 	.busy = cpu_busy,
 	.free = cpu_free,
 };

@@ -36,7 +36,8 @@ typedef struct kvt_cpu_device_settings {
 	void *attended_arg;
 } kvt_cpu_device_settings;
 
-/* Whether work of a kind is done, and not a timed wait. */
+/* Whether work of a kind is done, and not a timed wait; of tokens whose KV was lost all of it is
+ * timed, and the source makes their pages once more, in time that nobody takes off. */
 bool kvt_cpu_device_is_real(kvt_work_kind kind);
 
 /* NULL with an error without memory or threads. Memory is taken as it is used, or by

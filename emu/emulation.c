@@ -277,6 +277,7 @@ static bool run_turn(emulation *e, GError **error)
 		.make_room = make_room,
 		.store_context = store_context,
 		.arg = e,
+		.stored_only = e->recording != NULL,
 		.decisions = e->hooks ? e->hooks->decisions : NULL };
 	bool done = kvt_turn_run_in(
 		&world, e->experiment, KVT_RUN_RESUME, e->timeline, &e->result->turn, error);

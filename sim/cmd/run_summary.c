@@ -73,6 +73,29 @@ static void print_choice(FILE *stream, const json_t *choice)
 	}
 }
 
+static void print_lost(FILE *stream, const json_t *lost)
+{
+	const char *why;
+	json_t *value;
+	if (!lost)
+		return;
+	fputs("  pages that storage did not deliver\n", stream);
+	json_object_foreach(json_object_get(lost, "pages"), why, value)
+	{
+		if (json_integer_value(value) > 0)
+			fprintf(stream, "    %-32s %" JSON_INTEGER_FORMAT "\n", why,
+				json_integer_value(value));
+	}
+	print_quantity(stream, "  read again", json_object_get(lost, "reread_ios"), KVT_UNIT_COUNT);
+	print_quantity(stream, "  tokens recomputed", json_object_get(lost, "recomputed_tokens"),
+		KVT_UNIT_COUNT);
+	print_quantity(
+		stream, "  recomputing took", json_object_get(lost, "recompute_s"), KVT_UNIT_TIME);
+	if (json_number_value(json_object_get(lost, "given_up_s")) > 0)
+		print_quantity(stream, "  too much: started over after",
+			json_object_get(lost, "given_up_s"), KVT_UNIT_TIME);
+}
+
 static void print_turn(FILE *stream, const json_t *turn)
 {
 	print_times(stream, turn);
@@ -81,6 +104,7 @@ static void print_turn(FILE *stream, const json_t *turn)
 	print_quantity(stream, "peak HBM, all GPUs", json_object_get(turn, "peak_hbm_bytes"),
 		KVT_UNIT_BYTES);
 	print_choice(stream, json_object_get(turn, "choice"));
+	print_lost(stream, json_object_get(turn, "lost"));
 	if (json_is_true(json_object_get(turn, "streamed")))
 		fprintf(stream,
 			"  the KV does not fit into HBM: %" JSON_INTEGER_FORMAT

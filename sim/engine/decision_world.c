@@ -232,10 +232,10 @@ static kvt_token device_submit(kvt_device *base, kvt_stream stream, const kvt_wo
 	kvt_decision_device *device = (kvt_decision_device *)base;
 	g_autofree char *line =
 		g_strdup_printf("work %u %s %u %" PRIu64 " %" PRIu64 " %d %u "
-				"%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %u",
+				"%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %u%s",
 			stream, kvt_work_names[work->kind], work->layer, work->tokens,
 			work->kv_tokens, work->causal, work->batch, work->position, work->first,
-			work->gap_first, work->gap, work->place);
+			work->gap_first, work->gap, work->place, work->again ? " again" : "");
 	kvt_decision_ask(device->log, line, NULL);
 	return kvt_device_submit(device->inner, stream, work, after, n_after);
 }
@@ -260,6 +260,11 @@ static void *device_memory(kvt_device *base, unsigned place, const kvt_extent *e
 	return kvt_device_memory(((kvt_decision_device *)base)->inner, place, extent);
 }
 
+static void device_remake(kvt_device *base, const kvt_extent *extent)
+{
+	kvt_device_remake(((kvt_decision_device *)base)->inner, extent);
+}
+
 static kvt_time device_busy(kvt_device *base, kvt_work_kind kind)
 {
 	kvt_device *inner = ((kvt_decision_device *)base)->inner;
@@ -277,6 +282,7 @@ static const kvt_device_ops device_ops = {
 	.submit = device_submit,
 	.notify = device_notify,
 	.memory = device_memory,
+	.remake = device_remake,
 	.busy = device_busy,
 	.free = device_free,
 };

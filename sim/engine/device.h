@@ -48,6 +48,7 @@ typedef struct kvt_work {
 	 * they lie, KVT_PLACE_HOME or a staging buffer. A model of time needs none of it. */
 	uint64_t position, first, gap_first, gap;
 	unsigned place;
+	int again; /* of tokens whose KV was lost: nobody but KV of higher layers needs it */
 } kvt_work;
 
 /* Places of KV in a device's memory: KVT_PLACE_HOME, where a token stays, and KVT_PLACE_STAGING + i
@@ -67,6 +68,9 @@ typedef struct kvt_device_ops {
 	/* Where the pages of a run lie at a place, one after another; stays valid. NULL where there
 	 * is no memory. May be NULL: no device has any. */
 	void *(*memory)(kvt_device *device, unsigned place, const kvt_extent *extent);
+	/* Work of `again` has made the run's keys and values: its pages are at KVT_PLACE_HOME from
+	 * now on. May be NULL, as `memory`. */
+	void (*remake)(kvt_device *device, const kvt_extent *extent);
 	/* Time the streams were busy with a kind of work so far. */
 	kvt_time (*busy)(kvt_device *device, kvt_work_kind kind);
 	void (*free)(kvt_device *device);
@@ -92,6 +96,12 @@ static inline void kvt_device_notify(
 static inline void *kvt_device_memory(kvt_device *device, unsigned place, const kvt_extent *extent)
 {
 	return device->ops->memory ? device->ops->memory(device, place, extent) : NULL;
+}
+
+static inline void kvt_device_remake(kvt_device *device, const kvt_extent *extent)
+{
+	if (device->ops->remake)
+		device->ops->remake(device, extent);
 }
 
 static inline void kvt_device_free(kvt_device *device)

@@ -16,6 +16,7 @@ static const char *const kind_names[] = { "resume", "cold", "both", "peak", NULL
 static const char *const overlap_names[] = { "none", "two-batch", "full", NULL };
 static const char *const policy_names[] = { "load", "recompute", "auto", NULL };
 static const char *const stream_names[] = { "auto", "always", "never", NULL };
+static const char *const lost_names[] = { "recompute", "fail", NULL };
 static const char *const kv_format_names[] = { "model", "bf16", "fp8", NULL };
 
 static const kvt_option experiment_options[] = {
@@ -99,6 +100,9 @@ static const kvt_option storage_options[] = {
 		"a second tier that holds part of the pages" },
 	{ "second_share", KVT_OPTION_QUANTITY, KVT_UNIT_SHARE, FIELD(second_share), "0%", 0, 1,
 		NULL, "share of the pages that the second tier holds" },
+	{ "lost", KVT_OPTION_CHOICE, 0, FIELD(lost_pages), "recompute", 0, 0, lost_names,
+		"pages that a tier does not deliver (missing, failed, of a wrong checksum; see "
+		"[fault]) are recomputed, or the turn fails" },
 	{ 0 },
 };
 

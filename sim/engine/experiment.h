@@ -67,6 +67,7 @@ typedef struct kvt_experiment {
 
 	char *tier_name, *second_tier_name; /* [storage] */
 	double second_share;
+	int lost_pages;            /* kvt_lost_policy */
 	kvt_fault_settings faults; /* [fault]: of the storage tiers */
 
 	int64_t chunk_tokens, prefill_samples; /* [prefill] */
@@ -100,6 +101,12 @@ typedef struct kvt_experiment {
 	kvt_host *host, *target;
 	kvt_nic *nic;
 } kvt_experiment;
+
+/* What becomes of a turn whose pages storage does not deliver. */
+typedef enum kvt_lost_policy {
+	KVT_LOST_RECOMPUTE,
+	KVT_LOST_FAIL,
+} kvt_lost_policy;
 
 typedef enum kvt_stream_mode {
 	KVT_STREAM_AUTO,

@@ -25,6 +25,8 @@ typedef enum kvt_overlap {
 	KVT_OVERLAP_FULL,      /* takes no time at all: the lower bound */
 } kvt_overlap;
 
+typedef struct kvt_lost_pages kvt_lost_pages;
+
 /* The world a pass runs in. */
 typedef struct kvt_engine {
 	kvt_loop *loop;
@@ -60,10 +62,19 @@ typedef struct kvt_pass_spec {
 	bool write_out;      /* the new tokens' pages go to storage; the pass ends when they are */
 	bool write_local;    /* with write_out: local layers' windows too */
 	unsigned read_priority, write_priority;
+	/* What the turn knows of lost pages (lost_pages.h): such a page is a miss, and made again
+	 * before it is attended to (recompute.h). NULL: a load that fails ends the pass. */
+	kvt_lost_pages *lost;
+	/* A piece of that, from the input of `first_layer` to keys and values of `last_layer`; in a
+	 * choice, positions are held ones. Nothing of it is written out. */
+	bool again;
+	unsigned first_layer, last_layer;
 } kvt_pass_spec;
 
 typedef struct kvt_pass_result {
-	int status;                              /* 0, or the first failed I/O's negative errno */
+	/* 0, or the first failed I/O's negative errno; -ENODATA: so much was lost that a turn is
+	 * better computed from its beginning */
+	int status;
 	kvt_time started, first_load, last_load; /* first_load: the first window was there */
 	kvt_time computed;                       /* the last layer (and head) was over */
 	kvt_time ended;                          /* computed, and everything written out */

@@ -8,7 +8,8 @@
 static uint64_t skipped_tokens(const kvt_engine *engine, const kvt_pass_spec *spec)
 {
 	const kvt_page_choice *choice = spec->choice;
-	if (!choice)
+	/* what is computed again counts positions as held ones */
+	if (!choice || spec->again)
 		return 0;
 	return (choice->stored_pages - choice->chosen_pages) * engine->layout.page_tokens;
 }
@@ -42,6 +43,7 @@ kvt_work kvt_pass_resident_work(const kvt_engine *engine, const kvt_pass_spec *s
 		.tokens = tokens,
 		.batch = 1,
 		.causal = 1,
+		.again = spec->again,
 		.position = spec->position + earlier_new };
 	if (kvt_kv_layer_is_global(&engine->layout, layer)) {
 		work.gap_first = spec->resident;

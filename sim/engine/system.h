@@ -31,6 +31,8 @@ typedef struct kvt_world {
 	 * as being there. */
 	bool (*store_context)(void *arg, kvt_system *system, uint64_t tokens, GError **error);
 	void *arg;
+	/* The context cannot be computed from its beginning: a turn that loses too much fails. */
+	bool stored_only;
 	/* Records or follows what the engine decides; the caller's. NULL: nothing does. */
 	kvt_decision_log *decisions;
 } kvt_world;

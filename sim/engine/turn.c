@@ -8,12 +8,17 @@
 #include "sim/base/error.h"
 #include "sim/engine/turn_plan.h"
 
+/* Of recomputation, that a turn may do beyond its context. */
+enum { SMALL_PIECES = 16 };
+
 typedef struct turn_run {
 	kvt_system *system;
 	const kvt_experiment *experiment;
 	kvt_engine *engine;
 	kvt_turn_plan plan;
 	kvt_turn *turn;
+	kvt_lost_pages *lost; /* NULL: a page that is lost ends the turn */
+	uint64_t lost_bytes;  /* of HBM, for those, at most */
 	kvt_time first_submit, last_load;
 	bool loaded_any;
 } turn_run;
@@ -41,7 +46,9 @@ static bool run_pass(
 			  : result->status == -ENOENT  ? "does not hold the pages"
 			  : result->status == -EBADMSG ? "returned a page whose checksum is wrong"
 			  : result->status == -EIO     ? "failed to read or write"
-						       : g_strerror(-result->status);
+			  : result->status == -ENODATA
+				  ? "lost more than can be recomputed beside what HBM holds"
+				  : g_strerror(-result->status);
 	return kvt_error_failed(error, "storage tier %s: %s", run->experiment->tier_name, why);
 }
 
@@ -162,7 +169,8 @@ static kvt_pass_spec make_pass(
 		.tokens = tokens,
 		.overlap = (kvt_overlap)e->overlap,
 		.depth = (unsigned)e->reload_depth,
-		.write_priority = 1 };
+		.write_priority = 1,
+		.lost = run->lost };
 	if (plan->chooses)
 		spec.choice = &plan->choice;
 	/* from here on as global layers count */
@@ -290,8 +298,9 @@ static bool cold_prefill(turn_run *run, GError **error)
 	return true;
 }
 
-/* Turn 2: stored pages come in while the prompt goes through the layers. */
-static bool resume(turn_run *run, GError **error)
+/* Turn 2: stored pages come in while the prompt goes through the layers. *given_up: more of them
+ * was lost than to recompute, page by page, is worth. */
+static bool resume(turn_run *run, bool *given_up, GError **error)
 {
 	const kvt_experiment *e = run->experiment;
 	kvt_turn *turn = run->turn;
@@ -318,8 +327,12 @@ static bool resume(turn_run *run, GError **error)
 				spec.kept = plan->resident_tokens;
 		}
 		spec.head = position + tokens == plan->prefill_tokens;
-		if (!run_pass(run, &spec, &result, error))
+		bool good = run_pass(run, &spec, &result, error);
+		*given_up = !good && result.status == -ENODATA;
+		turn->given_up = kvt_time_to_seconds(kvt_loop_now(run->engine->loop) - began);
+		if (!good)
 			return false;
+		turn->given_up = 0;
 		if (first)
 			turn->first_window =
 				kvt_time_to_seconds(result.first_load - result.started);
@@ -359,6 +372,8 @@ static bool decode(turn_run *run, GError **error)
 	kvt_time mark[KVT_WORK_KINDS];
 	double work[KVT_WORK_KINDS];
 	mark_work(run, mark);
+	if (run->lost)
+		kvt_lost_pages_go_on(run->lost);
 	if (run->plan.streamed && !store_context(run, run->plan.prefill_tokens, error))
 		return false;
 	double sum = 0;
@@ -405,6 +420,87 @@ static bool make_room(const turn_run *run, GError **error)
 		world->arg, run->system, resident, plan->streamed ? plan->tail_tokens : 0, error);
 }
 
+/* Recomputation is worth as much as all that was stored, and some small pieces; hidden states and
+ * pages take what HBM has left, and half of what is there for activations, which are of whole
+ * chunks. */
+static void expect_losses(turn_run *run)
+{
+	const kvt_experiment *e = run->experiment;
+	const kvt_turn_plan *plan = &run->plan;
+	if (e->lost_pages == KVT_LOST_FAIL)
+		return;
+	uint64_t worth = plan->stored_tokens + SMALL_PIECES * KVT_RECOMPUTE_LEAST;
+	kvt_tier_stats hbm;
+	run->system->hbm->ops->stats(run->system->hbm, &hbm);
+	kvt_lost_limits limits = {
+		.token_layers = plan->stored_tokens > 0 ? worth * e->llm->n_layers : UINT64_MAX,
+		.room = hbm.capacity - hbm.used + run->system->reserved_bytes / 2,
+	};
+	run->lost = kvt_lost_pages_new(run->engine, (uint64_t)e->chunk_tokens, &limits);
+}
+
+/* What was lost, into the turn. */
+static void account_losses(turn_run *run)
+{
+	if (!run->lost)
+		return;
+	kvt_lost_counts counts = kvt_lost_pages_counts(run->lost);
+	for (unsigned i = 0; i < KVT_LOSSES; i++)
+		run->turn->lost.pages[i] += counts.pages[i];
+	run->turn->lost.rereads += counts.rereads;
+	run->turn->lost.tokens += counts.tokens;
+	run->turn->lost.token_layers += counts.token_layers;
+	run->turn->lost.time += counts.time;
+	run->lost_bytes = MAX(run->lost_bytes, kvt_lost_pages_bytes(run->lost));
+	g_clear_pointer(&run->lost, kvt_lost_pages_free);
+}
+
+/* HBM is empty again. */
+static void release_hbm(turn_run *run)
+{
+	kvt_tier *hbm = run->system->hbm;
+	kvt_extent all = kvt_kv_extent(&run->engine->layout, 0, 0, run->plan.total_tokens);
+	all.n_pages = MAX(all.n_pages, run->plan.buffers * run->plan.window_tokens);
+	all.context = UINT32_MAX;
+	hbm->ops->discard(hbm, run->engine->tenant, &all);
+	all.context = run->engine->layout.context;
+	for (; all.layer < run->engine->layout.llm->n_layers; all.layer++)
+		hbm->ops->discard(hbm, run->engine->tenant, &all);
+}
+
+/* The context is computed as if nothing had been stored; what was spent counts. */
+static bool start_over(turn_run *run, GError **error)
+{
+	kvt_turn *turn = run->turn;
+	account_losses(run);
+	release_hbm(run);
+	if (!kvt_turn_plan_make(&run->plan, run->system, KVT_RUN_COLD, error) ||
+		!account_hbm(run, error))
+		return false;
+	expect_losses(run);
+	turn->recomputed = true;
+	turn->streamed = run->plan.streamed;
+	turn->resident_tokens = run->plan.resident_tokens;
+	turn->chooses = false;
+	turn->ttft = turn->given_up;
+	return cold_prefill(run, error);
+}
+
+/* The prefill of either kind. */
+static bool prefill(turn_run *run, kvt_run_kind kind, GError **error)
+{
+	g_autoptr(GError) why = NULL;
+	bool given_up = false;
+	if (kind == KVT_RUN_COLD || run->plan.stored_tokens == 0)
+		return cold_prefill(run, error);
+	if (resume(run, &given_up, &why))
+		return true;
+	if (given_up && !run->system->world.stored_only)
+		return start_over(run, error);
+	g_propagate_error(error, g_steal_pointer(&why));
+	return false;
+}
+
 bool kvt_turn_run_in(const kvt_world *world, const kvt_experiment *experiment, kvt_run_kind kind,
 	kvt_timeline *timeline, kvt_turn *turn, GError **error)
 {
@@ -431,8 +527,9 @@ bool kvt_turn_run_in(const kvt_world *world, const kvt_experiment *experiment, k
 			turn->compute_estimate;
 	if (!account_hbm(&run, error) || !make_room(&run, error))
 		return false;
-	bool cold = kind == KVT_RUN_COLD || run.plan.stored_tokens == 0;
-	if (!(cold ? cold_prefill(&run, error) : resume(&run, error)))
-		return false;
-	return decode(&run, error);
+	expect_losses(&run);
+	bool good = prefill(&run, kind, error) && decode(&run, error);
+	account_losses(&run);
+	turn->hbm_peak += run.lost_bytes;
+	return good;
 }

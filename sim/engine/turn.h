@@ -6,6 +6,7 @@
 #ifndef KVT_TURN_H
 #define KVT_TURN_H
 
+#include "sim/engine/lost_pages.h"
 #include "sim/engine/system.h"
 
 /* What one turn took. Times in seconds of the sequence's own clock, bytes over all ranks. */
@@ -29,8 +30,12 @@ typedef struct kvt_turn {
 	uint64_t loaded_tokens, computed_tokens; /* of context and prompt */
 	uint64_t loads;                          /* windows or layers */
 	bool streamed;            /* the KV did not fit: it goes through HBM in windows */
-	bool recomputed;          /* the policy chose not to load */
+	bool recomputed;          /* the policy chose not to load, or too much was lost */
 	uint64_t resident_tokens; /* of global layers, when streamed */
+	/* pages that storage did not deliver, of all passes that were simulated; and seconds that
+	 * were spent, of ttft, when a resume was given up because too much was lost */
+	kvt_lost_counts lost;
+	double given_up;
 	unsigned chunks_simulated, chunks;
 	bool chooses;                      /* some pages of global layers are not loaded at all */
 	kvt_selectivity_point selectivity; /* the choice, then */
@@ -41,7 +46,9 @@ typedef struct kvt_turn {
 
 /*
  * Runs one turn on a fresh system: the context is stored before it begins (KVT_RUN_RESUME) or not
- * (KVT_RUN_COLD). False with an error when something does not fit or an I/O fails.
+ * (KVT_RUN_COLD). Pages that storage does not deliver are recomputed (recompute.h); a resume that
+ * lost more than that is worth is given up and the context computed from its beginning. False with
+ * an error when something does not fit, a write fails, or, with [storage] lost = fail, a read.
  */
 bool kvt_turn_run(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timeline *timeline,
 	kvt_turn *turn, GError **error);

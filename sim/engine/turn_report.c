@@ -56,6 +56,30 @@ static json_t *choice(const kvt_selectivity_point *point)
 	return object;
 }
 
+/* What storage did not deliver; NULL: nothing. */
+static json_t *lost_pages(const kvt_turn *turn)
+{
+	const kvt_lost_counts *lost = &turn->lost;
+	json_t *object = json_object(), *pages = json_object();
+	uint64_t n = lost->rereads;
+	for (unsigned i = 0; i < KVT_LOSSES; i++) {
+		n += lost->pages[i];
+		json_object_set_new(
+			pages, kvt_loss_names[i], json_integer((json_int_t)lost->pages[i]));
+	}
+	json_object_set_new(object, "pages", pages);
+	json_object_set_new(object, "reread_ios", json_integer((json_int_t)lost->rereads));
+	json_object_set_new(object, "recomputed_tokens", json_integer((json_int_t)lost->tokens));
+	json_object_set_new(
+		object, "recomputed_token_layers", json_integer((json_int_t)lost->token_layers));
+	set_real(object, "recompute_s", kvt_time_to_seconds(lost->time));
+	set_real(object, "given_up_s", turn->given_up);
+	if (n > 0)
+		return object;
+	json_decref(object);
+	return NULL;
+}
+
 json_t *kvt_turn_to_json(const kvt_experiment *e, const kvt_turn *turn)
 {
 	json_t *object = json_object();
@@ -78,6 +102,9 @@ json_t *kvt_turn_to_json(const kvt_experiment *e, const kvt_turn *turn)
 	json_object_set_new(object, "recomputed", json_boolean(turn->recomputed));
 	if (turn->chooses)
 		json_object_set_new(object, "choice", choice(&turn->selectivity));
+	json_t *lost = lost_pages(turn);
+	if (lost)
+		json_object_set_new(object, "lost", lost);
 	json_t *policy = json_object();
 	set_real(policy, "load_estimate_s", turn->load_estimate);
 	set_real(policy, "compute_estimate_s", turn->compute_estimate);

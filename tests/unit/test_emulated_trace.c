@@ -120,7 +120,7 @@ static void test_damage(void)
 		g_auto(kvt_emulation_result) result = { 0 };
 		trace_damage d = { .drop = drop };
 		kvt_emulation_hooks hooks = { .stored = damage_page, .arg = &d };
-		g_assert_false(trace_emulate("", &hooks, &result, &error));
+		g_assert_false(trace_emulate("storage.lost=fail", &hooks, &result, &error));
 		g_assert_nonnull(strstr(error->message,
 			drop ? "does not hold the pages" : "a page whose checksum is wrong"));
 	}

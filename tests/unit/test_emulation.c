@@ -101,7 +101,9 @@ static void test_damage(void)
 		g_auto(kvt_emulation_result) result = { 0 };
 		damage d = { .drop = drop };
 		kvt_emulation_hooks hooks = { .stored = damage_page, .arg = &d };
-		g_assert_false(emulate("bf16", "", &hooks, &result, &error));
+		g_autoptr(kvt_experiment) experiment = tiny_experiment("bf16", "");
+		experiment->lost_pages = KVT_LOST_FAIL;
+		g_assert_false(kvt_emulation_run(experiment, &hooks, NULL, &result, &error));
 		g_assert_nonnull(strstr(error->message,
 			drop ? "does not hold the pages" : "a page whose checksum is wrong"));
 	}

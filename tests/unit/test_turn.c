@@ -213,7 +213,8 @@ static void test_knob_list_is_complete(void)
 	}
 }
 
-/* What a turn cannot get over ends it with one clear line; a section without rates does nothing. */
+/* What a turn cannot, or shall not, get over ends it with one clear line; a section without rates
+ * does nothing. */
 static void test_faults(void)
 {
 	static const struct {
@@ -230,8 +231,8 @@ static void test_faults(void)
 	};
 	for (unsigned i = 0; i < G_N_ELEMENTS(faults); i++) {
 		g_autoptr(GError) error = NULL;
-		g_autoptr(kvt_experiment) e =
-			make(scout_small, "prefill.write_out=yes", faults[i].fault, NULL);
+		g_autoptr(kvt_experiment) e = make(scout_small, "prefill.write_out=yes",
+			"storage.lost=fail", faults[i].fault, NULL);
 		kvt_turn turn;
 		g_assert_false(kvt_turn_run(e, faults[i].kind, NULL, &turn, &error));
 		g_autofree char *expected =
