@@ -82,15 +82,16 @@ cli: all fuzz-programs ## Run the tests of the command, layout and style alone
 	$(Q)KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) $(PROVE) $(CLI_TESTS)
 
 # All that may take a while is bounded; RXE=guest or RXE=native chooses where it runs.
+RXE_PROGRAMS = $(BUILD)/tests/test_io_engine $(BUILD)/tests/test_verbs_fabric
 .PHONY: check-rxe rxe-shell
 check-rxe: ## Tests over soft-RoCE and NVMe, in a guest where this kernel has no rxe
 	@CC='$(CC)' sh tests/deps.sh build check rxe
-	@+$(again) all $(BUILD)/tests/test_io_engine
-	$(Q)sh tests/rxe/run.sh -t 420 env KVTIER=$(BUILD)/kvtier CI=$(CI) prove --timer -f -o $(RXE_TESTS)
+	@+$(again) all $(RXE_PROGRAMS)
+	$(Q)sh tests/rxe/run.sh -t 420 env KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) CI=$(CI) prove --timer -f -o $(RXE_TESTS)
 rxe-shell: ## A shell where those tests run; exit ends it
 	@CC='$(CC)' sh tests/deps.sh build rxe
-	@+$(again) all
-	$(Q)sh tests/rxe/run.sh -i -t 86400 env KVTIER=$(BUILD)/kvtier TERM=$(TERM) bash
+	@+$(again) all $(RXE_PROGRAMS)
+	$(Q)sh tests/rxe/run.sh -i -t 86400 env KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) TERM=$(TERM) bash
 
 .PHONY: bench
 bench: bench-programs ## Build and run the benchmarks; figures are ratios within one run

@@ -56,8 +56,8 @@ typedef struct kvt_fabric_region {
 	uint8_t *memory;
 	uint64_t bytes;
 	uint64_t address; /* as the peer names its first byte */
-	uint32_t key;     /* that the peer needs; never one that was in use a short time ago */
-	void *handle;     /* the implementation's */
+	uint32_t key; /* that the peer needs; never one that was in use a short time ago. 0: none */
+	void *handle; /* the implementation's */
 } kvt_fabric_region;
 
 typedef struct kvt_fabric_listener kvt_fabric_listener;

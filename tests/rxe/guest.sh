@@ -12,7 +12,8 @@
 #   -k TEXT     for the kernel's command line
 #
 # The command runs as root in the current folder, without input. It may write anywhere; only what it
-# writes below -w stays. It has RXE=guest, RXE_IP0, RXE_IP1, RXE_NVME0 and RXE_NVME1.
+# writes below -w stays. It has RXE=guest, RXE_IP0, RXE_IP1, RXE_IP6_0, RXE_IP6_1, RXE_NVME0 and
+# RXE_NVME1.
 # RXE_ACCEL=kvm: not emulated. RXE_CACHE: where the kernel is kept (build/rxe).
 #
 # Exit status: the command's (128 and N for signal N); 124 its time was over; 125 the guest failed; 77

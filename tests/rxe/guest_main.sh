@@ -141,7 +141,7 @@ find_drives
 if [ "$bare" = yes ]; then
 	/usr/bin/env ip link set lo up
 else
-	export RXE_IP0=10.77.0.1 RXE_IP1=10.77.0.2
+	export RXE_IP0=10.77.0.1 RXE_IP1=10.77.0.2 RXE_IP6_0=fd77::1 RXE_IP6_1=fd77::2
 	/bin/sh "$here/wire.sh" make 2>$control/setup-error || fail
 fi
 cd "$directory" || fail "there is no folder $directory"

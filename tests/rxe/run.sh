@@ -28,7 +28,8 @@ on_this_machine() {
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
 	sh "$here/wire.sh" make || exit
-	RXE=native RXE_IP0=10.77.0.1 RXE_IP1=10.77.0.2 timeout -k 5 "$limit" "$@"
+	RXE=native RXE_IP0=10.77.0.1 RXE_IP1=10.77.0.2 RXE_IP6_0=fd77::1 RXE_IP6_1=fd77::2 \
+		timeout -k 5 "$limit" "$@"
 	exit
 }
 

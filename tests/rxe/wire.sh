@@ -1,6 +1,6 @@
 #!/bin/sh
-# wire.sh: two soft-RoCE devices at the ends of a wire, rxe0 on v0 (10.77.0.1) and rxe1 on v1
-# (10.77.0.2), and faults on it. For root; run.sh and guest_main.sh make it.
+# wire.sh: two soft-RoCE devices at the ends of a wire, rxe0 on v0 (10.77.0.1, fd77::1) and rxe1 on
+# v1 (10.77.0.2, fd77::2), and faults on it. For root; run.sh and guest_main.sh make it.
 #
 # Usage: wire.sh make | remove | netem ARGUMENT... | cut | clear | down 0|1 | up 0|1 | dropped
 #   netem    of tc-netem, both ways: loss 1%, delay 1ms, duplicate 1%, reorder 25% delay 1ms
@@ -30,6 +30,20 @@ rule add pref 15 from 10.77.0.1 to 10.77.0.1 lookup local
 rule add pref 16 from 10.77.0.2 to 10.77.0.2 lookup local
 rule add pref 20 to 10.77.0.2 lookup 101
 rule add pref 21 to 10.77.0.1 lookup 102
+rule add pref 100 lookup local
+rule del pref 0
+END
+	ip -6 -force -batch - <<END
+addr add fd77::1/64 dev v0 nodad
+addr add fd77::2/64 dev v1 nodad
+route add fd77::2 dev v0 src fd77::1 table 101
+route add fd77::1 dev v1 src fd77::2 table 102
+rule add pref 10 iif v0 lookup local
+rule add pref 11 iif v1 lookup local
+rule add pref 15 from fd77::1 to fd77::1 lookup local
+rule add pref 16 from fd77::2 to fd77::2 lookup local
+rule add pref 20 to fd77::2 lookup 101
+rule add pref 21 to fd77::1 lookup 102
 rule add pref 100 lookup local
 rule del pref 0
 END
@@ -72,8 +86,10 @@ make_wire() {
 }
 
 remove_wire() {
-	ip rule show pref 0 | grep -q local || ip rule add pref 0 lookup local
-	for pref in 10 11 15 16 20 21 100; do ip rule del pref $pref; done
+	for family in -4 -6; do
+		ip $family rule show pref 0 | grep -q local || ip $family rule add pref 0 lookup local
+		for pref in 10 11 15 16 20 21 100; do ip $family rule del pref $pref; done
+	done
 	rdma link delete rxe0
 	rdma link delete rxe1
 	ip link del v0
@@ -81,12 +97,15 @@ remove_wire() {
 	rm -f $state
 }
 
-# The kernel drops the route with the link.
+# The kernel drops the routes with the link, and its addresses of IPv6.
 route_again() {
-	case $1 in
-	0) ip route replace 10.77.0.2 dev v0 src 10.77.0.1 table 101 ;;
-	1) ip route replace 10.77.0.1 dev v1 src 10.77.0.2 table 102 ;;
-	esac
+	end=$1
+	here=$((end + 1))
+	there=$((2 - end))
+	table=$((101 + end))
+	ip route replace 10.77.0.$there dev "v$end" src 10.77.0.$here table $table
+	ip -6 addr replace fd77::$here/64 dev "v$end" nodad
+	ip -6 route replace fd77::$there dev "v$end" src fd77::$here table $table
 }
 
 netem() {
