@@ -11,6 +11,7 @@
 
 #include "emu/helper_pool.h"
 #include "emu/memory_arena.h"
+#include "emu/page_checksum.h"
 #include "emu/store_spans.h"
 #include "sim/tier/page_store.h"
 
@@ -293,11 +294,6 @@ static void finish(void *arg)
 	io->done(io);
 }
 
-static uint64_t checksum(const uint8_t *page, uint64_t bytes)
-{
-	return XXH3_64bits(page, bytes);
-}
-
 /* On a helper thread or the loop. What is copied out is verified where it has come to. */
 static void copy_part(kvt_helper_task *task)
 {
@@ -314,7 +310,7 @@ static void copy_part(kvt_helper_task *task)
 			memset(page, 0, bytes);
 		else if (home)
 			memcpy(home, page, bytes);
-		uint64_t sum = checksum(write || !home ? page : home, bytes);
+		uint64_t sum = kvt_page_checksum(write || !home ? page : home, bytes);
 		if (write)
 			part->block->checksums[i] = sum;
 		else
@@ -331,7 +327,8 @@ static void forget_bad(const memory_part *part)
 	const memory_block *block = part->block;
 	for (uint64_t i = part->first; i < part->first + part->n; i++) {
 		uint64_t page = block->first_page + i;
-		if (checksum(page_at(tier, block, i), block->page_bytes) == block->checksums[i])
+		if (kvt_page_checksum(page_at(tier, block, i), block->page_bytes) ==
+			block->checksums[i])
 			continue;
 		for (unsigned e = 0; e < io->n_extents; e++) {
 			kvt_extent one = io->extents[e];

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
+#include "emu/page_checksum.h"
 #include "emu/store_internal.h"
 
 /* Bytes that are copied at a time on the way to an aligned write. */
@@ -14,13 +14,13 @@ enum { BOUNCE_BYTES = 1 << 20 };
 
 uint64_t kvt_store_checksum(const void *page, uint64_t page_bytes)
 {
-	return XXH3_64bits(page, page_bytes);
+	return kvt_page_checksum(page, page_bytes);
 }
 
 void kvt_store_checksums(const void *pages, uint64_t page_bytes, uint64_t n, uint64_t *checksums)
 {
 	for (uint64_t i = 0; i < n; i++)
-		checksums[i] = XXH3_64bits((const char *)pages + i * page_bytes, page_bytes);
+		checksums[i] = kvt_page_checksum((const char *)pages + i * page_bytes, page_bytes);
 }
 
 uint64_t kvt_store_run_cost(const kvt_store_run *run)
