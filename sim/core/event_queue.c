@@ -285,6 +285,18 @@ bool kvt_event_queue_refill(kvt_event_queue *queue)
 	}
 }
 
+/* Drops levels below all others that have given out all they had. */
+static void drop_exhausted(kvt_event_queue *queue)
+{
+	while (queue->n_levels > 1) {
+		const kvt_event_level *level = &queue->levels[queue->n_levels - 1];
+		for (uint32_t b = level->current; b < level->n_buckets; b++)
+			if (level->buckets[b].end)
+				return;
+		queue->from[--queue->n_levels] = 0;
+	}
+}
+
 /*
  * Turns a front that has grown too long and one more entry into a level. It begins now, so that
  * whatever is pushed next falls into it and not in front of it, and into another level, and so on.
@@ -293,6 +305,9 @@ static void spill(kvt_event_queue *queue, kvt_event_entry entry)
 {
 	uint64_t low = (uint64_t)queue->now, high = MAX(entry.when, queue->tail[-1].when);
 	size_t n = (size_t)(queue->tail - queue->head) + 1;
+	/* where the front has the last of a level, that level would lie empty around the new one,
+	 * and around the next, as often as a far event comes to the front and others before it */
+	drop_exhausted(queue);
 	kvt_event_level *level = add_level(queue, low, high, n, 0.5 * (double)(high - low));
 	for (const kvt_event_entry *e = queue->head; e < queue->tail; e++)
 		kvt_event_queue_append(queue, level, *e);

@@ -370,6 +370,40 @@ static void test_next(void)
 	kvt_event_queue_clear(&queue);
 }
 
+static void count(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+/* A deadline far away that is looked at, moved on and met by bursts of what is due before it. */
+static void test_moving_deadline(void)
+{
+	enum { ROUNDS = 500, BURST = 3 * KVT_EVENT_FRONT_ENTRIES };
+	kvt_event_queue queue;
+	kvt_event_queue_init(&queue);
+	kvt_event deadline = 0;
+	kvt_time when = 0, clock = 0;
+	unsigned ran = 0;
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		clock += KVT_MILLISECOND;
+		for (unsigned k = 0; k < BURST; k++)
+			kvt_event_queue_push(&queue, clock + k % 7, count, &ran);
+		kvt_event_queue_cancel(&queue, deadline);
+		deadline = kvt_event_queue_push(&queue, clock + 10 * KVT_SECOND, count, &ran);
+		while (kvt_event_queue_next(&queue, &when) && when < clock + KVT_SECOND) {
+			kvt_callback callback = NULL;
+			void *arg = NULL;
+			g_assert_true(kvt_event_queue_pop(&queue, &callback, &arg));
+			g_assert_cmpint(queue.now, ==, when);
+			callback(arg);
+		}
+		g_assert_cmpint(when, ==, clock + 10 * KVT_SECOND);
+		g_assert_cmpuint(ran, ==, (i + 1) * BURST);
+		g_assert_cmpuint(queue.n_levels, <, KVT_EVENT_MAX_LEVELS / 2);
+	}
+	kvt_event_queue_clear(&queue);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -394,5 +428,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/event-queue/generations-end", test_generations_end);
 	g_test_add_func("/event-queue/extremes", test_extremes);
 	g_test_add_func("/event-queue/next", test_next);
+	g_test_add_func("/event-queue/moving-deadline", test_moving_deadline);
 	return g_test_run();
 }
