@@ -7,7 +7,6 @@
 #include "emu/page_writer.h"
 #include "emu/real_loop.h"
 #include "emu/real_tiers.h"
-#include "emu/uring_tier.h"
 #include "sim/base/error.h"
 #include "sim/engine/turn_plan.h"
 
@@ -40,7 +39,7 @@ typedef struct emulation {
 	kvt_loop *loop;
 	kvt_kv_recording *recording; /* NULL: none */
 	kvt_cores cores;
-	kvt_tier *store; /* the page store's; NULL: another tier */
+	kvt_tier *store; /* as it was opened, whatever hooks put around it */
 	kvt_kv_source source;
 	kvt_attention_check *check;
 	kvt_emulation_result *result;
@@ -70,12 +69,10 @@ static kvt_tier *open_store(void *arg, const kvt_tier_env *env, const char *name
 	kvt_tier *tier = kvt_tier_open_kind(
 		ops, env, kvt_config_section_or_empty(e->experiment->config, section), error);
 	e->result->tier = ops->name;
-	e->store = NULL;
+	e->store = tier;
 	g_clear_pointer(&e->result->notice, g_free);
-	if (tier && ops == &kvt_tier_store) {
-		e->store = tier;
-		e->result->notice = g_strdup(kvt_uring_tier_notice(tier));
-	}
+	if (tier && ops->notice)
+		e->result->notice = g_strdup(ops->notice(tier));
 	if (tier && e->hooks && e->hooks->wrap)
 		tier = e->hooks->wrap(e->hooks->arg, env, tier);
 	return tier;
@@ -151,7 +148,8 @@ static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 static void register_region(void *arg, void *memory, uint64_t bytes)
 {
 	emulation *e = arg;
-	if (e->store && kvt_uring_tier_register_memory(e->store, memory, bytes) != 0 &&
+	const kvt_tier_ops *ops = e->store->ops;
+	if (ops->register_memory && ops->register_memory(e->store, memory, bytes) != 0 &&
 		!e->result->notice)
 		e->result->notice = g_strdup("memory that pages are read into is not registered");
 }

@@ -300,6 +300,17 @@ static void uring_stats(kvt_tier *base, kvt_tier_stats *stats)
 	stats->device_ios = kvt_io_engine_stats(tier->engine).commands;
 }
 
+static int uring_register_memory(kvt_tier *base, void *memory, uint64_t bytes)
+{
+	return kvt_io_engine_register_memory(((uring_tier *)base)->engine, memory, bytes);
+}
+
+static const char *uring_notice(kvt_tier *base)
+{
+	const GString *notice = ((uring_tier *)base)->notice;
+	return notice->len > 0 ? notice->str : NULL;
+}
+
 static void drop_ios(uring_tier *tier)
 {
 	for (unsigned i = 0; i < tier->ios->len; i++) {
@@ -392,14 +403,11 @@ const kvt_tier_ops kvt_tier_store = {
 	.commit = uring_commit,
 	.discard = uring_discard,
 	.holds = uring_holds,
+	.register_memory = uring_register_memory,
+	.notice = uring_notice,
 	.stats = uring_stats,
 	.close = uring_close,
 };
-
-int kvt_uring_tier_register_memory(kvt_tier *tier, void *memory, uint64_t bytes)
-{
-	return kvt_io_engine_register_memory(((uring_tier *)tier)->engine, memory, bytes);
-}
 
 kvt_uring_counts kvt_uring_tier_counts(const kvt_tier *tier)
 {
@@ -414,10 +422,4 @@ kvt_io_engine *kvt_uring_tier_engine(kvt_tier *tier)
 kvt_store *kvt_uring_tier_store(kvt_tier *tier)
 {
 	return ((uring_tier *)tier)->store;
-}
-
-const char *kvt_uring_tier_notice(const kvt_tier *tier)
-{
-	const GString *notice = ((const uring_tier *)tier)->notice;
-	return notice->len > 0 ? notice->str : NULL;
 }

@@ -14,9 +14,6 @@
  * one. Memory of I/Os may lie anywhere; what lies at multiples of 4 KiB is not copied. */
 extern const kvt_tier_ops kvt_tier_store;
 
-/* Pins memory that I/Os will name, as kvt_io_engine_register_memory. */
-int kvt_uring_tier_register_memory(kvt_tier *tier, void *memory, uint64_t bytes);
-
 typedef struct kvt_uring_counts {
 	uint64_t direct_bytes,
 		copied_bytes; /* moved to and from I/Os' memory; by way of a buffer */
@@ -37,8 +34,5 @@ kvt_tier *kvt_uring_tier_beside(kvt_tier *tier, uint64_t model);
 /* For tests, calibration and talk. They stay the tier's. */
 kvt_io_engine *kvt_uring_tier_engine(kvt_tier *tier);
 kvt_store *kvt_uring_tier_store(kvt_tier *tier);
-
-/* What should be told to a person: fall-backs of the engine and of the store; NULL: nothing. */
-const char *kvt_uring_tier_notice(const kvt_tier *tier);
 
 #endif

@@ -141,6 +141,13 @@ struct kvt_tier_ops {
 	/* Declares pages as already stored (an experiment's starting state); costs no time.
 	 * False, and nothing stored, when they do not fit. NULL for tiers that cannot. */
 	bool (*preload)(kvt_tier *tier, uint32_t tenant, const kvt_extent *extent);
+	/* Memory that I/Os will name, and that stays until the tier is closed: moving from and to
+	 * it need not prepare it every time. 0 or a negative errno, which costs nothing but speed.
+	 * NULL: it makes no difference. */
+	int (*register_memory)(kvt_tier *tier, void *memory, uint64_t bytes);
+	/* What should be told to a person (fall-backs, what was lost); NULL: nothing. Stays until
+	 * the next call. May be NULL. */
+	const char *(*notice)(kvt_tier *tier);
 	/* Fills *stats with what has been since the tier was opened. */
 	void (*stats)(kvt_tier *tier, kvt_tier_stats *stats);
 	/* Frees the tier. What is in flight is dropped: the loop must not run on. */

@@ -243,10 +243,10 @@ static kvt_tier *open_tier(bench *b, const char *path)
 				: NULL;
 	if (!tier)
 		fprintf(stderr, "bench_io: %s\n", error->message);
-	else if (kvt_uring_tier_notice(tier))
-		fprintf(stderr, "bench_io: %s\n", kvt_uring_tier_notice(tier));
+	else if (tier->ops->notice(tier))
+		fprintf(stderr, "bench_io: %s\n", tier->ops->notice(tier));
 	g_assert(tier);
-	kvt_uring_tier_register_memory(tier, b->memory, b->memory_bytes);
+	tier->ops->register_memory(tier, b->memory, b->memory_bytes);
 	return tier;
 }
 
