@@ -11,6 +11,8 @@
 #include "sim/base/error.h"
 #include "sim/base/output.h"
 
+/* Commands that a store has in flight unless it is told otherwise (emu/io_engine.c). */
+enum { STORE_DEPTH = 64 };
 /* No spread of a few repeats is smaller than what the next day brings. */
 static const double LEAST_UNCERTAINTY = 0.02, MOST_UNCERTAINTY = 0.95;
 
@@ -113,7 +115,12 @@ static gboolean drive_text(const kvt_calibration *c, GString *text, GError **err
 		"# the loop's thread waited for a core %.0f%% of the time: near 0%% on a quiet "
 		"machine\n",
 		100 * kvt_calibration_waited(c));
-	g_string_append_printf(text, "queue_depth = %u\n", MAX(read.depth, write.depth));
+	/* a store has this many at the drive, also where fewer would do: they share it */
+	g_string_append_printf(
+		text, "queue_depth = %u\n", MAX(MAX(read.depth, write.depth), STORE_DEPTH));
+	g_string_append(text, "queue_depth.source = derived: no more is faster, and a store has "
+			      "as many in flight\nqueue_shared = yes\nqueue_shared.source = "
+			      "assumed: as a virtual disk was seen to do\n");
 	put_bytes(text, "transfer_max", read.transfer);
 	g_string_append(text,
 		"pcie_generation = 6\npcie_lanes = 16\n"

@@ -77,6 +77,8 @@ const kvt_option kvt_drive_options[] = {
 	QUANTITY(kvt_drive, write_bandwidth, KVT_UNIT_RATE, NULL, 1e6, 1e12, "sequential writes"),
 	QUANTITY(kvt_drive, read_iops, KVT_UNIT_FREQUENCY, NULL, 1e2, 1e10, "4 KiB random reads"),
 	QUANTITY(kvt_drive, write_iops, KVT_UNIT_FREQUENCY, NULL, 1e2, 1e10, "4 KiB random writes"),
+	FLAG(kvt_drive, queue_shared, "no",
+		"commands in its queue share its bandwidth; no: served in order of arrival"),
 	FLAG(kvt_drive, read_serial, "no",
 		"a read is taken after another's bytes, not beside them"),
 	FLAG(kvt_drive, write_serial, "no", "the same of writes"),

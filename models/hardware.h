@@ -49,6 +49,8 @@ typedef struct kvt_drive {
 	 * thread behind a virtual disk, and not beside them: s bytes take 1 / iops and what s is
 	 * more than 4 KiB at the bandwidth. */
 	bool read_serial, write_serial;
+	/* Commands in its queue share its bandwidth; no: they are served in order of arrival. */
+	bool queue_shared;
 	/* what one command moves at most, however idle the drive is; 0: as much as the drive */
 	double read_command_bandwidth, write_command_bandwidth;
 	kvt_time read_latency, read_latency_p99; /* 4 KiB random read at queue depth 1 */

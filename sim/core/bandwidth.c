@@ -326,6 +326,7 @@ static void copy_spec(const kvt_network *n, kvt_flow_state *f, const kvt_flow_sp
 	f->path_length = spec->bytes > 0 ? (uint8_t)spec->path_length : 0;
 	f->turn = f->path_length > 0 ? spec->turn : 0;
 	f->line = (uint8_t)spec->line;
+	f->places = MAX(spec->places, 1);
 	for (unsigned hop = 0; hop < f->path_length; hop++) {
 		g_assert(spec->path[hop] < n->n_links && spec->cost[hop] >= 0);
 		f->path[hop].link = spec->path[hop];
@@ -432,11 +433,18 @@ kvt_link kvt_network_add_link(kvt_network *n, const char *name, double bytes_per
 	}
 	n->links[n->n_links] = (kvt_link_state){
 		.capacity = bytes_per_second,
+		.places = 1,
 		.head = KVT_NONE,
 		.tail = KVT_NONE,
 		.name = g_strdup(name),
 	};
 	return n->n_links++;
+}
+
+void kvt_network_set_places(kvt_network *n, kvt_link link, uint64_t places)
+{
+	g_assert(link < n->n_links && places > 0 && n->links[link].n_flows == 0);
+	n->links[link].places = places;
 }
 
 void kvt_network_set_rate(kvt_network *n, kvt_link link, double bytes_per_second)

@@ -13,8 +13,9 @@
  *      flows get above their reservation is max-min fair: extra / weight rises for all alike until
  *      a link of the flow is full or the flow reaches max_rate.
  *      Flows with a turn stand in one of the lines at the first link of their path, each class in
- *      its own: the first one rises with the others, the next one joins when that has stopped,
- *      rising from there. That is a device that serves in order of arrival and idles for nobody.
+ *      its own: the first ones, as many as the link has places for, rise with the others, the
+ *      next one joins when one of them has stopped, rising from there. That is a device that
+ *      shares itself among what its queue holds, is fed in order of arrival and idles for nobody.
  * A share below 1e-12 of a link counts as none, so that rounding never feeds a starved class.
  */
 #ifndef KVT_BANDWIDTH_H
@@ -45,7 +46,8 @@ typedef struct kvt_flow_spec {
 				 oversubscribed by reservations */
 	uint64_t turn;        /* its place in a line at path[0], the least first; 0: in none */
 	unsigned line;        /* which, below KVT_LINES */
-	kvt_callback done;    /* called on the loop when the last byte has moved; may be NULL */
+	uint64_t places;   /* that it takes there, more than there are if need be; 0 stands for 1 */
+	kvt_callback done; /* called on the loop when the last byte has moved; may be NULL */
 	void *arg;
 } kvt_flow_spec;
 
@@ -57,6 +59,9 @@ void kvt_network_free(kvt_network *network);
 
 /* A link of `bytes_per_second` (> 0, finite); the name is copied. */
 kvt_link kvt_network_add_link(kvt_network *network, const char *name, double bytes_per_second);
+
+/* Places of each line at the link, 1 unless set; before any flow crosses it. */
+void kvt_network_set_places(kvt_network *network, kvt_link link, uint64_t places);
 
 /* Changes a link's capacity from now on; 0 stops what crosses it until it is raised again. */
 void kvt_network_set_rate(kvt_network *network, kvt_link link, double bytes_per_second);

@@ -33,6 +33,7 @@ typedef struct kvt_flow_state {
 	uint32_t generation;
 	uint64_t sequence; /* start order; 0: not in use */
 	uint64_t turn;     /* in a line at path[0]; 0: in none */
+	uint64_t places;   /* that it takes there */
 	uint64_t bytes;
 
 	double weight, max_rate, reserved_rate;
@@ -50,8 +51,9 @@ typedef struct kvt_flow_state {
 
 typedef struct kvt_link_state {
 	double capacity;
-	double left;   /* while sharing: capacity not given away */
-	double weight; /* while sharing: weight x cost of the active flows */
+	uint64_t places; /* of each line */
+	double left;     /* while sharing: capacity not given away */
+	double weight;   /* while sharing: weight x cost of the active flows */
 	double weight_at_first;
 	double reserved;           /* while sharing: sum of what is to be reserved */
 	uint32_t active;           /* while sharing: active flows on it */

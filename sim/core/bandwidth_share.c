@@ -147,17 +147,21 @@ static kvt_flow_state *next_in_line(
 	return NULL;
 }
 
-/* The first one of every line; returns how many. */
+/* The first ones of every line; returns how many. */
 static uint32_t begin_lines(kvt_network *n, kvt_link_state *l, unsigned priority)
 {
 	uint32_t rising = 0;
 	for (unsigned line = 0; l->in_line > 0 && line < KVT_LINES; line++) {
+		uint64_t taken = 0;
 		l->lines[line] = l->head;
-		kvt_flow_state *first = next_in_line(n, l, line, priority, 0);
-		if (!first)
-			continue;
-		join(n, first, 0);
-		rising++;
+		while (taken < l->places) {
+			kvt_flow_state *first = next_in_line(n, l, line, priority, 0);
+			if (!first)
+				break;
+			join(n, first, 0);
+			taken += first->places;
+			rising++;
+		}
 	}
 	return rising;
 }

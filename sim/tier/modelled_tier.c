@@ -196,6 +196,7 @@ static void start_io(modelled_tier *tier, io_state *state)
 		state->pending++;
 	}
 	kvt_path_set_flow(&direction->path, &load, flow);
+	flow->places = device_ios;
 	if (load.device_ios < tier->spec.devices)
 		flow->max_rate = direction->device_rate * load.device_ios;
 	if (direction->command_rate > 0) {

@@ -36,11 +36,12 @@ typedef struct kvt_modelled_spec {
 	uint64_t capacity; /* bytes; UINT64_MAX: unbounded */
 	kvt_direction_spec direction[KVT_DIRECTIONS];
 	uint64_t max_io_bytes; /* neighbouring pages move in one device I/O up to this; 0: any */
-	gboolean in_turn;      /* reads, or writes, of a class are served in order of submission */
-	gboolean page_ios;     /* every page is a device I/O, and a copy, of its own */
-	gboolean copy_whole;   /* copies to and from the GPU are not cut by max_io_bytes */
-	unsigned io_ranks;     /* an extent is cut into this many shares first (one a rank); 0: 1 */
-	unsigned devices;      /* that device I/Os are spread over; 0: 1 */
+	gboolean in_turn;  /* reads, or writes, of a class are served in order of submission, up to
+			      the places of the first link together */
+	gboolean page_ios; /* every page is a device I/O, and a copy, of its own */
+	gboolean copy_whole; /* copies to and from the GPU are not cut by max_io_bytes */
+	unsigned io_ranks;   /* an extent is cut into this many shares first (one a rank); 0: 1 */
+	unsigned devices;    /* that device I/Os are spread over; 0: 1 */
 	kvt_mixed_link mixed[KVT_MIXED_LINKS_MAX];
 	unsigned n_mixed;
 	double mixed_efficiency; /* share of their rate that these have while there is a mix */

@@ -2,7 +2,8 @@
  * nvme_tier.c: an array of equal NVMe drives, in the client (nvme) or on storage targets behind the
  * fabric (remote-nvme), as modelled tiers. Pages are striped over all drives; a drive is a
  * bandwidth and commands a second that reads and writes share, a queue, and a latency with a tail;
- * it serves reads in order of arrival, and writes: of two reads the first one ends first.
+ * it serves reads in order of arrival, and writes, one I/O after the other or all that its queue
+ * holds together.
  * No flash translation layer: its work is in mixed_efficiency and the tail.
  */
 #include <stddef.h>
@@ -124,6 +125,9 @@ static void add_drives(const array *a, kvt_modelled_spec *spec)
 	kvt_hop media = { .rate = read->device_rate * drives, .per_byte = 1 };
 	double write_factor = read->device_rate / write->device_rate;
 	add_link(a, "drives", &media, &read->path, &write->path, write_factor);
+	if (drive->queue_shared)
+		kvt_network_set_places(
+			a->env->network, read->path.hops[0].link, (uint64_t)a->queue_depth);
 	read->path.hops[read->path.n_hops - 1].per_io =
 		serial_bytes(drive->read_serial, read->device_rate, drive->read_iops);
 	write->path.hops[write->path.n_hops - 1].per_io =

@@ -490,6 +490,30 @@ static void test_by_hand(void)
 	}
 }
 
+/* As many of a line share as find places, the last of them in part; then whoever is next. */
+static void test_places(void)
+{
+	kvt_loop *loop = kvt_virtual_loop_new();
+	kvt_network *n = kvt_network_new(loop);
+	kvt_link l = kvt_network_add_link(n, "l", 1e9);
+	kvt_network_set_places(n, l, 3);
+	kvt_flow flows[4];
+	for (unsigned i = 0; i < G_N_ELEMENTS(flows); i++)
+		flows[i] = kvt_network_start(n, &(kvt_flow_spec){ .path = { l },
+							.path_length = 1,
+							.bytes = 1u << 30,
+							.turn = 1 + i,
+							.places = 2 });
+	static const double rates[] = { 0.5e9, 0.5e9, 0, 0 };
+	for (unsigned i = 0; i < G_N_ELEMENTS(flows); i++)
+		g_assert_cmpfloat(kvt_network_flow_rate(n, flows[i]), ==, rates[i]);
+	kvt_network_cancel(n, flows[0]);
+	for (unsigned i = 1; i < G_N_ELEMENTS(flows); i++)
+		g_assert_cmpfloat(kvt_network_flow_rate(n, flows[i]), ==, rates[i - 1]);
+	kvt_network_free(n);
+	kvt_loop_free(loop);
+}
+
 /* Caps that fill a link up to rounding leave nothing, not a trickle, to the next class. */
 static void test_starved_is_zero(void)
 {
@@ -555,6 +579,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/bandwidth-share/incremental", test_incremental);
 	g_test_add_func("/bandwidth-share/starved-is-zero", test_starved_is_zero);
 	g_test_add_func("/bandwidth-share/ties", test_ties);
+	g_test_add_func("/bandwidth-share/places", test_places);
 	g_test_add_func("/bandwidth-share/component-alone", test_component_alone_is_shared);
 	return g_test_run();
 }

@@ -515,8 +515,8 @@ static void check_in_turn(const char *options, kvt_extent run, double first, dou
 	bench_free(&b);
 }
 
-/* The first of several reads ends as if it were alone; commands that leave drives idle let others
- * begin. */
+/* The first of several reads ends as if it were alone; commands that leave
+ * drives idle let others begin. */
 static void test_in_turn(void)
 {
 	check_in_turn("drives = 1", run_of(1, 1000, MB), 100e-6 + 0.1, 0.1);
