@@ -112,6 +112,8 @@ void kvt_node_lease_end(node_lease *lease)
 	session->tenant->leases--;
 	kvt_slab_drop(node->pool, lease->slab);
 	g_free(lease);
+	if (!node->oldest_lease)
+		kvt_node_set_timer(node);
 	kvt_node_room(node);
 	kvt_node_check_drain(node);
 }
@@ -175,6 +177,8 @@ void kvt_node_ticket_end(node_ticket *ticket)
 	}
 	g_ptr_array_unref(ticket->blocks);
 	g_free(ticket);
+	if (!node->oldest_ticket)
+		kvt_node_set_timer(node);
 	kvt_node_room(node);
 	kvt_node_check_drain(node);
 }
@@ -209,10 +213,10 @@ void kvt_node_set_timer(kvt_node *node)
 		ticket = ticket->later;
 	kvt_time lease = node->oldest_lease ? node->oldest_lease->end : KVT_TIME_NEVER;
 	kvt_time first = MIN(lease, ticket ? ticket->end : KVT_TIME_NEVER);
-	if (first == KVT_TIME_NEVER || (node->timer != 0 && node->timer_at <= first))
+	/* one that is too early finds nothing, and sets the next */
+	if (node->timer != 0 && node->timer_at <= first && first != KVT_TIME_NEVER)
 		return;
-	if (node->timer != 0)
-		kvt_loop_cancel(node->loop, node->timer);
+	kvt_loop_cancel(node->loop, node->timer);
 	node->timer = kvt_loop_at(node->loop, first, expire, node);
 	node->timer_at = first;
 }

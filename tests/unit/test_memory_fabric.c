@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "emu/real_loop.h"
+#include "tests/unit/fabric_conformance.h"
 
 enum { BYTES = 1 << 16, HOSTS = 2 };
 
@@ -337,9 +338,46 @@ static void test_limit(fixture *f, gconstpointer data)
 		-ENOMEM);
 }
 
+/* --- The suite --- */
+
+static const char *make_pair(fabric_pair *pair)
+{
+	pair->loop = kvt_real_loop_new(NULL);
+	memory_wire *wire = memory_wire_new(pair->loop);
+	pair->more = wire;
+	pair->near = memory_fabric_new(wire, "10.0.0.1", "fd00::1");
+	pair->far = memory_fabric_new(wire, "10.0.0.2", "fd00::2");
+	pair->far_address = "10.0.0.2";
+	pair->second_address = "fd00::2";
+	return NULL;
+}
+
+static void free_pair(fabric_pair *pair)
+{
+	pair->near->ops->free(pair->near);
+	pair->far->ops->free(pair->far);
+	memory_wire_free(pair->more);
+	kvt_loop_free(pair->loop);
+}
+
+static void cut_pair(fabric_pair *pair)
+{
+	memory_fabric_cut(pair->far, true);
+}
+
+static void mend_pair(fabric_pair *pair)
+{
+	memory_fabric_cut(pair->far, false);
+}
+
+static const fabric_kind kind = {
+	.name = "memory", .make = make_pair, .free = free_pair, .cut = cut_pair, .mend = mend_pair
+};
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
+	fabric_conformance_add(&kind);
 	static const struct {
 		const char *name;
 		void (*run)(fixture *f, gconstpointer data);
