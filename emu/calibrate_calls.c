@@ -105,14 +105,6 @@ static void over(void *arg)
 	kvt_loop_at(c->loop, c->from, begin, c);
 }
 
-/* Of sorted times the first quartile: other programs only add to them, and on a quiet machine it is
- * the median but for little. */
-static kvt_measured quick(double *values, unsigned n)
-{
-	kvt_measured all = kvt_measured_of(values, n);
-	return (kvt_measured){ values[n / 4], all.low, all.value };
-}
-
 /* Median with quartiles. */
 static kvt_measured middle(double *values, unsigned n)
 {
@@ -127,8 +119,8 @@ static void evaluate(calls *c, kvt_calibration *calibration)
 	for (unsigned i = 0; i < c->rounds; i++)
 		rates[i] = more * KVT_MERGE_BYTES(DIM) /
 			   MAX(c->seconds[1][i] - c->seconds[0][i], 1e-7);
-	calibration->host[KVT_HOST_CALL] = quick(c->beyond, c->n_beyond);
-	calibration->host[KVT_HOST_START] = quick(c->seconds[0], c->rounds);
+	calibration->host[KVT_HOST_CALL] = middle(c->beyond, c->n_beyond);
+	calibration->host[KVT_HOST_START] = middle(c->seconds[0], c->rounds);
 	calibration->host[KVT_HOST_MERGE] = middle(rates, c->rounds);
 }
 
