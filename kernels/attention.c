@@ -77,8 +77,19 @@ static double unit(const kvt_attention_shape *shape, uint32_t lanes)
 /* Places of a tile's tokens. */
 typedef struct places {
 	uint32_t n;
+	int in_order; /* whether each page follows the one before in memory */
 	const uint8_t *keys[TILE], *values[TILE];
 } places;
+
+/* Whether a page's keys and values lie behind those of the page before, with no more between. */
+static int follows(
+	const kvt_attention_shape *shape, const kvt_attention_window *window, uint64_t page)
+{
+	uintptr_t keys = (uintptr_t)window->keys[page] - (uintptr_t)window->keys[page - 1];
+	uintptr_t values = (uintptr_t)window->values[page] - (uintptr_t)window->values[page - 1];
+	size_t bytes = shape->page_tokens * (shape->key_stride + shape->value_stride);
+	return keys == values && keys > 0 && keys <= bytes;
+}
 
 /* Where the tokens from `first` on are. */
 static void gather(const kvt_attention_shape *shape, const kvt_attention_window *window,
@@ -89,7 +100,9 @@ static void gather(const kvt_attention_shape *shape, const kvt_attention_window 
 	uint32_t within = (uint32_t)(at % shape->page_tokens), n = 0;
 	uint32_t most = left < TILE ? (uint32_t)left : TILE;
 	const size_t key_stride = shape->key_stride, value_stride = shape->value_stride;
+	out->in_order = 1;
 	for (; n < most; page++, within = 0) {
+		out->in_order &= page == 0 || follows(shape, window, page);
 		const uint8_t *key = (const uint8_t *)window->keys[page] + within * key_stride;
 		const uint8_t *value =
 			(const uint8_t *)window->values[page] + within * value_stride;
@@ -171,6 +184,7 @@ static void attend_window(const running *r, const kvt_attention_window *window)
 		tile.next_keys = next->keys;
 		tile.next_values = next->values;
 		tile.n_next = next->n;
+		tile.in_order = next->in_order;
 		attend_tile(r, &tile, first, now->n, window->seen);
 		first = after;
 	}

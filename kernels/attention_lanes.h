@@ -13,6 +13,10 @@
  * Not for anyone else.
  */
 
+/* Tokens taken in turn where memory is what is waited for: whole vectors of logits. Blocks that
+ * sums are made of at once, at most. */
+enum { GROUP = 16, BLOCKS = 4 };
+
 /* Bounds that only an inlined function's caller knows make clang keep arrays in memory: loops over
  * registers go to the most there are. */
 #define EACH(i, n, most) UNROLL for (int i = 0; i < (int)(most); i++) if (i < (int)(n))
@@ -76,17 +80,23 @@ INLINE void add_products(const kvt_attention_tile *tile, kvt_element element, in
 	}
 }
 
+/* One row has less to compute than there is to wait for memory, which is fastest in the order of
+ * addresses; unpacking E4M3 takes longer than that. */
+INLINE int waits(kvt_element element, int rows)
+{
+	return rows == 1 && element != KVT_ELEMENT_E4M3;
+}
+
 /* Products of tokens_of() tokens with the rows, [token][width]. */
-INLINE void products(
-	const kvt_attention_tile *tile, kvt_element element, int rows, uint32_t first, float *out)
+INLINE void products(const kvt_attention_tile *tile, kvt_element element, int rows,
+	const uint8_t *const *keys, float *out)
 {
 	const int width = width_of(rows), pairs = tokens_of(width) / 2;
-	/* tokens are read in the order in which they lie in memory, but for some */
-	const int n = pairs < LANES / 4 ? pairs : LANES / 4;
+	const int n = waits(element, rows) ? 1 : pairs < LANES / 4 ? pairs : LANES / 4;
 	vector sum[LANES];
 	UNROLL for (int i = 0; i < LANES; i++) sum[i] = spread(0);
-	EACH(i, pairs / n, 2)
-	add_products(tile, element, rows, tile->keys + first + 2 * i * n, n, sum + i * n * width);
+	EACH(i, pairs / n, LANES / 2)
+	add_products(tile, element, rows, keys + 2 * i * n, n, sum + i * n * width);
 	EACH(i, results_of(width), 2)
 	store(out + LANES * i, sums_of(sum, width, i));
 }
@@ -119,7 +129,8 @@ INLINE vector raise(kvt_attention_tile *tile, int rows, vector logit, float *sha
 }
 
 /* products() of some rows and format, as functions: what else is in registers stays out of them. */
-typedef void (*product_function)(const kvt_attention_tile *tile, uint32_t first, float *out);
+typedef void (*product_function)(
+	const kvt_attention_tile *tile, const uint8_t *const *keys, float *out);
 
 /* What weights are relative to, a number a row in all its places, and sums of weights. */
 typedef struct level {
@@ -132,12 +143,13 @@ INLINE void set_base(level *l, vector max)
 	l->limit = max + spread(SLACK);
 }
 
-/* A vector of logits, `at` of the tile's, becomes weights. */
-INLINE void weigh_some(kvt_attention_tile *tile, int rows, float *share, uint32_t at, level *l)
+/* A vector of the n tokens' logits, from `at` on, becomes weights. */
+INLINE void weigh_some(
+	kvt_attention_tile *tile, int rows, float *share, uint32_t n, uint32_t at, level *l)
 {
 	const int width = width_of(rows);
 	vector logit = load(share + at);
-	uint32_t n = tile->n_tokens * (uint32_t)width;
+	n *= (uint32_t)width;
 	if (n < at + LANES)
 		logit = first_of(n > at ? n - at : 0, logit, spread(-INFINITY));
 	if (__builtin_expect(any_above(logit, l->limit), 0)) {
@@ -149,54 +161,76 @@ INLINE void weigh_some(kvt_attention_tile *tile, int rows, float *share, uint32_
 	store(share + at, p);
 }
 
-/* Weights of tokens in `share`, [token][width]. */
-INLINE void weigh(kvt_attention_tile *tile, product_function products_of, int rows, float *share)
+/* Some of a tile's tokens, and those that are fetched meanwhile. */
+typedef struct group {
+	const uint8_t *const *keys, *const *values, *const *next_keys, *const *next_values;
+	uint32_t n, n_next;
+} group;
+
+/* Weights of a group's tokens in `share`, [token][width]. */
+INLINE void weigh(kvt_attention_tile *tile, const group *g, product_function products_of, int rows,
+	float *share, level *l)
 {
 	const size_t bytes = tile->head_dim * kvt_element_bytes(tile->element);
 	const int width = width_of(rows);
-	const uint32_t tokens = (uint32_t)tokens_of(width), n = tile->n_tokens;
+	const uint32_t tokens = (uint32_t)tokens_of(width), n = g->n;
 	for (uint32_t t = 0; t < n; t += tokens) {
-		for (uint32_t i = t; i < t + tokens && i < tile->n_next; i++)
-			fetch(tile->next_keys[i], bytes);
-		products_of(tile, t, share + t * (uint32_t)width);
+		for (uint32_t i = t; i < t + tokens && i < g->n_next; i++)
+			fetch(g->next_keys[i], bytes);
+		products_of(tile, g->keys + t, share + t * (uint32_t)width);
 	}
-	level l = { .sum = spread(0) };
-	set_base(&l, load_rows(tile->max, rows, width));
 	for (uint32_t i = 0; i < n * (uint32_t)width; i += LANES)
-		weigh_some(tile, rows, share, i, &l);
-	l.sum = load_rows(tile->weight, rows, width) + across_sum(l.sum, width);
-	store_rows(tile->weight, l.sum, rows);
+		weigh_some(tile, rows, share, n, i, l);
 }
 
-/* Adds weighted values of `blocks` blocks of numbers from `block` on. A tile's are summed first,
+/* Adds weighted values of `blocks` blocks of numbers from `block` on. A group's are summed first,
  * which rounds less than adding each to the sum of all. */
-INLINE void add_values(kvt_attention_tile *tile, kvt_element element, int rows, const float *share,
-	uint32_t block, int blocks)
+INLINE void add_values(kvt_attention_tile *tile, const group *g, kvt_element element, int rows,
+	const float *share, uint32_t block, int blocks)
 {
 	const size_t head_dim = tile->head_dim;
 	const size_t at = BLOCK * (size_t)block * kvt_element_bytes(element);
 	const size_t bytes = BLOCK * (size_t)blocks * kvt_element_bytes(element);
 	const int width = width_of(rows);
 	float *out = tile->sum + BLOCK * (size_t)block;
-	vector sum[FEW][4];
-	EACH(r, rows, FEW) EACH(v, 2 * blocks, 4) sum[r][v] = spread(0);
-	for (uint32_t t = 0; t < tile->n_tokens; t++, share += width) {
-		if (t < tile->n_next)
-			fetch(tile->next_values[t] + at, bytes);
-		vector value[4];
-		EACH(b, blocks, 2)
-		load_block(element, tile->values[t], block + (uint32_t)b, value + 2 * b);
+	vector sum[FEW][2 * BLOCKS];
+	EACH(r, rows, FEW) EACH(v, 2 * blocks, 2 * BLOCKS) sum[r][v] = spread(0);
+	for (uint32_t t = 0; t < g->n; t++, share += width) {
+		if (t < g->n_next)
+			fetch(g->next_values[t] + at, bytes);
+		vector value[2 * BLOCKS];
+		EACH(b, blocks, BLOCKS)
+		load_block(element, g->values[t], block + (uint32_t)b, value + 2 * b);
 		EACH(r, rows, FEW)
 		{
 			vector p = spread(share[r]);
-			EACH(v, 2 * blocks, 4) sum[r][v] = fma_of(p, value[v], sum[r][v]);
+			EACH(v, 2 * blocks, 2 * BLOCKS)
+			sum[r][v] = fma_of(p, value[v], sum[r][v]);
 		}
 	}
-	EACH(r, rows, FEW) EACH(v, 2 * blocks, 4)
+	EACH(r, rows, FEW) EACH(v, 2 * blocks, 2 * BLOCKS)
 	{
 		float *place = out + (size_t)r * head_dim + LANES * v;
 		store(place, load(place) + sum[r][v]);
 	}
+}
+
+/*
+ * The tile's tokens from `first` on. Where pages follow each other in memory, what waits for memory
+ * takes keys and values of a few tokens in turn, as they lie there, and leaves fetching to the
+ * processor, which knows best how far ahead; where they do not, or there is more to compute,
+ * tokens of the next tile are fetched meanwhile.
+ */
+INLINE group group_of(const kvt_attention_tile *tile, kvt_element element, int rows, uint32_t first)
+{
+	group g = { tile->keys + first, tile->values + first, tile->next_keys, tile->next_values,
+		tile->n_tokens - first, tile->n_next };
+	/* values are read in order where sums of whole tokens stay in registers */
+	if (waits(element, rows) && tile->in_order && tile->head_dim <= BLOCK * BLOCKS) {
+		g.n = g.n < GROUP ? g.n : GROUP;
+		g.n_next = 0;
+	}
+	return g;
 }
 
 INLINE void attend_few(
@@ -204,14 +238,26 @@ INLINE void attend_few(
 {
 	float share[TILE * FEW] __attribute__((aligned(64)));
 	/* sums of a pass stay in registers */
-	const uint32_t blocks = tile->head_dim / BLOCK, step = rows <= FEW / 2 ? 2 : 1;
-	uint32_t block = 0;
-	weigh(tile, products_of, rows, share);
-	if (step == 2)
-		for (; block + 2 <= blocks; block += 2)
-			add_values(tile, element, rows, share, block, 2);
-	for (; block < blocks; block++)
-		add_values(tile, element, rows, share, block, 1);
+	const int most = waits(element, rows) ? 4 : rows <= FEW / 2 ? 2 : 1, width = width_of(rows);
+	const uint32_t blocks = tile->head_dim / BLOCK;
+	level l = { .sum = spread(0) };
+	set_base(&l, load_rows(tile->max, rows, width));
+	for (uint32_t first = 0; first < tile->n_tokens;) {
+		group g = group_of(tile, element, rows, first);
+		uint32_t block = 0;
+		weigh(tile, &g, products_of, rows, share, &l);
+		if (most == 4)
+			for (; block + 4 <= blocks; block += 4)
+				add_values(tile, &g, element, rows, share, block, 4);
+		if (most >= 2)
+			for (; block + 2 <= blocks; block += 2)
+				add_values(tile, &g, element, rows, share, block, 2);
+		for (; block < blocks; block++)
+			add_values(tile, &g, element, rows, share, block, 1);
+		first += g.n;
+	}
+	l.sum = load_rows(tile->weight, rows, width) + across_sum(l.sum, width);
+	store_rows(tile->weight, l.sum, rows);
 }
 
 /* Where a query has what load_block gives as number j of a half of a block. */
@@ -376,9 +422,9 @@ INLINE void attend_many(kvt_attention_tile *tile, kvt_element element)
 
 #define ATTEND_FEW(name, element, rows)                                                            \
 	__attribute__((target(TARGET), noinline)) static void products_##name##_##rows(            \
-		const kvt_attention_tile *tile, uint32_t first, float *out)                        \
+		const kvt_attention_tile *tile, const uint8_t *const *keys, float *out)            \
 	{                                                                                          \
-		products(tile, element, rows, first, out);                                         \
+		products(tile, element, rows, keys, out);                                          \
 	}                                                                                          \
 	__attribute__((target(TARGET))) static void few_##name##_##rows(kvt_attention_tile *tile)  \
 	{                                                                                          \

@@ -397,6 +397,7 @@ typedef struct kvt_attention_tile {
 	uint32_t head_dim, n_rows,
 		n_tokens;    /* at least 1 each; KVT_ATTENTION_TILE tokens at most */
 	uint32_t n_next;     /* tokens that are fetched for later */
+	int in_order;        /* whether those lie behind these in memory */
 	const float *query;  /* [n_rows][head_dim], by 2^logit, in the variant's order */
 	float *sum;          /* the same: weighted values, relative to 2^max */
 	float *max, *weight; /* [n_rows]: the largest logit or one near it, sum of weights */

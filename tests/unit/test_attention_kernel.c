@@ -36,6 +36,49 @@ static void test_sizes(void)
 	}
 }
 
+/* Pages that follow each other in memory, which a single row takes in turn, in parts of tiles: the
+ * largest logit comes late, so that sums of earlier parts are made relative to it, and NaN counts
+ * wherever it lies. */
+static void test_in_order(void)
+{
+	static const uint32_t dims[] = { 64, 128, 96, 16 }, pages[] = { 16, 16, 24, 5 };
+	for (size_t i = 0; i < 24; i++) {
+		kv_context c = kv_context_new(
+			elements[i % 3], dims[i % 4], 1 + i / 12, pages[i % 4], 203, 1, 100 + i);
+		for (uint32_t a = 0, b = c.n_pages - 1; a < b; a++, b--) {
+			const void *key = c.keys[a], *value = c.values[a];
+			c.keys[a] = c.keys[b];
+			c.values[a] = c.values[b];
+			c.keys[b] = key;
+			c.values[b] = value;
+		}
+		const uint32_t late = 37;
+		uint8_t *key = (uint8_t *)c.keys[late / pages[i % 4]] +
+			       late % pages[i % 4] * c.shape.key_stride;
+		float numbers[128];
+		for (uint32_t k = 0; k < dims[i % 4]; k++)
+			numbers[k] = 6 * c.queries[k];
+		kvt_elements_from_float(elements[i % 3], numbers, dims[i % 4], key);
+		kvt_attention_window window = kv_window_whole(&c);
+		kvt_attention_exact(&c.shape, c.queries, 1, &window, c.exact, c.exact_lse);
+		EACH_ISA(isa)
+		{
+			kvt_attention_partial partial = kv_attend(&c, isa, &window);
+			g_assert_cmpfloat(kv_error(&c, &partial), <, 1e-5);
+			kv_partial_clear(&partial);
+		}
+		numbers[3] = NAN;
+		kvt_elements_from_float(elements[i % 3], numbers, dims[i % 4], key);
+		EACH_ISA(isa)
+		{
+			kvt_attention_partial partial = kv_attend(&c, isa, &window);
+			g_assert_true(isnan(partial.lse[0]) && isnan(partial.output[5]));
+			kv_partial_clear(&partial);
+		}
+		kv_context_clear(&c);
+	}
+}
+
 /* Query tokens that see each other causally, as far as skipped tokens and page ends allow. */
 static void test_causal(void)
 {
@@ -538,6 +581,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/attention_kernel/sizes", test_sizes);
+	g_test_add_func("/attention_kernel/in_order", test_in_order);
 	g_test_add_func("/attention_kernel/causal", test_causal);
 	g_test_add_func("/attention_kernel/error", test_error);
 	g_test_add_func("/attention_kernel/chunk", test_chunk);
