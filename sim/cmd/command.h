@@ -17,8 +17,9 @@ typedef struct kvt_command {
 	const char *name;    /* what is typed after kvtier */
 	const char *summary; /* one line for the list of commands, no full stop */
 	const char
-		*arguments; /* after the options in its usage line, such as "FILE.ini"; or NULL */
-	const char *help;   /* paragraphs after the options in its help; or NULL */
+		*arguments;  /* after the options in its usage line, such as "FILE.ini"; or NULL */
+	const char *help;    /* paragraphs after the options in its help; or NULL */
+	char *(*more)(void); /* what follows those, from tables, say: a new string; or NULL */
 
 	/* Runs it; argv[0] is the name. Returns the exit status; an error counts above it. */
 	int (*run)(int argc, char **argv, GError **error);
@@ -47,6 +48,7 @@ extern const kvt_command kvt_command_calibrate;
 extern const kvt_command kvt_command_emu;
 extern const kvt_command kvt_command_help;
 extern const kvt_command kvt_command_models;
+extern const kvt_command kvt_command_node;
 extern const kvt_command kvt_command_replay;
 extern const kvt_command kvt_command_run;
 extern const kvt_command kvt_command_store;

@@ -119,7 +119,9 @@ gboolean kvt_command_parse(const kvt_command_syntax *syntax, int argc, char **ar
 		refuse_option(syntax, entries, reason, error);
 	} else if (given.help) {
 		g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
-		fputs(help, stdout);
+		g_autofree char *more =
+			syntax->command->more ? syntax->command->more() : g_strdup("");
+		printf("%s%s", help, more);
 		good = FALSE;
 	} else {
 		good = check_arguments(syntax, options, error) &&

@@ -497,59 +497,6 @@ static void test_fault_tier(gconstpointer way)
 	empty_shelf(&s);
 }
 
-/* Another model's pages in the same store: apart, found again, and dropped in mid-flight as well.
- */
-static void test_beside(gconstpointer way)
-{
-	kvt_loop *loop = kvt_real_loop_new(NULL);
-	place *p = place_new(way);
-	kvt_tier *tier = open_at(loop, p, 64 << 20), *beside = kvt_uring_tier_beside(tier, 5);
-	uint8_t *bytes[2] = { g_malloc(8192), g_malloc(8192) };
-	void *memory[1];
-	test_io io;
-	const kvt_extent pages = { 1, 2, 3, 2, 4096 };
-	g_assert_false(kvt_uring_tier_store(tier) == NULL);
-	for (unsigned i = 0; i < 2; i++) {
-		memset(bytes[i], 0x40 + (int)i, 8192);
-		memory[0] = bytes[i];
-		test_io_init(&io, KVT_IO_WRITE, pages);
-		io.io.memory = memory;
-		g_assert_false(
-			(i == 0 ? tier : beside)->ops->holds(i == 0 ? tier : beside, 0, &pages));
-		test_io_submit(i == 0 ? tier : beside, &io);
-		kvt_tier_commit(tier);
-		kvt_loop_run(loop);
-		g_assert_cmpint(io.io.status, ==, 0);
-	}
-	uint64_t models[3] = { 0 };
-	g_assert_cmpuint(kvt_store_models(kvt_uring_tier_store(tier), models, 3), ==, 2);
-	g_assert_cmpuint(models[0], ==, 5);
-	/* closed and made again: found by recovery */
-	kvt_tier_close(beside);
-	beside = kvt_uring_tier_beside(tier, 5);
-	for (unsigned i = 0; i < 2; i++) {
-		memory[0] = bytes[1];
-		memset(bytes[1], 0, 8192);
-		test_io_init(&io, KVT_IO_READ, pages);
-		io.io.memory = memory;
-		test_io_submit(i == 0 ? tier : beside, &io);
-		kvt_loop_run(loop);
-		g_assert_cmpint(io.io.status, ==, 0);
-		g_assert_cmpint(bytes[1][8191], ==, 0x40 + (int)i);
-	}
-	g_assert_cmpuint(tier->ops->discard(tier, 0, &pages), ==, 8192);
-	g_assert_true(beside->ops->holds(beside, 0, &pages));
-	/* with a read in flight, in either order */
-	test_io_init(&io, KVT_IO_READ, pages);
-	test_io_submit(beside, &io);
-	kvt_tier_close(beside);
-	kvt_tier_close(tier);
-	kvt_loop_free(loop);
-	place_free(p);
-	g_free(bytes[0]);
-	g_free(bytes[1]);
-}
-
 static void test_bad_settings(void)
 {
 	static const char *const bad[] = { "path = /proc/no/such",
@@ -581,7 +528,6 @@ int main(int argc, char **argv)
 		{ "lost-files", test_lost_files },
 		{ "close-early", test_close_early },
 		{ "fault-tier", test_fault_tier },
-		{ "beside", test_beside },
 	};
 	static const store_way ways[] = {
 		{ "uring", MEMORY, "segment = 2MiB" },
