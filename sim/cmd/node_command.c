@@ -71,8 +71,9 @@ static bool open_store(server *s, kvt_node_config *config, GError **error)
 	s->tier = kvt_tier_open_kind(&kvt_tier_store, &env, config->store, error);
 	if (!s->tier)
 		return false;
-	if (kvt_uring_tier_notice(s->tier))
-		g_printerr("kvtier: %s\n", kvt_uring_tier_notice(s->tier));
+	const char *notice = s->tier->ops->notice(s->tier);
+	if (notice)
+		g_printerr("kvtier: %s\n", notice);
 	s->store = kvt_node_store_over(s->tier);
 	config->settings.store = &s->store;
 	return true;
