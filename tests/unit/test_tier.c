@@ -1,5 +1,6 @@
 /* test_tier.c: the conformance suite over every kind of modelled tier, alone and composed. */
 #include "sim/tier/fault_tier.h"
+#include "sim/tier/ring_tier.h"
 #include "sim/tier/striped_tier.h"
 #include "tests/unit/tier_conformance.h"
 #include "tests/unit/tier_fixture.h"
@@ -105,6 +106,38 @@ static void make_fault_striped(tier_under_test *t, uint64_t capacity, uint64_t s
 	t->tier = kvt_fault_tier_new(&p->machine->env, t->tier, &none);
 }
 
+/* Three parts that could each take all. */
+static void make_ring_of(
+	tier_under_test *t, uint64_t capacity, uint64_t seed, const kvt_ring_settings *settings)
+{
+	static const char *const kind[] = { "nvme", "remote-dram", "null" };
+	parts *p = new_machine(t, seed);
+	kvt_tier *inner[G_N_ELEMENTS(kind)];
+	for (unsigned i = 0; i < G_N_ELEMENTS(kind); i++)
+		inner[i] = open_sized(p->machine, kind[i], capacity);
+	t->tier = kvt_ring_tier_new(&p->machine->env, inner, kind, G_N_ELEMENTS(kind), settings);
+}
+
+static void make_ring(tier_under_test *t, uint64_t capacity, uint64_t seed)
+{
+	const kvt_ring_settings settings = { .capacity = capacity };
+	make_ring_of(t, capacity, seed, &settings);
+}
+
+static void make_ring_replicas(tier_under_test *t, uint64_t capacity, uint64_t seed)
+{
+	const kvt_ring_settings settings = {
+		.capacity = capacity, .replicas = 2, .stripe_pages = 3
+	};
+	make_ring_of(t, capacity, seed, &settings);
+}
+
+static void make_ring_all(tier_under_test *t, uint64_t capacity, uint64_t seed)
+{
+	const kvt_ring_settings settings = { .replicas = 9 };
+	make_ring_of(t, capacity, seed, &settings);
+}
+
 static const tier_kind kinds[] = {
 	{ "hbm", make_hbm, free_kind },
 	{ "dram", make_dram, free_kind },
@@ -116,6 +149,9 @@ static const tier_kind kinds[] = {
 	{ "striped-one", make_striped_one, free_kind },
 	{ "fault", make_fault, free_kind },
 	{ "fault-striped", make_fault_striped, free_kind },
+	{ "ring", make_ring, free_kind },
+	{ "ring-replicas", make_ring_replicas, free_kind },
+	{ "ring-all", make_ring_all, free_kind },
 };
 
 /* A kind that is registered and not in the list above would go untested. */
