@@ -2,11 +2,13 @@
 #include "emu/real_tiers.h"
 
 #include "emu/pinned_tier.h"
+#include "emu/remote_tier.h"
 #include "emu/uring_tier.h"
 
 static const kvt_tier_ops *const kinds[] = {
 	&kvt_tier_store,
 	&kvt_tier_memory,
+	&kvt_tier_remote_node,
 	NULL,
 };
 

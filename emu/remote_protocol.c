@@ -245,6 +245,20 @@ char *kvt_remote_refusal_text(kvt_remote_refusal refusal, uint16_t version)
 	return g_strdup("the node refuses and says nothing that is known");
 }
 
+bool kvt_remote_key_parse(const char *text, uint8_t key[KVT_REMOTE_KEY])
+{
+	if (strlen(text) != 2 * KVT_REMOTE_KEY)
+		return false;
+	for (unsigned i = 0; i < KVT_REMOTE_KEY; i++) {
+		int high = g_ascii_xdigit_value(text[2 * i]);
+		int low = g_ascii_xdigit_value(text[2 * i + 1]);
+		if (high < 0 || low < 0)
+			return false;
+		key[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}
+
 /* --- Records --- */
 
 static void put_run(writer *w, const kvt_extent *run)

@@ -123,6 +123,9 @@ kvt_remote_refusal kvt_remote_refusal_decode(const void *bytes, size_t length, u
 /* What it means, for a message: "the node speaks version 2 of the protocol, this is 1". New. */
 char *kvt_remote_refusal_text(kvt_remote_refusal refusal, uint16_t version);
 
+/* A tenant's secret as people write it, 2 x KVT_REMOTE_KEY hexadecimal digits; false for others. */
+bool kvt_remote_key_parse(const char *text, uint8_t key[KVT_REMOTE_KEY]);
+
 /* Bytes that the record takes, and writes them. A record that breaks the limits above is a broken
  * invariant. */
 size_t kvt_remote_size(const kvt_remote_record *record);

@@ -1,5 +1,6 @@
 /*
- * remote_tier_internal.h: what the files of the remote tier share: remote_tier.c (operations),
+ * remote_tier_internal.h: what the files of the remote tier share: remote_options.c (its
+ * configuration), remote_tier.c (operations),
  * remote_link.c (a tenant's connection), remote_requests.c (what is said over it), remote_leases.c
  * (where pages lie), remote_parts.c (pieces of I/Os on their way), remote_read.c and
  * remote_write.c. For these alone.
@@ -189,6 +190,19 @@ struct remote_tier {
 	bool opening;    /* the loop is to stop when the first connection is up or down */
 	bool submitting; /* nothing may be done inline */
 };
+
+/* --- remote_options.c --- */
+
+typedef struct remote_options {
+	char *node, *keys, *model, *device, *address;
+	uint64_t capacity, part, staging;
+	bool leases, required;
+	int64_t queues, depth, parts, helpers, max_ios, retries;
+	kvt_time timeout, acknowledge, connect;
+} remote_options;
+
+extern const kvt_option kvt_remote_options[];
+kvt_tier *kvt_remote_open(const kvt_tier_env *env, const void *options, GError **error);
 
 /* --- remote_tier.c --- */
 

@@ -343,6 +343,18 @@ static void test_refusals(void)
 	g_assert_cmpuint(g_hash_table_size(texts), ==, KVT_REMOTE_NO_ROOM + 1);
 }
 
+static void test_keys(void)
+{
+	uint8_t key[KVT_REMOTE_KEY];
+	g_assert_true(kvt_remote_key_parse("000102030405060708090a0B0c0D0e0F", key));
+	for (unsigned i = 0; i < KVT_REMOTE_KEY; i++)
+		g_assert_cmpuint(key[i], ==, i);
+	g_assert_false(kvt_remote_key_parse("000102030405060708090a0b0c0d0e0", key));
+	g_assert_false(kvt_remote_key_parse("000102030405060708090a0b0c0d0e0f0", key));
+	g_assert_false(kvt_remote_key_parse("000102030405060708090a0b0c0d0e g", key));
+	g_assert_false(kvt_remote_key_parse("", key));
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -352,5 +364,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/remote-protocol/refused", test_refused);
 	g_test_add_func("/remote-protocol/openings", test_openings);
 	g_test_add_func("/remote-protocol/refusals", test_refusals);
+	g_test_add_func("/remote-protocol/keys", test_keys);
 	return g_test_run();
 }
