@@ -178,15 +178,10 @@ static gboolean read_node(kvt_section *section, kvt_node_config *to, GError **er
 static gboolean parse_key(
 	const kvt_section *section, const char *text, uint8_t *key, GError **error)
 {
-	bool good = strlen(text) == 2 * KVT_REMOTE_KEY;
-	for (unsigned i = 0; i < 2 * KVT_REMOTE_KEY && good; i++) {
-		int digit = g_ascii_xdigit_value(text[i]);
-		good = digit >= 0;
-		key[i / 2] = (uint8_t)(key[i / 2] << 4 | (digit & 15));
-	}
 	/* what it is instead is nobody's business */
-	return good || kvt_section_error(section, "key", error,
-			       "is no key, expected %d hexadecimal digits", 2 * KVT_REMOTE_KEY);
+	return kvt_remote_key_parse(text, key) ||
+	       kvt_section_error(section, "key", error, "is no key, expected %d hexadecimal digits",
+		       2 * KVT_REMOTE_KEY);
 }
 
 static gboolean take_tenant(const kvt_section *section, const tenant_options *o,
