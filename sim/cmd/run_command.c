@@ -2,6 +2,7 @@
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
 #include "sim/cmd/run_summary.h"
+#include "sim/engine/migration.h"
 #include "sim/engine/peak_analysis.h"
 #include "sim/engine/turn_report.h"
 
@@ -44,29 +45,62 @@ static json_t *run_peak(const kvt_experiment *experiment)
 	return result;
 }
 
+/* The result's own figures are those of the fetch. */
+static json_t *run_migration(const kvt_experiment *experiment, kvt_timeline *timeline,
+	kvt_decision_log *decisions, GError **error)
+{
+	const kvt_world models = { .decisions = decisions };
+	kvt_migration migration;
+	if (!kvt_migration_run(&models, experiment, timeline, &migration, error) ||
+		(decisions && !kvt_decision_log_end(decisions, error)))
+		return NULL;
+	const double fetch = migration.fetch.ttft, recompute = migration.recompute.ttft;
+	json_t *result = kvt_turn_to_json(experiment, &migration.fetch), *times = json_object();
+	json_object_set_new(times, "fetch_s", kvt_json_real(fetch));
+	json_object_set_new(times, "recompute_s", kvt_json_real(recompute));
+	json_object_set_new(times, "stay_s", kvt_json_real(migration.stay.ttft));
+	json_object_set_new(times, "recompute_over_fetch", kvt_json_real(recompute / fetch));
+	json_object_set_new(times, "break_even_bytes_per_s",
+		kvt_json_real(kvt_migration_break_even(&migration)));
+	json_object_set_new(result, "migration", times);
+	return result;
+}
+
+/* One turn, or a cold one and a resume of it. */
+static json_t *run_turns(const kvt_experiment *experiment, kvt_timeline *timeline,
+	kvt_decision_log *decisions, GError **error)
+{
+	kvt_turn resume, cold;
+	json_t *result = NULL, *cold_json = NULL;
+	bool both = experiment->kind == KVT_RUN_BOTH;
+	if (both && !run_turn(experiment, KVT_RUN_COLD, NULL, NULL, &cold_json, &cold, error))
+		return NULL;
+	kvt_run_kind kind = both ? KVT_RUN_RESUME : (kvt_run_kind)experiment->kind;
+	if (!run_turn(experiment, kind, timeline, decisions, &result, &resume, error)) {
+		json_decref(cold_json);
+		return NULL;
+	}
+	if (both) {
+		add_break_even(result, &cold, &resume);
+		json_object_set_new(result, "cold", cold_json);
+	}
+	return result;
+}
+
 static json_t *run_experiment(const kvt_experiment *experiment, kvt_timeline *timeline,
 	kvt_decision_log *decisions, GError **error)
 {
 	if (experiment->kind == KVT_RUN_PEAK)
 		return run_peak(experiment);
-	kvt_turn resume, cold;
-	json_t *main_turn = NULL, *cold_json = NULL;
-	bool both = experiment->kind == KVT_RUN_BOTH;
-	if (both && !run_turn(experiment, KVT_RUN_COLD, NULL, NULL, &cold_json, &cold, error))
+	json_t *main_turn = experiment->kind == KVT_RUN_MIGRATE
+				    ? run_migration(experiment, timeline, decisions, error)
+				    : run_turns(experiment, timeline, decisions, error);
+	if (!main_turn)
 		return NULL;
-	kvt_run_kind kind = both ? KVT_RUN_RESUME : (kvt_run_kind)experiment->kind;
-	if (!run_turn(experiment, kind, timeline, decisions, &main_turn, &resume, error)) {
-		json_decref(cold_json);
-		return NULL;
-	}
 	json_t *result = kvt_json_result("run", 1);
 	json_object_set_new(result, "title", kvt_json_text(experiment->title));
 	json_object_update(result, main_turn);
 	json_decref(main_turn);
-	if (both) {
-		add_break_even(result, &cold, &resume);
-		json_object_set_new(result, "cold", cold_json);
-	}
 	json_object_set_new(result, "seed", json_integer(experiment->seed));
 	json_object_set_new(result, "provenance", kvt_turn_provenance(experiment));
 	return result;

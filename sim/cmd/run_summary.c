@@ -129,6 +129,22 @@ static void print_turn(FILE *stream, const json_t *turn)
 	}
 }
 
+static void print_migration(FILE *stream, const json_t *times)
+{
+	if (!times)
+		return;
+	fputs("\nThe session goes on at another node: time to first token\n", stream);
+	print_quantity(stream, "fetching from the first one's pool",
+		json_object_get(times, "fetch_s"), KVT_UNIT_TIME);
+	print_quantity(stream, "recomputing", json_object_get(times, "recompute_s"), KVT_UNIT_TIME);
+	print_quantity(stream, "had it stayed", json_object_get(times, "stay_s"), KVT_UNIT_TIME);
+	fprintf(stream, "  %-34s %.4g times as fast\n", "fetching is",
+		json_number_value(json_object_get(times, "recompute_over_fetch")));
+	print_quantity(stream, "both are even at", json_object_get(times, "break_even_bytes_per_s"),
+		KVT_UNIT_RATE);
+	fputs("\nBy fetching\n", stream);
+}
+
 static void print_provenance(FILE *stream, const json_t *provenance)
 {
 	size_t i;
@@ -155,6 +171,7 @@ void kvt_run_summary_write(const json_t *result, FILE *stream)
 		fprintf(stream, "\nTurn 2 from stored KV: %.4g times as fast\n",
 			json_number_value(json_object_get(result, "speedup")));
 	}
+	print_migration(stream, json_object_get(result, "migration"));
 	print_turn(stream, result);
 	print_provenance(stream, json_object_get(result, "provenance"));
 }

@@ -12,7 +12,7 @@
 
 #define FIELD(name) offsetof(kvt_experiment, name)
 
-static const char *const kind_names[] = { "resume", "cold", "both", "peak", NULL };
+static const char *const kind_names[] = { "resume", "cold", "both", "peak", "migrate", NULL };
 static const char *const overlap_names[] = { "none", "two-batch", "full", NULL };
 static const char *const policy_names[] = { "load", "recompute", "auto", NULL };
 static const char *const stream_names[] = { "auto", "always", "never", NULL };
@@ -24,7 +24,9 @@ static const kvt_option experiment_options[] = {
 		"what the experiment shows" },
 	{ "kind", KVT_OPTION_CHOICE, 0, FIELD(kind), "resume", 0, 0, kind_names,
 		"resume: Turn 2 from stored KV; cold: no cache; both: Turn 1, then Turn 2; peak: "
-		"closed-form peak analysis" },
+		"closed-form peak analysis; migrate: Turn 2 on another node, whose [storage] is "
+		"the "
+		"first one's pool" },
 	{ "seed", KVT_OPTION_INTEGER, 0, FIELD(seed), "1", 0, 9.2e18, NULL,
 		"of all random streams" },
 	{ 0 },
@@ -132,6 +134,12 @@ static const kvt_option resume_options[] = {
 	{ 0 },
 };
 
+static const kvt_option migrate_options[] = {
+	{ "home_tier", KVT_OPTION_STRING, 0, FIELD(home_tier), "dram", 0, 0, NULL,
+		"where the same pages are for the node that the session leaves" },
+	{ 0 },
+};
+
 static const kvt_option select_options[] = {
 	{ "curve", KVT_OPTION_STRING, 0, FIELD(select_curve), "", 0, 0, NULL,
 		"CSV file of the share of pages chosen, by context length, beside the experiment "
@@ -211,6 +219,7 @@ static const kvt_experiment_section sections[] = {
 		FIELD(faults) },
 	{ "prefill", "how a cold context is computed", prefill_options, 0 },
 	{ "resume", "how Turn 2 brings KV back", resume_options, 0 },
+	{ "migrate", "where a session that goes to another node comes from", migrate_options, 0 },
 	{ "select", "which pages Turn 2 brings back, where not all", select_options, 0 },
 	{ "stream", "how KV that does not fit goes through HBM", stream_options, 0 },
 	{ "decode", "how tokens are generated", decode_options, 0 },

@@ -18,10 +18,11 @@
 #include "sim/tier/fault_tier.h"
 
 typedef enum kvt_run_kind {
-	KVT_RUN_RESUME, /* Turn 2: the context's KV is stored and is brought back */
-	KVT_RUN_COLD,   /* no cache: the whole context is computed */
-	KVT_RUN_BOTH,   /* Turn 1 computed (and written out), then Turn 2 */
-	KVT_RUN_PEAK,   /* closed-form peak analysis of one GPU (peak_analysis.h) */
+	KVT_RUN_RESUME,  /* Turn 2: the context's KV is stored and is brought back */
+	KVT_RUN_COLD,    /* no cache: the whole context is computed */
+	KVT_RUN_BOTH,    /* Turn 1 computed (and written out), then Turn 2 */
+	KVT_RUN_PEAK,    /* closed-form peak analysis of one GPU (peak_analysis.h) */
+	KVT_RUN_MIGRATE, /* Turn 2 on another node than Turn 1 (migration.h) */
 } kvt_run_kind;
 
 typedef enum kvt_resume_policy {
@@ -74,6 +75,8 @@ typedef struct kvt_experiment {
 	int overlap;                           /* kvt_overlap */
 	bool write_out;
 	double all_reduce_rate;
+
+	char *home_tier; /* [migrate] */
 
 	int64_t reload_depth; /* [resume] */
 	int resume_policy;

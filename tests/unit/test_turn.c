@@ -204,7 +204,9 @@ static void test_knob_list_is_complete(void)
 		for (const kvt_option *option = s->options; option->name; option++) {
 			g_autofree char *knob =
 				g_strconcat("\"", s->name, ".", option->name, "=", NULL);
-			if (g_str_equal(s->name, "peak") || g_str_equal(option->name, "title") ||
+			/* [peak] runs no turn, test_migration.c moves [migrate] */
+			if (g_str_equal(s->name, "peak") || g_str_equal(s->name, "migrate") ||
+				g_str_equal(option->name, "title") ||
 				g_str_equal(option->name, "kind"))
 				continue;
 			if (!strstr(source, knob))
