@@ -18,6 +18,7 @@ enum {
 	REAPED_AT_MOST = 256, /* before callbacks run */
 	EVENTS_AT_MOST = 64,
 	OLD_KEYS = 1 << 16,
+	SOFT_ROCE = 0xffffff, /* the vendor that Linux's rxe gives */
 };
 
 /* A system call is not made between any two batches. */
@@ -445,6 +446,8 @@ kvt_fabric *kvt_verbs_fabric_new(kvt_loop *loop, const kvt_verbs_settings *setti
 	s->max_transfer = MIN(s->max_transfer ? s->max_transfer : 1 << 20, 1u << 30);
 	s->window = s->window ? s->window : 16 << 20;
 	s->signal_every = s->signal_every ? s->signal_every : 8;
+	if (s->linked == 0)
+		s->linked = fabric->limits.vendor_id == SOFT_ROCE ? 1 : 64;
 	s->patience = s->patience ? s->patience : 16;
 	fabric->keys = kvt_key_quarantine_new(KEY_PERIOD, OLD_KEYS);
 	fabric->farewells = g_ptr_array_new();

@@ -17,7 +17,11 @@ typedef struct kvt_verbs_settings {
 	uint32_t max_transfer; /* longer transfers are cut, for others to come between [1 MiB] */
 	uint64_t window; /* bytes under way in a queue, past which only class 0 goes [16 MiB] */
 	unsigned signal_every; /* work requests of a batch, of which the last is signalled [8] */
-	unsigned patience;     /* as io_engine.h's [16] */
+	/* Work requests given to the device in one call. Linux's soft-RoCE reorders packets of
+	 * linked ones where it has several processors, and sends them again: at 64 KiB that costs
+	 * half of the rate of reads, perftest's too [64; 1 on soft-RoCE] */
+	unsigned linked;
+	unsigned patience; /* as io_engine.h's [16] */
 } kvt_verbs_settings;
 
 /* `settings` may be NULL. NULL with one line where there is no such device. */

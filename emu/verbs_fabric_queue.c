@@ -309,15 +309,22 @@ void verbs_queue_post(verbs_queue *queue)
 	verbs_fabric *fabric = queue->connection->fabric;
 	struct ibv_send_wr *bad;
 	add_update(queue);
-	if (queue->n_chain == 0)
+	unsigned n = queue->n_chain;
+	if (n == 0)
 		return;
 	choose_signalled(queue);
-	fabric->stats.posts++;
-	fabric->stats.requests += queue->n_chain;
+	fabric->stats.requests += n;
+	for (unsigned i = 0; i < n; i += fabric->settings.linked) {
+		unsigned last = MIN(i + fabric->settings.linked, n) - 1;
+		queue->chain[last].next = NULL;
+		fabric->stats.posts++;
+		/* what the device did not take ends with the connection */
+		if (ibv_post_send(queue->qp, &queue->chain[i], &bad) != 0) {
+			verbs_connection_close(queue->connection, -ECONNRESET);
+			break;
+		}
+	}
 	queue->n_chain = 0;
-	/* what the device did not take ends with the connection */
-	if (ibv_post_send(queue->qp, queue->chain, &bad) != 0)
-		verbs_connection_close(queue->connection, -ECONNRESET);
 }
 
 /* --- Completions --- */
