@@ -29,6 +29,7 @@ node_setup node_setup_default(void)
 		},
 		.store = true,
 		.store_capacity = 8 << 20,
+		.store_segment = 1 << 20,
 	};
 	for (unsigned i = 0; i < G_N_ELEMENTS(setup.tenants); i++) {
 		kvt_node_tenant_settings *tenant = &setup.tenants[i];
@@ -70,8 +71,8 @@ static kvt_tier *open_store(node_host *host)
 {
 	g_autoptr(GError) error = NULL;
 	g_autofree char *text = g_strdup_printf("[store]\npath = %s\ncapacity = %" G_GUINT64_FORMAT
-						"B\nsegment = 1MiB\n",
-		host->folder, host->setup.store_capacity);
+						"B\nsegment = %" G_GUINT64_FORMAT "B\n",
+		host->folder, host->setup.store_capacity, host->setup.store_segment);
 	g_autoptr(kvt_config) config = kvt_config_parse("store", text, &error);
 	g_assert_no_error(error);
 	const kvt_tier_env env = { .loop = host->loop };

@@ -16,7 +16,7 @@ typedef struct node_setup {
 	kvt_node_settings settings;
 	kvt_node_tenant_settings tenants[3]; /* numbers 1, 2, 3; keys of that byte */
 	bool store;                          /* else memory alone */
-	uint64_t store_capacity;
+	uint64_t store_capacity, store_segment;
 	const char *folder;        /* of a store that is there; NULL: a new one, which goes */
 	kvt_fault_settings faults; /* of the store */
 } node_setup;
