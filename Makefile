@@ -9,6 +9,7 @@ ifeq ($(SANITIZE),1)
 BUILD    ?= build-asan
 SANFLAGS  = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT      ?= -O1 -g
+KERNELS_OPT ?= -O2
 else ifeq ($(SANITIZE),thread)
 BUILD    ?= build-tsan
 SANFLAGS  = -fsanitize=thread -fno-omit-frame-pointer
@@ -128,6 +129,7 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 
 $(BUILD)/obj/sim/base/datadir.o: $(BUILD)/prefix
 $(BUILD)/obj/sim/base/datadir.o: private ALL_CFLAGS += -DKVT_PREFIX='"$(PREFIX)"'
+$(BUILD)/obj/kernels/%.o: private ALL_CFLAGS += $(KERNELS_OPT)
 
 $(LIB): $(call obj,$(LIB_SRC)) $(BUILD)/sources
 	$(call say,AR,$@)

@@ -47,8 +47,8 @@ new_image() {
 emulate() {
 	place=$1
 	shift
-	run "$KVTIER" emu experiments/emulation-windows.ini --set context.tokens=1024 \
-		--set context.output_tokens=2 --set emulation.checks=16 --set emulation.tier=store \
+	run "$KVTIER" emu experiments/emulation-windows.ini --set context.tokens=256 \
+		--set stream.window_tokens=64 --set context.output_tokens=2 --set emulation.checks=16 --set emulation.tier=store \
 		--set "emulation store.path=$place" --set "emulation store.capacity=200MB" "$@"
 }
 
