@@ -129,6 +129,7 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 
 $(BUILD)/obj/sim/base/datadir.o: $(BUILD)/prefix
 $(BUILD)/obj/sim/base/datadir.o: private ALL_CFLAGS += -DKVT_PREFIX='"$(PREFIX)"'
+# Under sanitizers, tests would wait longest for these loops.
 $(BUILD)/obj/kernels/%.o: private ALL_CFLAGS += $(KERNELS_OPT)
 
 $(LIB): $(call obj,$(LIB_SRC)) $(BUILD)/sources
