@@ -113,6 +113,7 @@ struct node_request {
 	bool bad, stale;  /* stale: pages of it were replaced or discarded meanwhile */
 	unsigned pending; /* transfers, the answer among them */
 	kvt_transfer answer;
+	uint8_t *said;                         /* the answer's bytes */
 	node_request *next;                    /* of a queue */
 	node_request *read_before, *read_next; /* of the model's */
 };

@@ -64,6 +64,7 @@ void kvt_node_settle(node_request *request)
 	if (request->blocks)
 		g_ptr_array_unref(request->blocks);
 	g_free(request->extents);
+	g_free(request->said);
 	g_free(request->memory);
 	g_free(request);
 	session->requests--;
@@ -87,7 +88,6 @@ void kvt_node_answer(node_request *request, kvt_remote_record *record)
 		[KVT_REMOTE_DISCARD] = KVT_REMOTE_DISCARDED,
 		[KVT_REMOTE_LIST] = KVT_REMOTE_LISTED };
 	node_session *session = request->session;
-	uint8_t bytes[KVT_REMOTE_MESSAGE];
 	kvt_node_count(session->tenant, request, record->status);
 	if (!session->connection) {
 		kvt_node_settle(request);
@@ -95,11 +95,13 @@ void kvt_node_answer(node_request *request, kvt_remote_record *record)
 	}
 	record->type = answers[request->type];
 	record->id = request->id;
+	/* somebody waits for it: the fabric does not copy it at once */
+	request->said = g_malloc(kvt_remote_size(record));
 	request->answer = (kvt_transfer){ .op = KVT_TRANSFER_MESSAGE,
 		.priority = request->priority,
 		.queue = request->queue,
-		.memory = bytes,
-		.length = kvt_remote_encode(record, bytes),
+		.memory = request->said,
+		.length = kvt_remote_encode(record, request->said),
 		.done = answered,
 		.arg = request };
 	session->node->fabric->ops->submit(session->connection, &request->answer);
