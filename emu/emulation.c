@@ -234,6 +234,9 @@ static bool check_experiment(const kvt_experiment *e, GError **error)
 	if (e->second_share > 0)
 		return kvt_error_usage(
 			error, "[storage] second_share: the emulation has one tier, expected 0%%");
+	if (e->nodes > 1 || e->dead_nodes > 0)
+		return kvt_error_usage(error, "[storage] nodes, dead_nodes: the emulation has one "
+					      "tier, expected 1 and 0");
 	if (e->decode_samples > 0 && e->decode_samples < e->output_tokens)
 		return kvt_error_usage(
 			error, "[decode] samples: the emulation generates every token, expected 0");

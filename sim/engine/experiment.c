@@ -8,6 +8,7 @@
 #include "models/llm_cost.h"
 #include "sim/base/datadir.h"
 #include "sim/base/error.h"
+#include "sim/tier/ring_places.h"
 #include "sim/tier/tier.h"
 
 #define FIELD(name) offsetof(kvt_experiment, name)
@@ -102,6 +103,13 @@ static const kvt_option storage_options[] = {
 		"a second tier that holds part of the pages" },
 	{ "second_share", KVT_OPTION_QUANTITY, KVT_UNIT_SHARE, FIELD(second_share), "0%", 0, 1,
 		NULL, "share of the pages that the second tier holds" },
+	{ "nodes", KVT_OPTION_INTEGER, 0, FIELD(nodes), "1", 1, KVT_RING_PARTS_MAX, NULL,
+		"tiers of that kind, each as its section says, that share the pages by consistent "
+		"hashing; links of the fabric are theirs together" },
+	{ "replicas", KVT_OPTION_INTEGER, 0, FIELD(replicas), "1", 1, KVT_RING_PARTS_MAX, NULL,
+		"nodes that have each page" },
+	{ "dead_nodes", KVT_OPTION_INTEGER, 0, FIELD(dead_nodes), "0", 0, KVT_RING_PARTS_MAX, NULL,
+		"of the nodes, that fail whatever they are asked in Turn 2" },
 	{ "lost", KVT_OPTION_CHOICE, 0, FIELD(lost_pages), "recompute", 0, 0, lost_names,
 		"pages that a tier does not deliver (missing, failed, of a wrong checksum; see "
 		"[fault]) are recomputed, or the turn fails" },
@@ -298,6 +306,15 @@ static gboolean check(const kvt_experiment *experiment, GError **error)
 	if (experiment->context_tokens + experiment->prompt_tokens < 1)
 		return kvt_section_error(context, "tokens", error,
 			"the context and the prompt are both empty, expected at least one token");
+	kvt_section *storage = kvt_config_section(experiment->config, "storage");
+	if (experiment->replicas > experiment->nodes)
+		return kvt_section_error(storage, "replicas", error,
+			"there are %" G_GINT64_FORMAT " nodes, expected no more replicas",
+			experiment->nodes);
+	if (experiment->dead_nodes > experiment->nodes)
+		return kvt_section_error(storage, "dead_nodes", error,
+			"there are %" G_GINT64_FORMAT " nodes, expected no more dead ones",
+			experiment->nodes);
 	kvt_section *stream = kvt_config_section(experiment->config, "stream");
 	if (experiment->window_tokens % experiment->page_tokens != 0)
 		return kvt_section_error(stream, "window_tokens", error,

@@ -68,6 +68,7 @@ typedef struct kvt_experiment {
 
 	char *tier_name, *second_tier_name; /* [storage] */
 	double second_share;
+	int64_t nodes, replicas, dead_nodes;
 	int lost_pages;            /* kvt_lost_policy */
 	kvt_fault_settings faults; /* [fault]: of the storage tiers */
 

@@ -9,13 +9,6 @@ const char *const kvt_loss_names[KVT_LOSSES] = {
 	[KVT_LOSS_CORRUPT] = "corrupt",
 };
 
-/* A run that was not delivered. */
-typedef struct failed_run {
-	uint64_t first_page, n_pages;
-	unsigned barren; /* how often in a row neither half of a half came */
-	kvt_loss loss;
-} failed_run;
-
 static bool loss_of(int status, kvt_loss *loss)
 {
 	switch (status) {
@@ -77,43 +70,99 @@ static void start_part(kvt_page_read *read, unsigned which, uint64_t first_page,
 	submit_part(part);
 }
 
-static void lose(kvt_page_read *read, uint64_t first_page, uint64_t n_pages, kvt_loss loss)
+static void lose(kvt_page_read *read, const kvt_lost_run *run)
 {
 	if (!read->lost)
 		read->lost = g_array_new(FALSE, FALSE, sizeof(kvt_lost_run));
-	kvt_lost_run run = { first_page, n_pages, loss };
 	guint at = read->lost->len;
-	while (at > 0 && g_array_index(read->lost, kvt_lost_run, at - 1).first_page > first_page)
+	while (at > 0 &&
+		g_array_index(read->lost, kvt_lost_run, at - 1).first_page > run->first_page)
 		at--;
-	g_array_insert_val(read->lost, at, run);
-	read->lost_pages += n_pages;
+	g_array_insert_val(read->lost, at, *run);
+	read->lost_pages += run->n_pages;
 }
 
-/* What becomes of a part that was not delivered. */
-static void take_failed(kvt_page_read *read, const kvt_page_read_part *part, unsigned barren)
+/* What a part that was not delivered was lost for. */
+static kvt_loss part_loss(const kvt_page_read *read, const kvt_page_read_part *part)
 {
 	kvt_loss loss = read->loss;
 	loss_of(part->io.status, &loss);
 	/* a tier may forget a page when it finds it bad: it was bad, and not missing */
-	if (loss == KVT_LOSS_MISSING && read->split)
-		loss = read->loss;
-	failed_run run = { part->extent.first_page, part->extent.n_pages, barren, loss };
-	if (run.n_pages == 1 || barren >= read->patience)
-		lose(read, run.first_page, run.n_pages, loss);
-	else
-		g_array_append_val(read->failed, run);
+	return loss == KVT_LOSS_MISSING && read->split ? read->loss : loss;
 }
 
-/* Reads the halves of what failed last; false when there is nothing. */
+static void append(GArray **runs, const kvt_lost_run *run)
+{
+	if (!*runs)
+		*runs = g_array_new(FALSE, FALSE, sizeof(kvt_lost_run));
+	g_array_append_val(*runs, *run);
+}
+
+static guint count(const GArray *runs)
+{
+	return runs ? runs->len : 0;
+}
+
+static void clear(GArray *runs)
+{
+	if (runs)
+		g_array_set_size(runs, 0);
+}
+
+/* What was looked into is at its end: what becomes of what has not come. */
+static void end_run(kvt_page_read *read)
+{
+	bool dead = !read->came && count(read->next) > 0;
+	if (dead)
+		lose(read, &read->whole);
+	for (guint i = 0; !dead && i < count(read->pages); i++)
+		lose(read, &g_array_index(read->pages, kvt_lost_run, i));
+	for (guint i = 0; !dead && i < count(read->next); i++)
+		append(&read->later, &g_array_index(read->next, kvt_lost_run, i));
+	clear(read->pages);
+	clear(read->next);
+	clear(read->level);
+}
+
+static void go_deeper(kvt_page_read *read)
+{
+	GArray *done = read->level;
+	read->level = read->next;
+	read->next = done;
+	clear(done);
+	read->at = 0;
+}
+
+/* Finds a level, or a run, that has something to be halved; false when there is nothing. */
+static bool find_run(kvt_page_read *read)
+{
+	while (read->at == count(read->level)) {
+		if (read->at > 0 && count(read->next) > 0 && ++read->depth < read->patience) {
+			go_deeper(read);
+			continue;
+		}
+		if (read->at > 0)
+			end_run(read);
+		read->at = 0;
+		if (count(read->later) == 0)
+			return false;
+		guint last = read->later->len - 1;
+		read->whole = g_array_index(read->later, kvt_lost_run, last);
+		g_array_set_size(read->later, last);
+		append(&read->level, &read->whole);
+		read->depth = 0;
+		read->came = false;
+	}
+	return true;
+}
+
+/* Reads the halves of what failed; false when there is nothing left. */
 static bool halve(kvt_page_read *read)
 {
-	if (read->failed->len == 0)
+	if (!find_run(read))
 		return false;
-	guint last = read->failed->len - 1;
-	failed_run run = g_array_index(read->failed, failed_run, last);
-	g_array_set_size(read->failed, last);
+	kvt_lost_run run = g_array_index(read->level, kvt_lost_run, read->at++);
 	uint64_t first = run.n_pages / 2;
-	read->barren = run.barren;
 	read->loss = run.loss;
 	read->split = true;
 	read->pending = 2;
@@ -123,54 +172,57 @@ static bool halve(kvt_page_read *read)
 	return true;
 }
 
+/* Sorts what was not delivered. */
+static void take_failed(kvt_page_read *read, const kvt_page_read_part *part)
+{
+	kvt_lost_run run = { part->extent.first_page, part->extent.n_pages, part_loss(read, part) };
+	if (run.n_pages > 1)
+		append(read->split ? &read->next : &read->later, &run);
+	else if (read->split)
+		append(&read->pages, &run);
+	else
+		lose(read, &run);
+}
+
 static void part_done(kvt_io *io)
 {
 	kvt_page_read_part *part = io->arg;
 	kvt_page_read *read = part->owner;
 	kvt_loss loss;
 	read->bytes += io->bytes;
+	read->came |= io->status == 0;
 	if (!read->split)
 		read->submitted = io->submitted;
 	if (io->status != 0 && (read->patience == 0 || !loss_of(io->status, &loss)))
 		read->status = io->status;
 	if (--read->pending > 0)
 		return;
-	unsigned n = read->split ? 2 : 1, failed = 0;
-	for (unsigned i = 0; i < n; i++)
-		failed += read->parts[i].io.status != 0;
-	if (failed > 0 && read->status == 0) {
-		if (!read->failed)
-			read->failed = g_array_new(FALSE, FALSE, sizeof(failed_run));
-		unsigned barren = failed == 2 ? read->barren + 1 : 0;
-		for (unsigned i = 0; i < n; i++)
-			if (read->parts[i].io.status != 0)
-				take_failed(read, &read->parts[i], barren);
-	}
-	if (read->status != 0 || !read->failed || !halve(read))
+	unsigned n = read->split ? 2 : 1;
+	for (unsigned i = 0; i < n && read->status == 0; i++)
+		if (read->parts[i].io.status != 0)
+			take_failed(read, &read->parts[i]);
+	if (read->status != 0 || !halve(read))
 		read->done(read);
 }
 
 void kvt_page_read_start(kvt_page_read *read)
 {
+	GArray *runs[] = { read->lost, read->later, read->level, read->next, read->pages };
 	read->status = 0;
 	read->bytes = read->rereads = read->lost_pages = 0;
 	read->split = false;
-	read->barren = 0;
-	if (read->lost)
-		g_array_set_size(read->lost, 0);
-	if (read->failed)
-		g_array_set_size(read->failed, 0);
+	read->at = 0;
+	for (unsigned i = 0; i < G_N_ELEMENTS(runs); i++)
+		clear(runs[i]);
 	read->pending = 1;
 	start_part(read, 0, read->extent.first_page, read->extent.n_pages);
 }
 
 void kvt_page_read_clear(kvt_page_read *read)
 {
+	GArray **runs[] = { &read->lost, &read->later, &read->level, &read->next, &read->pages };
 	for (unsigned i = 0; i < G_N_ELEMENTS(read->parts); i++)
 		kvt_extent_list_free(&read->parts[i].chosen);
-	if (read->lost)
-		g_array_unref(read->lost);
-	if (read->failed)
-		g_array_unref(read->failed);
-	read->lost = read->failed = NULL;
+	for (unsigned i = 0; i < G_N_ELEMENTS(runs); i++)
+		g_clear_pointer(runs[i], g_array_unref);
 }

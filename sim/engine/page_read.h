@@ -59,16 +59,24 @@ struct kvt_page_read {
 	kvt_page_read_part parts[2];
 	unsigned pending;
 	bool split;
-	GArray *failed; /* runs that were not delivered and are yet to be halved */
-	unsigned barren;
-	kvt_loss loss;
+	/* runs that failed: to be looked into later; of the one that is, halves of this level and
+	 * of the next one, and single pages */
+	GArray *later, *level, *next, *pages;
+	kvt_lost_run whole; /* the one that is */
+	guint at;           /* in `level` */
+	unsigned depth;     /* how often it was halved */
+	bool came;          /* any part of it */
+	kvt_loss loss;      /* of what is read again */
 };
 
-/* Submits it, now or, when the tier is full, a little later; done is called on the loop.
+/*
+ * Submits it, now or, when the tier is full, a little later; done is called on the loop.
  *
- * Every run that fails is read as two halves, so k bad pages of n cost about 2 k log2 n reads.
- * Where neither half came `patience` times, of a run, of its half, of that one's half, the rest is
- * taken for lost as it is: a run of which nothing comes costs 2^(patience + 1) - 1 reads. */
+ * A run that fails is read as two halves, and each of them that fails again, so k bad pages of n
+ * cost about 2 k log2 n reads. When that has been done `patience` times and nothing came of any
+ * part, the run is taken for lost as it is, after 2^(patience + 1) - 1 reads; else what failed is
+ * gone on with in the same way, each part by itself.
+ */
 void kvt_page_read_start(kvt_page_read *read);
 
 /* Frees what it holds; not while it is under way. */

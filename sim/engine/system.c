@@ -5,6 +5,7 @@
 #include "sim/base/error.h"
 #include "sim/engine/modelled_device.h"
 #include "sim/tier/fault_tier.h"
+#include "sim/tier/ring_tier.h"
 #include "sim/tier/striped_tier.h"
 
 /* bytes/s of one GPU's copies in one direction, `measured` on the host or 0: no more than the link
@@ -84,10 +85,11 @@ static gboolean open_hbm(kvt_system *system, const kvt_tier_env *env, GError **e
 	return system->hbm != NULL;
 }
 
-/* Opens the i-th storage tier, with the faults that the experiment asks for. */
-static kvt_tier *open_store(
+/* Opens a tier, with the faults that the experiment asks for. */
+static kvt_tier *open_node(
 	const kvt_system *system, const char *name, kvt_tier_env env, unsigned i, GError **error)
 {
+	static const kvt_fault_settings dead = { .read_error_rate = 1, .write_error_rate = 1 };
 	const kvt_experiment *e = system->experiment;
 	const kvt_world *world = &system->world;
 	env.instance = i;
@@ -97,9 +99,40 @@ static kvt_tier *open_store(
 	else
 		tier = kvt_tier_open(
 			name, &env, kvt_config_section_or_empty(e->config, name), error);
-	if (tier && kvt_fault_settings_any(&e->faults))
-		tier = kvt_fault_tier_new(&env, tier, &e->faults);
+	bool is_dead = i / KVT_SYSTEM_STORES_MAX < e->dead_nodes;
+	if (tier && (is_dead || kvt_fault_settings_any(&e->faults)))
+		tier = kvt_fault_tier_new(&env, tier, is_dead ? &dead : &e->faults);
 	return tier;
+}
+
+/* Opens the i-th storage tier, of one node or of several. */
+static kvt_tier *open_store(
+	const kvt_system *system, const char *name, kvt_tier_env env, unsigned i, GError **error)
+{
+	const kvt_experiment *e = system->experiment;
+	const unsigned n = (unsigned)e->nodes;
+	if (n == 1)
+		return open_node(system, name, env, i, error);
+	kvt_tier *nodes[KVT_RING_PARTS_MAX];
+	char *names[KVT_RING_PARTS_MAX + 1] = { NULL };
+	unsigned opened = 0;
+	for (; opened < n; opened++) {
+		nodes[opened] =
+			open_node(system, name, env, opened * KVT_SYSTEM_STORES_MAX + i, error);
+		if (!nodes[opened])
+			break;
+		names[opened] = g_strdup_printf("%s %u", name, opened);
+	}
+	kvt_tier *ring = NULL;
+	const kvt_ring_settings settings = { .replicas = (unsigned)e->replicas };
+	if (opened == n)
+		ring = kvt_ring_tier_new(&env, nodes, (const char *const *)names, n, &settings);
+	for (unsigned j = 0; j < opened; j++) {
+		if (!ring)
+			kvt_tier_close(nodes[j]);
+		g_free(names[j]);
+	}
+	return ring;
 }
 
 static gboolean open_stores(kvt_system *system, const kvt_tier_env *env, GError **error)

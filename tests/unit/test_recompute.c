@@ -301,6 +301,31 @@ static void test_dead(void)
 	}
 }
 
+/* Several nodes: one that is dead costs its share of the pages, or, with replicas, next to nothing.
+ */
+static void test_dead_node(void)
+{
+	const char *const text = MODEL("qwen2.5-7b-instruct-1m");
+	static const char *const nodes[] = { "", "nodes = 4\n", "nodes = 4\ndead_nodes = 1\n",
+		"nodes = 4\nreplicas = 2\n", "nodes = 4\nreplicas = 2\ndead_nodes = 1\n",
+		"nodes = 4\nreplicas = 2\ndead_nodes = 4\n" };
+	kvt_turn turns_of[G_N_ELEMENTS(nodes)];
+	for (unsigned i = 0; i < G_N_ELEMENTS(nodes); i++) {
+		g_autofree char *more = g_strconcat(text, "[storage]\n", nodes[i], NULL);
+		turns_of[i] = run_turn(more, NULL, KVT_RUN_RESUME);
+		g_test_message("%s: %g s", nodes[i], turns_of[i].ttft);
+	}
+	uint64_t all = 28 * 30000 / 16;
+	g_assert_cmpuint(lost_pages(&turns_of[1]) + lost_pages(&turns_of[3]), ==, 0);
+	g_assert_cmpuint(lost_pages(&turns_of[2]), >, all / 4 * 7 / 10);
+	g_assert_cmpuint(lost_pages(&turns_of[2]), <, all / 4 * 14 / 10);
+	g_assert_cmpfloat(turns_of[2].ttft, >, 5 * turns_of[1].ttft);
+	g_assert_cmpuint(lost_pages(&turns_of[4]), ==, 0);
+	g_assert_cmpfloat(turns_of[4].ttft, >, turns_of[3].ttft);
+	g_assert_cmpfloat(turns_of[4].ttft, <, 1.5 * turns_of[3].ttft);
+	g_assert_cmpuint(turns_of[5].lost.tokens, ==, 30000);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -309,5 +334,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/recompute/plan", test_plan);
 	g_test_add_func("/recompute/rates", test_rates);
 	g_test_add_func("/recompute/dead", test_dead);
+	g_test_add_func("/recompute/dead-node", test_dead_node);
 	return g_test_run();
 }
