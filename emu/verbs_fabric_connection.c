@@ -71,24 +71,40 @@ kvt_connection *verbs_connection_new(kvt_fabric_domain *domain,
 	connection->queues = g_new0(verbs_queue, queues);
 	for (unsigned i = 0; i < queues; i++)
 		verbs_queue_init(&connection->queues[i], connection, i);
+	connection->calls = g_array_new(FALSE, FALSE, sizeof(verbs_later));
 	verbs_fabric_use(connection->fabric, 1);
 	return connection;
 }
 
-void verbs_connection_free(kvt_connection *connection)
+/* --- Callbacks --- */
+
+static void run_first(void *arg)
 {
-	if (!connection)
-		return;
-	g_assert(connection->state == VERBS_DOWN);
-	for (unsigned i = 0; i < connection->n_queues; i++)
-		verbs_queue_free(&connection->queues[i]);
-	for (kvt_transfer *letter = connection->letters, *next; letter; letter = next) {
-		next = letter->next;
-		g_free(letter);
+	kvt_connection *connection = arg;
+	GArray *calls = connection->calls;
+	verbs_later later = g_array_index(calls, verbs_later, connection->first_call++);
+	if (connection->first_call == calls->len) {
+		g_array_set_size(calls, 0);
+		connection->first_call = 0;
 	}
-	verbs_fabric_use(connection->fabric, -1);
-	g_free(connection->queues);
-	g_free(connection);
+	/* may free the connection */
+	later.callback(later.arg);
+}
+
+void verbs_connection_call(kvt_connection *connection, kvt_callback callback, void *arg)
+{
+	/* all are for now: they run in order */
+	verbs_later later = { .callback = callback, .arg = arg };
+	later.event = verbs_call(connection->fabric, run_first, connection);
+	g_array_append_val(connection->calls, later);
+}
+
+static void cancel_calls(kvt_connection *connection)
+{
+	for (guint i = connection->first_call; i < connection->calls->len; i++)
+		kvt_loop_cancel(connection->fabric->loop,
+			g_array_index(connection->calls, verbs_later, i).event);
+	g_array_set_size(connection->calls, 0);
 }
 
 /* --- Transfers --- */
@@ -107,7 +123,7 @@ void verbs_connection_finish(kvt_connection *connection, kvt_transfer *transfer)
 	kvt_real_loop_release(connection->fabric->loop);
 	transfer->begun = transfer->length;
 	if (transfer->done) {
-		verbs_call(connection->fabric, run_done, transfer);
+		verbs_connection_call(connection, run_done, transfer);
 		return;
 	}
 	connection->outstanding--;
@@ -219,7 +235,7 @@ static void tell_end(void *arg)
 {
 	kvt_connection *connection = arg;
 	if (connection->outstanding > 0) {
-		verbs_call(connection->fabric, tell_end, connection);
+		verbs_connection_call(connection, tell_end, connection);
 		return;
 	}
 	verbs_connection_release(connection);
@@ -267,13 +283,11 @@ static void end_connection(void *arg)
 		drop_class(connection, &connection->classes[class]);
 	forget(connection);
 	connection->state = VERBS_ENDED;
-	verbs_call(fabric, tell_end, connection);
+	verbs_connection_call(connection, tell_end, connection);
 }
 
-void verbs_connection_close(kvt_connection *connection, int status)
+static void begin_end(kvt_connection *connection, int status)
 {
-	if (connection->state >= VERBS_CLOSING)
-		return;
 	connection->state = VERBS_CLOSING;
 	connection->status = status;
 	for (unsigned i = 0; i < connection->n_queues; i++) {
@@ -282,11 +296,48 @@ void verbs_connection_close(kvt_connection *connection, int status)
 		if (queue->state == VERBS_QUEUE_UP)
 			rdma_disconnect(queue->id);
 	}
-	verbs_call(connection->fabric, end_connection, connection);
+}
+
+void verbs_connection_close(kvt_connection *connection, int status)
+{
+	if (connection->state >= VERBS_CLOSING)
+		return;
+	begin_end(connection, status);
+	verbs_connection_call(connection, end_connection, connection);
 }
 
 void verbs_disconnect(kvt_connection *connection)
 {
 	connection->quiet = true;
 	verbs_connection_close(connection, 0);
+}
+
+/* Before anybody was told of its end: nobody is. */
+static void end_now(kvt_connection *connection)
+{
+	connection->quiet = true;
+	if (connection->state < VERBS_CLOSING)
+		begin_end(connection, 0);
+	if (connection->state < VERBS_ENDED)
+		end_connection(connection);
+	verbs_connection_release(connection);
+}
+
+void verbs_connection_free(kvt_connection *connection)
+{
+	if (!connection)
+		return;
+	if (connection->state != VERBS_DOWN)
+		end_now(connection);
+	cancel_calls(connection);
+	g_array_unref(connection->calls);
+	for (unsigned i = 0; i < connection->n_queues; i++)
+		verbs_queue_free(&connection->queues[i]);
+	for (kvt_transfer *letter = connection->letters, *next; letter; letter = next) {
+		next = letter->next;
+		g_free(letter);
+	}
+	verbs_fabric_use(connection->fabric, -1);
+	g_free(connection->queues);
+	g_free(connection);
 }

@@ -143,6 +143,13 @@ typedef enum verbs_state {
 	VERBS_DOWN,
 } verbs_state;
 
+/* A callback on its way. */
+typedef struct verbs_later {
+	kvt_event event;
+	kvt_callback callback;
+	void *arg;
+} verbs_later;
+
 struct kvt_connection {
 	verbs_fabric *fabric;
 	kvt_fabric_domain *domain;
@@ -171,6 +178,8 @@ struct kvt_connection {
 	struct ibv_mr *mr;
 	bool dirty;
 	struct kvt_connection *next_dirty, *next_forming;
+	GArray *calls;       /* verbs_later: scheduled, in the order in which they will run */
+	unsigned first_call; /* of these, that has not run */
 };
 
 /* In front of the private data of a request, or of its answer. */
@@ -244,6 +253,8 @@ void verbs_refuse(kvt_fabric_request *request, const void *reason, size_t bytes)
 kvt_connection *verbs_connection_new(kvt_fabric_domain *domain,
 	const kvt_connection_settings *settings, unsigned queues,
 	const kvt_connection_handlers *handlers, void *arg);
+/* Schedules a callback for now, which does not run once the connection is freed. */
+void verbs_connection_call(kvt_connection *connection, kvt_callback callback, void *arg);
 /* Lets go of its memory: nothing of it is at the device. */
 void verbs_connection_release(kvt_connection *connection);
 /* Gives the device what can be given. */

@@ -423,7 +423,7 @@ static void complete_receive(verbs_slot *slot, const struct ibv_wc *completion)
 	}
 	slot->length = completion->byte_len;
 	if (connection->state != VERBS_OPENING) {
-		verbs_call(connection->fabric, deliver, slot);
+		verbs_connection_call(connection, deliver, slot);
 		return;
 	}
 	slot->next = NULL;
@@ -446,7 +446,7 @@ void verbs_queue_complete(const struct ibv_wc *completion)
 void verbs_queue_deliver_early(verbs_queue *queue)
 {
 	for (verbs_slot *slot = queue->early; slot; slot = slot->next)
-		verbs_call(queue->connection->fabric, deliver, slot);
+		verbs_connection_call(queue->connection, deliver, slot);
 	queue->early = NULL;
 }
 
