@@ -39,6 +39,9 @@ static void on_drained(void *arg)
 static void on_signal(void *arg)
 {
 	server *s = arg;
+	struct signalfd_siginfo signal;
+	if (read(s->signal_fd, &signal, sizeof(signal)) < 0)
+		return;
 	g_printerr("kvtier: draining: nothing new is taken, a second signal ends at once\n");
 	/* the second one kills, also where the loop is waiting for something; nothing that was
 	 * acknowledged is lost by that */

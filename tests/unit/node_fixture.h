@@ -29,7 +29,9 @@ typedef struct node_host {
 	char *folder;           /* of the store; goes with this unless it was given */
 	kvt_tier *tier;
 	kvt_node_store store;
-	kvt_node *node;
+	kvt_node *node; /* NULL: of another process */
+	const char *address;
+	uint16_t port;
 	bool drained;
 } node_host;
 
@@ -40,6 +42,9 @@ char *node_folder_new(void);
 void node_folder_free(char *folder);
 
 node_host *node_host_new(const node_setup *setup);
+/* Clients alone, of a node that another process is: over the fabric, which goes with the loop when
+ * this is freed. */
+node_host *node_host_far(kvt_loop *loop, kvt_fabric *near, const char *address, uint16_t port);
 /* Drains it, and frees it. */
 void node_host_free(node_host *host);
 
@@ -85,9 +90,10 @@ void node_client_free(node_client *client);
 void node_client_say(node_client *client, const void *bytes, size_t length);
 /* A record, with the next id, which is returned. */
 uint64_t node_client_send(node_client *client, kvt_remote_record record);
-/* The next answer, the caller's to g_free; the connection must live. */
+/* The next answer, the caller's to g_free; NULL: the connection has ended. */
 node_answer *node_client_wait(node_client *client);
-/* Both; and for those of which only the status counts. */
+/* Both, of a connection that lives; and for those of which only the status counts: -ECONNRESET
+ * when it does not. */
 node_answer *node_client_ask(node_client *client, kvt_remote_record record);
 int node_client_status(node_client *client, kvt_remote_record record);
 
@@ -104,6 +110,12 @@ int node_client_put(node_client *client, kvt_extent pages, uint8_t seed);
 /* FETCH, and READ of what was leased: the status, or 0, when every page is what a put with that
  * seed wrote; -EBADMSG when not. direct: the client names memory. Leases are released. */
 int node_client_get(node_client *client, kvt_extent pages, uint8_t seed, bool direct);
+
+/* FETCH without memory: what it was answered, of one piece, under a lease. */
+node_answer *node_client_lease(node_client *client, kvt_extent pages);
+/* COMMIT of what RESERVE gave room for, with the checksums of the pages at the beginning of the
+ * client's memory: the status. */
+int node_client_commit(node_client *client, const node_answer *room, kvt_extent pages);
 
 /* Whether all of the run at `memory` is what a put with that seed wrote. */
 bool node_pages_are(const uint8_t *memory, kvt_extent pages, uint8_t seed);

@@ -1,7 +1,6 @@
 /*
  * test_node.c: the storage node over a fabric within the process: pages come back as they went,
- * from the pool and from the store; leases hold; clients that die, send nonsense or find no room
- * leave nothing behind; draining and a store that fails.
+ * from the pool and from the store; leases hold; clients that die leave nothing behind.
  */
 #include "emu/node.h"
 
@@ -98,15 +97,6 @@ static void test_store_reads(void)
 
 /* --- Leases --- */
 
-static node_answer *lease(node_client *client, kvt_extent pages)
-{
-	node_answer *answer = node_client_ask(
-		client, (kvt_remote_record){ .type = KVT_REMOTE_FETCH, .run = pages });
-	g_assert_cmpint(answer->record.status, ==, 0);
-	g_assert_cmpuint(answer->record.n, ==, 1);
-	return answer;
-}
-
 /* A pool of one slab, which is leased: nothing takes it, overwritten and discarded pages stay where
  * the lease says; who needs a slab waits for the release. */
 static void test_held(void)
@@ -119,7 +109,7 @@ static void test_held(void)
 	node_client *other = node_client_new(host, 2, NODE_MODEL);
 	kvt_extent pages = node_pages(0, 16);
 	g_assert_cmpint(node_client_put(client, pages, 1), ==, 0);
-	g_autofree node_answer *held = lease(client, pages);
+	g_autofree node_answer *held = node_client_lease(client, pages);
 	const kvt_remote_piece piece = held->pieces[0];
 	g_assert_cmpint(node_client_put(other, pages, 2), ==, -EAGAIN);
 	g_assert_cmpint(node_client_put(client, node_pages(16, 1), 2), ==, -EAGAIN);
@@ -165,7 +155,7 @@ static void test_stale(gconstpointer next_tenant)
 	g_assert_cmpuint(client->welcome.lease_ms, ==, 5);
 	kvt_extent pages = node_pages(0, 16);
 	g_assert_cmpint(node_client_put(client, pages, 1), ==, 0);
-	g_autofree node_answer *held = lease(client, pages);
+	g_autofree node_answer *held = node_client_lease(client, pages);
 	/* waits until it has run out */
 	g_assert_cmpint(node_client_put(next, node_pages(100, 16), 2), ==, 0);
 	g_assert_cmpuint(node_host_tenant(host, 1).counts.expired_leases, ==, 1);
@@ -199,7 +189,7 @@ static void test_write_keys(void)
 		(kvt_remote_record){ .type = KVT_REMOTE_ABORT, .ticket = room->record.ticket });
 	node_client_status(client, (kvt_remote_record){ .type = KVT_REMOTE_LIST });
 	reader = node_client_new(host, 1, NODE_MODEL);
-	g_autofree node_answer *held = lease(reader, node_pages(24, 8));
+	g_autofree node_answer *held = node_client_lease(reader, node_pages(24, 8));
 	g_assert_cmpint(node_client_write(
 				reader, 0, held->pieces[0].address, held->pieces[0].key, NODE_PAGE),
 		==, -EACCES);
@@ -211,17 +201,6 @@ static void test_write_keys(void)
 }
 
 /* --- Writes --- */
-
-static int commit_sums(node_client *client, const node_answer *room, uint64_t n, uint64_t spoil)
-{
-	uint64_t checksums[KVT_REMOTE_PAGES] = { 0 };
-	kvt_store_checksums(client->memory, NODE_PAGE, MIN(n, 16), checksums);
-	checksums[0] ^= spoil;
-	return node_client_status(client, (kvt_remote_record){ .type = KVT_REMOTE_COMMIT,
-						  .ticket = room->record.ticket,
-						  .n_checksums = (uint32_t)n,
-						  .checksums = checksums });
-}
 
 static void test_commit(void)
 {
@@ -235,26 +214,77 @@ static void test_commit(void)
 	g_assert_cmpuint(node_host_tenant(host, 1).reserved, ==, 4 * NODE_PAGE);
 	/* bytes that were not written are not what the checksums say */
 	node_pages_make(client->memory, pages, 1);
-	g_assert_cmpint(commit_sums(client, first, 4, 0), ==, -EBADMSG);
-	g_assert_cmpint(commit_sums(client, first, 4, 0), ==, -ESTALE);
+	g_assert_cmpint(node_client_commit(client, first, node_pages(0, 4)), ==, -EBADMSG);
+	g_assert_cmpint(node_client_commit(client, first, node_pages(0, 4)), ==, -ESTALE);
 	g_assert_cmpint(node_client_get(client, pages, 1, true), ==, -ENOENT);
 	/* of several at once each has its room; one that was aborted is none */
 	g_autofree node_answer *second = node_client_ask(client, reserve);
 	g_autofree node_answer *third = node_client_ask(client, reserve);
 	node_client_send(client,
 		(kvt_remote_record){ .type = KVT_REMOTE_ABORT, .ticket = second->record.ticket });
-	g_assert_cmpint(commit_sums(client, second, 4, 0), ==, -ESTALE);
-	g_assert_cmpint(commit_sums(client, third, 5, 0), ==, -EINVAL);
+	g_assert_cmpint(node_client_commit(client, second, node_pages(0, 4)), ==, -ESTALE);
+	g_assert_cmpint(node_client_commit(client, third, node_pages(0, 5)), ==, -EINVAL);
 	node_pages_make(client->memory, pages, 1);
 	g_assert_cmpint(node_client_write(client, 0, third->pieces[0].address, third->pieces[0].key,
 				4 * NODE_PAGE),
 		==, 0);
-	g_assert_cmpint(commit_sums(client, third, 4, 0), ==, 0);
+	g_assert_cmpint(node_client_commit(client, third, node_pages(0, 4)), ==, 0);
 	g_assert_cmpint(node_client_get(client, pages, 1, false), ==, 0);
 	node_client_free(client);
 	kvt_node_tenant_state state = node_host_tenant(host, 1);
 	g_assert_cmpuint(state.reserved + state.tickets + state.requests, ==, 0);
 	g_assert_cmpuint(state.counts.tickets, ==, 3);
+	node_host_free(host);
+}
+
+/* Several writes between RESERVE and COMMIT at once, of one client and another. */
+static void test_many(void)
+{
+	enum { N = 12, PAGES = 3 };
+	node_host *host = host_default();
+	node_client *clients[2] = { node_client_new(host, 1, NODE_MODEL),
+		node_client_new(host, 1, NODE_MODEL) };
+	for (unsigned round = 0; round < 10; round++) {
+		node_answer *rooms[N];
+		for (unsigned i = 0; i < N; i++)
+			node_client_send(
+				clients[i % 2], (kvt_remote_record){ .type = KVT_REMOTE_RESERVE,
+							.run = node_pages(PAGES * i, PAGES) });
+		for (unsigned i = 0; i < N; i++) {
+			node_client *client = clients[i % 2];
+			uint64_t at = 0, checksums[PAGES];
+			rooms[i] = node_client_wait(client);
+			g_assert_cmpint(rooms[i]->record.status, ==, 0);
+			node_pages_make(
+				client->memory, node_pages(PAGES * i, PAGES), (uint8_t)round);
+			kvt_store_checksums(client->memory, NODE_PAGE, PAGES, checksums);
+			for (uint32_t k = 0; k < rooms[i]->record.n; k++) {
+				const kvt_remote_piece *piece = &rooms[i]->pieces[k];
+				uint64_t bytes = piece->n_pages * NODE_PAGE;
+				g_assert_cmpint(node_client_write(client, at, piece->address,
+							piece->key, bytes),
+					==, 0);
+				at += bytes;
+			}
+			node_client_send(client, (kvt_remote_record){ .type = KVT_REMOTE_COMMIT,
+							 .ticket = rooms[i]->record.ticket,
+							 .n_checksums = PAGES,
+							 .checksums = checksums });
+		}
+		for (unsigned i = 0; i < N; i++) {
+			g_autofree node_answer *answer = node_client_wait(clients[i % 2]);
+			g_assert_cmpint(answer->record.type, ==, KVT_REMOTE_COMMITTED);
+			g_assert_cmpint(answer->record.status, ==, 0);
+			g_free(rooms[i]);
+		}
+		for (unsigned i = 0; i < N; i++)
+			g_assert_cmpint(
+				node_client_get(clients[i % 2], node_pages(PAGES * i, PAGES),
+					(uint8_t)round, i % 3),
+				==, 0);
+	}
+	node_client_free(clients[0]);
+	node_client_free(clients[1]);
 	node_host_free(host);
 }
 
@@ -287,7 +317,7 @@ static void test_death(void)
 	for (unsigned i = 0; i < 20; i++) {
 		node_client *client = node_client_new(host, 1, NODE_MODEL);
 		g_assert_cmpint(node_client_put(client, node_pages(0, 16), 1), ==, 0);
-		g_free(lease(client, node_pages(0, 16)));
+		g_free(node_client_lease(client, node_pages(0, 16)));
 		g_free(node_client_ask(client, (kvt_remote_record){ .type = KVT_REMOTE_RESERVE,
 						       .run = node_pages(20, 16) }));
 		kvt_node_tenant_state state = node_host_tenant(host, 1);
@@ -310,7 +340,7 @@ static void test_ticket_time(void)
 	g_autofree node_answer *room = node_client_ask(
 		client, (kvt_remote_record){ .type = KVT_REMOTE_RESERVE, .run = node_pages(0, 4) });
 	node_host_run(host, 10 * KVT_MILLISECOND);
-	g_assert_cmpint(commit_sums(client, room, 4, 0), ==, -ESTALE);
+	g_assert_cmpint(node_client_commit(client, room, node_pages(0, 4)), ==, -ESTALE);
 	g_assert_cmpuint(node_host_tenant(host, 1).counts.expired_tickets, ==, 1);
 	g_assert_cmpuint(node_host_tenant(host, 1).reserved, ==, 0);
 	node_client_free(client);
@@ -367,210 +397,6 @@ static void test_list(gconstpointer with_store)
 	node_host_free(host);
 }
 
-/* --- Nonsense --- */
-
-/* Whatever is sent, the connection ends or an answer comes; the node lives, and holds nothing. */
-static void test_nonsense(void)
-{
-	node_host *host = host_default();
-	kvt_rng rng = kvt_rng_init(3, kvt_rng_stream_id("node-nonsense", 0));
-	node_client *sound = node_client_new(host, 1, NODE_MODEL);
-	g_assert_cmpint(node_client_put(sound, node_pages(0, 16), 1), ==, 0);
-	uint64_t ended = 0;
-	for (unsigned i = 0; i < 200; i++) {
-		uint8_t bytes[600];
-		size_t length = 1 + kvt_rng_below(&rng, sizeof(bytes) - 1);
-		node_client *client = node_client_new(host, 2, NODE_MODEL);
-		for (size_t k = 0; k < length; k++)
-			bytes[k] = (uint8_t)kvt_rng_below(&rng, 256);
-		node_client_say(client, bytes, length);
-		node_host_until(host, &client->down);
-		node_client_free(client);
-		ended++;
-	}
-	g_assert_cmpuint(node_host_tenant(host, 2).counts.protocol_errors, ==, ended);
-	/* an answer is nothing that a client says */
-	node_client *client = node_client_new(host, 2, NODE_MODEL);
-	node_client_send(client, (kvt_remote_record){ .type = KVT_REMOTE_COMMITTED });
-	node_host_until(host, &client->down);
-	node_client_free(client);
-	/* hellos that are none */
-	for (unsigned i = 0; i < 50; i++) {
-		uint8_t bytes[KVT_FABRIC_HELLO];
-		size_t length = kvt_rng_below(&rng, sizeof(bytes) + 1);
-		for (size_t k = 0; k < length; k++)
-			bytes[k] = (uint8_t)kvt_rng_below(&rng, 256);
-		client = node_client_hello(host, bytes, length);
-		g_assert_true(client->down && client->status == -ECONNREFUSED);
-		node_client_free(client);
-	}
-	g_assert_cmpint(node_client_get(sound, node_pages(0, 16), 1, false), ==, 0);
-	node_client_free(sound);
-	node_host_free(host);
-}
-
-/* Who asks and never listens is let go. */
-static void test_deaf(void)
-{
-	node_setup setup = node_setup_default();
-	setup.tenants[0].requests = 4;
-	node_host *host = node_host_new(&setup);
-	node_client *client = node_client_new(host, 1, NODE_MODEL);
-	node_client *sound = node_client_new(host, 2, NODE_MODEL);
-	const kvt_remote_record list = { .type = KVT_REMOTE_LIST };
-	uint8_t bytes[KVT_REMOTE_MESSAGE];
-	size_t length = 0;
-	while (length + kvt_remote_size(&list) <= sizeof(bytes))
-		length += kvt_remote_encode(&list, bytes + length);
-	node_client_say(client, bytes, length);
-	node_host_until(host, &client->down);
-	g_assert_cmpuint(node_host_errors(host, 1, "quota"), >, 0);
-	g_assert_cmpint(node_client_put(sound, node_pages(0, 16), 1), ==, 0);
-	node_client_free(client);
-	node_client_free(sound);
-	node_host_free(host);
-}
-
-/* --- Faults of the store and the device --- */
-
-static void test_bad_store(void)
-{
-	node_setup setup = node_setup_default();
-	setup.settings.pool_bytes = NODE_SLAB;
-	setup.faults = (kvt_fault_settings){ .write_error_rate = 1 };
-	node_host *host = node_host_new(&setup);
-	node_client *client = node_client_new(host, 1, NODE_MODEL);
-	g_assert_cmpint(node_client_put(client, node_pages(0, 16), 1), ==, -EIO);
-	g_assert_cmpint(node_client_get(client, node_pages(0, 16), 1, true), ==, -ENOENT);
-	g_assert_cmpuint(used(host), ==, 0);
-	g_assert_cmpuint(node_host_tenant(host, 1).reserved, ==, 0);
-	node_client_free(client);
-	node_host_free(host);
-	setup.faults = (kvt_fault_settings){ .full_rate = 1 };
-	host = node_host_new(&setup);
-	client = node_client_new(host, 1, NODE_MODEL);
-	g_assert_cmpint(node_client_put(client, node_pages(0, 16), 1), ==, -ENOSPC);
-	node_client_free(client);
-	node_host_free(host);
-	setup.faults = (kvt_fault_settings){ .read_error_rate = 1, .busy_rate = 0.5 };
-	host = node_host_new(&setup);
-	client = node_client_new(host, 1, NODE_MODEL);
-	for (unsigned i = 0; i < 2; i++)
-		g_assert_cmpint(node_client_put(client, node_pages(16 * i, 16), 1), ==, 0);
-	/* one is in the pool; to read the other evicts it, and fails */
-	g_assert_cmpint(node_client_get(client, node_pages(16, 16), 1, true), ==, 0);
-	g_assert_cmpint(node_client_get(client, node_pages(0, 16), 1, true), ==, -EIO);
-	g_assert_cmpint(node_client_get(client, node_pages(0, 16), 1, false), ==, -EIO);
-	node_client_free(client);
-	g_assert_cmpuint(node_host_tenant(host, 1).held_bytes, ==, 0);
-	node_host_free(host);
-}
-
-static void test_registration(void)
-{
-	node_host *host = host_default();
-	node_client *client = node_client_new(host, 1, NODE_MODEL);
-	g_assert_cmpint(node_client_put(client, node_pages(0, 16), 1), ==, 0);
-	memory_fabric_limit_regions(host->far, 0);
-	g_assert_cmpint(node_client_put(client, node_pages(16, 16), 1), ==, -ENOMEM);
-	memory_fabric_limit_regions(host->far, 1); /* the second of the two keys is refused */
-	g_assert_cmpint(node_client_put(client, node_pages(16, 16), 1), ==, -ENOMEM);
-	g_assert_cmpint(node_client_get(client, node_pages(0, 16), 1, false), ==, 0);
-	memory_fabric_limit_regions(host->far, UINT_MAX);
-	g_assert_cmpint(node_client_put(client, node_pages(16, 16), 1), ==, 0);
-	node_client_free(client);
-	node_host_free(host);
-}
-
-/* --- Draining --- */
-
-static void set_flag(void *arg)
-{
-	*(bool *)arg = true;
-}
-
-/* What is under way ends well, what is new is refused, leases are waited for. */
-static void test_drain(void)
-{
-	node_host *host = host_default();
-	node_client *client = node_client_new(host, 1, NODE_MODEL);
-	kvt_extent pages = node_pages(0, 4), more = node_pages(4, 4);
-	bool drained = false;
-	g_assert_cmpint(node_client_put(client, pages, 1), ==, 0);
-	g_autofree node_answer *held = lease(client, pages);
-	g_autofree node_answer *room = node_client_ask(
-		client, (kvt_remote_record){ .type = KVT_REMOTE_RESERVE, .run = more });
-	kvt_node_drain(host->node, set_flag, &drained);
-	g_assert_cmpint(node_client_get(client, pages, 1, true), ==, -ESHUTDOWN);
-	g_assert_cmpint(node_client_status(client,
-				(kvt_remote_record){ .type = KVT_REMOTE_RESERVE, .run = more }),
-		==, -ESHUTDOWN);
-	node_pages_make(client->memory, more, 1);
-	g_assert_cmpint(node_client_write(client, 0, room->pieces[0].address, room->pieces[0].key,
-				4 * NODE_PAGE),
-		==, 0);
-	g_assert_cmpint(commit_sums(client, room, 4, 0), ==, 0);
-	g_assert_cmpint(node_client_read(client, 0, held->pieces[0].address, held->pieces[0].key,
-				4 * NODE_PAGE),
-		==, 0);
-	g_assert_false(drained || client->down);
-	node_client_send(client,
-		(kvt_remote_record){
-			.type = KVT_REMOTE_RELEASE, .n = 1, .leases = &held->pieces[0].lease });
-	node_host_until(host, &client->down);
-	node_client_free(client);
-	while (!drained)
-		kvt_loop_run(host->loop);
-	/* freed here as node_host_free would */
-	char *folder = g_strdup(host->folder);
-	kvt_node_free(host->node);
-	kvt_tier_close(host->tier);
-	host->tier = NULL;
-	node_setup setup = node_setup_default();
-	setup.folder = folder;
-	node_host *again = node_host_new(&setup);
-	client = node_client_new(again, 1, NODE_MODEL);
-	g_assert_cmpint(node_client_get(client, node_pages(0, 8), 1, true), ==, 0);
-	node_client_free(client);
-	node_host_free(again);
-	g_free(folder);
-	host->near->ops->free(host->near);
-	host->far->ops->free(host->far);
-	memory_wire_free(host->wire);
-	kvt_loop_free(host->loop);
-	node_folder_free(host->folder);
-	g_free(host);
-}
-
-/* A client that never lets go is let go. */
-static void test_drain_limit(void)
-{
-	node_setup setup = node_setup_default();
-	setup.settings.drain = 20 * KVT_MILLISECOND;
-	node_host *host = node_host_new(&setup);
-	node_client *client = node_client_new(host, 1, NODE_MODEL);
-	g_assert_cmpint(node_client_put(client, node_pages(0, 4), 1), ==, 0);
-	g_free(lease(client, node_pages(0, 4)));
-	g_free(node_client_ask(client,
-		(kvt_remote_record){ .type = KVT_REMOTE_RESERVE, .run = node_pages(4, 4) }));
-	memory_fabric_stop(host->near, true);
-	bool drained = false;
-	kvt_node_drain(host->node, set_flag, &drained);
-	while (!drained)
-		kvt_loop_run(host->loop);
-	memory_fabric_stop(host->near, false);
-	node_host_until(host, &client->down);
-	node_client_free(client);
-	kvt_node_free(host->node);
-	kvt_tier_close(host->tier);
-	host->near->ops->free(host->near);
-	host->far->ops->free(host->far);
-	memory_wire_free(host->wire);
-	kvt_loop_free(host->loop);
-	node_folder_free(host->folder);
-	g_free(host);
-}
-
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -582,16 +408,11 @@ int main(int argc, char **argv)
 	g_test_add_data_func("/node/leases/stale-other", GUINT_TO_POINTER(2), test_stale);
 	g_test_add_func("/node/leases/write-keys", test_write_keys);
 	g_test_add_func("/node/writes/commit", test_commit);
+	g_test_add_func("/node/writes/many", test_many);
 	g_test_add_func("/node/writes/wire", test_wire);
 	g_test_add_func("/node/writes/death", test_death);
 	g_test_add_func("/node/writes/time", test_ticket_time);
 	g_test_add_data_func("/node/list/store", GINT_TO_POINTER(1), test_list);
 	g_test_add_data_func("/node/list/memory", GINT_TO_POINTER(0), test_list);
-	g_test_add_func("/node/hostile/nonsense", test_nonsense);
-	g_test_add_func("/node/hostile/deaf", test_deaf);
-	g_test_add_func("/node/faults/store", test_bad_store);
-	g_test_add_func("/node/faults/registration", test_registration);
-	g_test_add_func("/node/drain/clean", test_drain);
-	g_test_add_func("/node/drain/limit", test_drain_limit);
 	return g_test_run();
 }

@@ -1,0 +1,232 @@
+/*
+ * test_node_faults.c: a storage node and clients that send nonsense, a store that fails, a device
+ * that registers no more, and its own end.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "emu/node.h"
+#include "sim/base/rng.h"
+#include "tests/unit/node_fixture.h"
+
+static node_host *host_default(void)
+{
+	node_setup setup = node_setup_default();
+	return node_host_new(&setup);
+}
+
+/* --- Nonsense --- */
+
+/* Whatever is sent, the connection ends or an answer comes; the node lives, and holds nothing. */
+static void test_nonsense(void)
+{
+	node_host *host = host_default();
+	kvt_rng rng = kvt_rng_init(3, kvt_rng_stream_id("node-nonsense", 0));
+	node_client *sound = node_client_new(host, 1, NODE_MODEL);
+	g_assert_cmpint(node_client_put(sound, node_pages(0, 16), 1), ==, 0);
+	uint64_t ended = 0;
+	for (unsigned i = 0; i < 200; i++) {
+		uint8_t bytes[600];
+		size_t length = 1 + kvt_rng_below(&rng, sizeof(bytes) - 1);
+		node_client *client = node_client_new(host, 2, NODE_MODEL);
+		for (size_t k = 0; k < length; k++)
+			bytes[k] = (uint8_t)kvt_rng_below(&rng, 256);
+		node_client_say(client, bytes, length);
+		node_host_until(host, &client->down);
+		node_client_free(client);
+		ended++;
+	}
+	g_assert_cmpuint(node_host_tenant(host, 2).counts.protocol_errors, ==, ended);
+	/* an answer is nothing that a client says */
+	node_client *client = node_client_new(host, 2, NODE_MODEL);
+	node_client_send(client, (kvt_remote_record){ .type = KVT_REMOTE_COMMITTED });
+	node_host_until(host, &client->down);
+	node_client_free(client);
+	/* hellos that are none */
+	for (unsigned i = 0; i < 50; i++) {
+		uint8_t bytes[KVT_FABRIC_HELLO];
+		size_t length = kvt_rng_below(&rng, sizeof(bytes) + 1);
+		for (size_t k = 0; k < length; k++)
+			bytes[k] = (uint8_t)kvt_rng_below(&rng, 256);
+		client = node_client_hello(host, bytes, length);
+		g_assert_true(client->down && client->status == -ECONNREFUSED);
+		node_client_free(client);
+	}
+	g_assert_cmpint(node_client_get(sound, node_pages(0, 16), 1, false), ==, 0);
+	node_client_free(sound);
+	node_host_free(host);
+}
+
+/* Who asks and never listens is let go. */
+static void test_deaf(void)
+{
+	node_setup setup = node_setup_default();
+	setup.tenants[0].requests = 4;
+	node_host *host = node_host_new(&setup);
+	node_client *client = node_client_new(host, 1, NODE_MODEL);
+	node_client *sound = node_client_new(host, 2, NODE_MODEL);
+	const kvt_remote_record list = { .type = KVT_REMOTE_LIST };
+	uint8_t bytes[KVT_REMOTE_MESSAGE];
+	size_t length = 0;
+	while (length + kvt_remote_size(&list) <= sizeof(bytes))
+		length += kvt_remote_encode(&list, bytes + length);
+	node_client_say(client, bytes, length);
+	node_host_until(host, &client->down);
+	g_assert_cmpuint(node_host_errors(host, 1, "quota"), >, 0);
+	g_assert_cmpint(node_client_put(sound, node_pages(0, 16), 1), ==, 0);
+	node_client_free(client);
+	node_client_free(sound);
+	node_host_free(host);
+}
+
+/* --- Faults of the store and the device --- */
+
+static void test_bad_store(void)
+{
+	node_setup setup = node_setup_default();
+	setup.settings.pool_bytes = NODE_SLAB;
+	setup.faults = (kvt_fault_settings){ .write_error_rate = 1 };
+	node_host *host = node_host_new(&setup);
+	node_client *client = node_client_new(host, 1, NODE_MODEL);
+	g_assert_cmpint(node_client_put(client, node_pages(0, 16), 1), ==, -EIO);
+	g_assert_cmpint(node_client_get(client, node_pages(0, 16), 1, true), ==, -ENOENT);
+	g_assert_cmpuint(node_host_tenant(host, 1).used, ==, 0);
+	g_assert_cmpuint(node_host_tenant(host, 1).reserved, ==, 0);
+	node_client_free(client);
+	node_host_free(host);
+	setup.faults = (kvt_fault_settings){ .full_rate = 1 };
+	host = node_host_new(&setup);
+	client = node_client_new(host, 1, NODE_MODEL);
+	g_assert_cmpint(node_client_put(client, node_pages(0, 16), 1), ==, -ENOSPC);
+	node_client_free(client);
+	node_host_free(host);
+	setup.faults = (kvt_fault_settings){ .read_error_rate = 1, .busy_rate = 0.5 };
+	host = node_host_new(&setup);
+	client = node_client_new(host, 1, NODE_MODEL);
+	for (unsigned i = 0; i < 2; i++)
+		g_assert_cmpint(node_client_put(client, node_pages(16 * i, 16), 1), ==, 0);
+	/* one is in the pool; to read the other evicts it, and fails */
+	g_assert_cmpint(node_client_get(client, node_pages(16, 16), 1, true), ==, 0);
+	g_assert_cmpint(node_client_get(client, node_pages(0, 16), 1, true), ==, -EIO);
+	g_assert_cmpint(node_client_get(client, node_pages(0, 16), 1, false), ==, -EIO);
+	node_client_free(client);
+	g_assert_cmpuint(node_host_tenant(host, 1).held_bytes, ==, 0);
+	node_host_free(host);
+}
+
+static void test_registration(void)
+{
+	node_host *host = host_default();
+	node_client *client = node_client_new(host, 1, NODE_MODEL);
+	g_assert_cmpint(node_client_put(client, node_pages(0, 16), 1), ==, 0);
+	memory_fabric_limit_regions(host->far, 0);
+	g_assert_cmpint(node_client_put(client, node_pages(16, 16), 1), ==, -ENOMEM);
+	memory_fabric_limit_regions(host->far, 1); /* the second of the two keys is refused */
+	g_assert_cmpint(node_client_put(client, node_pages(16, 16), 1), ==, -ENOMEM);
+	g_assert_cmpint(node_client_get(client, node_pages(0, 16), 1, false), ==, 0);
+	memory_fabric_limit_regions(host->far, UINT_MAX);
+	g_assert_cmpint(node_client_put(client, node_pages(16, 16), 1), ==, 0);
+	node_client_free(client);
+	node_host_free(host);
+}
+
+/* --- Draining --- */
+
+static void set_flag(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* What is under way ends well, what is new is refused, leases are waited for. */
+static void test_drain(void)
+{
+	node_host *host = host_default();
+	node_client *client = node_client_new(host, 1, NODE_MODEL);
+	kvt_extent pages = node_pages(0, 4), more = node_pages(4, 4);
+	bool drained = false;
+	g_assert_cmpint(node_client_put(client, pages, 1), ==, 0);
+	g_autofree node_answer *held = node_client_lease(client, pages);
+	g_autofree node_answer *room = node_client_ask(
+		client, (kvt_remote_record){ .type = KVT_REMOTE_RESERVE, .run = more });
+	kvt_node_drain(host->node, set_flag, &drained);
+	g_assert_cmpint(node_client_get(client, pages, 1, true), ==, -ESHUTDOWN);
+	g_assert_cmpint(node_client_status(client,
+				(kvt_remote_record){ .type = KVT_REMOTE_RESERVE, .run = more }),
+		==, -ESHUTDOWN);
+	node_pages_make(client->memory, more, 1);
+	g_assert_cmpint(node_client_write(client, 0, room->pieces[0].address, room->pieces[0].key,
+				4 * NODE_PAGE),
+		==, 0);
+	g_assert_cmpint(node_client_commit(client, room, node_pages(0, 4)), ==, 0);
+	g_assert_cmpint(node_client_read(client, 0, held->pieces[0].address, held->pieces[0].key,
+				4 * NODE_PAGE),
+		==, 0);
+	g_assert_false(drained || client->down);
+	node_client_send(client,
+		(kvt_remote_record){
+			.type = KVT_REMOTE_RELEASE, .n = 1, .leases = &held->pieces[0].lease });
+	node_host_until(host, &client->down);
+	node_client_free(client);
+	while (!drained)
+		kvt_loop_run(host->loop);
+	/* freed here as node_host_free would */
+	char *folder = g_strdup(host->folder);
+	kvt_node_free(host->node);
+	kvt_tier_close(host->tier);
+	host->tier = NULL;
+	node_setup setup = node_setup_default();
+	setup.folder = folder;
+	node_host *again = node_host_new(&setup);
+	client = node_client_new(again, 1, NODE_MODEL);
+	g_assert_cmpint(node_client_get(client, node_pages(0, 8), 1, true), ==, 0);
+	node_client_free(client);
+	node_host_free(again);
+	g_free(folder);
+	host->near->ops->free(host->near);
+	host->far->ops->free(host->far);
+	memory_wire_free(host->wire);
+	kvt_loop_free(host->loop);
+	node_folder_free(host->folder);
+	g_free(host);
+}
+
+/* A client that never lets go is let go. */
+static void test_drain_limit(void)
+{
+	node_setup setup = node_setup_default();
+	setup.settings.drain = 20 * KVT_MILLISECOND;
+	node_host *host = node_host_new(&setup);
+	node_client *client = node_client_new(host, 1, NODE_MODEL);
+	g_assert_cmpint(node_client_put(client, node_pages(0, 4), 1), ==, 0);
+	g_free(node_client_lease(client, node_pages(0, 4)));
+	g_free(node_client_ask(client,
+		(kvt_remote_record){ .type = KVT_REMOTE_RESERVE, .run = node_pages(4, 4) }));
+	memory_fabric_stop(host->near, true);
+	bool drained = false;
+	kvt_node_drain(host->node, set_flag, &drained);
+	while (!drained)
+		kvt_loop_run(host->loop);
+	memory_fabric_stop(host->near, false);
+	node_host_until(host, &client->down);
+	node_client_free(client);
+	kvt_node_free(host->node);
+	kvt_tier_close(host->tier);
+	host->near->ops->free(host->near);
+	host->far->ops->free(host->far);
+	memory_wire_free(host->wire);
+	kvt_loop_free(host->loop);
+	node_folder_free(host->folder);
+	g_free(host);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/node-faults/hostile/nonsense", test_nonsense);
+	g_test_add_func("/node-faults/hostile/deaf", test_deaf);
+	g_test_add_func("/node-faults/faults/store", test_bad_store);
+	g_test_add_func("/node-faults/faults/registration", test_registration);
+	g_test_add_func("/node-faults/drain/clean", test_drain);
+	g_test_add_func("/node-faults/drain/limit", test_drain_limit);
+	return g_test_run();
+}
