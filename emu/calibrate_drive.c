@@ -20,51 +20,28 @@ typedef struct plan {
 	unsigned n_sizes, n_depths;
 	double seconds; /* of one repeat */
 	const kvt_calibrate_settings *settings;
+	kvt_load_file *file;
 } plan;
 
 static plan plan_of(const kvt_calibrate_settings *settings)
 {
 	if (settings->quick)
 		return (plan){ QUICK_SIZES, QUICK_DEPTHS, G_N_ELEMENTS(QUICK_SIZES),
-			G_N_ELEMENTS(QUICK_DEPTHS), 0.015, settings };
-	return (plan){ SIZES, DEPTHS, G_N_ELEMENTS(SIZES), G_N_ELEMENTS(DEPTHS), 0.1, settings };
+			G_N_ELEMENTS(QUICK_DEPTHS), 0.015, settings, NULL };
+	return (plan){ SIZES, DEPTHS, G_N_ELEMENTS(SIZES), G_N_ELEMENTS(DEPTHS), 0.1, settings,
+		NULL };
 }
 
-/* What one size and depth showed, a repeat a round: a bad minute of the machine spoils none. */
-typedef struct samples {
-	double rates[REPEATS], cpu[REPEATS], middle[REPEATS], tail[REPEATS], waited[REPEATS];
-} samples;
-
-static gboolean measure_once(kvt_load_file *file, const plan *p, kvt_drive_point *point,
-	samples *out, unsigned round, GError **error)
+static gboolean measure_once(void *arg, const kvt_drive_point *point, unsigned round,
+	kvt_load_result *result, kvt_histogram *latencies, GError **error)
 {
-	g_autofree kvt_histogram *latencies = g_new(kvt_histogram, 1);
+	const plan *p = arg;
 	kvt_load load = { .size = point->size,
 		.depth = point->depth,
 		.writes = point->write,
 		.seconds = p->seconds,
 		.seed = round + 1 };
-	kvt_load_result result;
-	kvt_histogram_init(latencies);
-	if (!kvt_load_run(file, &load, &result, latencies, error))
-		return FALSE;
-	out->middle[round] = (double)kvt_histogram_quantile(latencies, 0.5) * 1e-12;
-	out->tail[round] = (double)kvt_histogram_quantile(latencies, 0.99) * 1e-12;
-	out->rates[round] = result.rate;
-	out->cpu[round] = result.cpu;
-	out->waited[round] = result.waited;
-	point->ios += result.ios;
-	return TRUE;
-}
-
-static void add_point(kvt_calibration *c, kvt_drive_point *point, samples *in)
-{
-	point->rate = kvt_measured_of(in->rates, REPEATS);
-	point->waited = kvt_measured_of(in->waited, REPEATS).value;
-	point->cpu = kvt_measured_of(in->cpu, REPEATS).value;
-	point->latency = kvt_measured_of(in->middle, REPEATS).value;
-	point->latency_p99 = kvt_measured_of(in->tail, REPEATS).value;
-	g_array_append_val(c->drive, *point);
+	return kvt_load_run(p->file, &load, result, latencies, error);
 }
 
 /* Every size at every depth, reads first; without those whose I/Os would share memory. */
@@ -84,23 +61,16 @@ static GArray *make_points(const kvt_load_file *file, const plan *p)
 	return points;
 }
 
-static gboolean measure_grid(kvt_calibration *c, kvt_load_file *file, const plan *p, GError **error)
+static gboolean measure_grid(kvt_calibration *c, kvt_load_file *file, plan *p, GError **error)
 {
 	g_autoptr(GArray) points = make_points(file, p);
-	g_autofree samples *all = g_new0(samples, points->len);
-	for (unsigned round = 0; round < REPEATS; round++)
-		for (unsigned i = 0; i < points->len; i++) {
-			kvt_drive_point *point = &g_array_index(points, kvt_drive_point, i);
-			if (p->settings->progress)
-				p->settings->progress(p->settings->progress_arg,
-					point->write ? "writes" : "reads", round * points->len + i,
-					REPEATS * points->len);
-			if (!measure_once(file, p, point, &all[i], round, error))
-				return FALSE;
-		}
-	for (unsigned i = 0; i < points->len; i++)
-		add_point(c, &g_array_index(points, kvt_drive_point, i), &all[i]);
-	return TRUE;
+	const kvt_grid grid = { .settings = p->settings,
+		.names = { "reads", "writes" },
+		.rounds = KVT_GRID_ROUNDS,
+		.run = measure_once,
+		.arg = p };
+	p->file = file;
+	return kvt_grid_measure(&grid, points, c->drive, error);
 }
 
 /* Rate of half reads, half writes, over that of the one after the other. */

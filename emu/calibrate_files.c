@@ -137,6 +137,49 @@ static gboolean drive_text(const kvt_calibration *c, GString *text, GError **err
 	return TRUE;
 }
 
+/* A network's reads as one port of a NIC; what the software of both ends takes is apart. */
+static gboolean nic_text(const kvt_calibration *c, GString *text, GError **error)
+{
+	kvt_drive_fit read, write;
+	const kvt_drive_point *points = (const kvt_drive_point *)(const void *)c->network->data;
+	if (!kvt_drive_fit_points(points, c->network->len, false, &read, error) ||
+		!kvt_drive_fit_points(points, c->network->len, true, &write, error))
+		return FALSE;
+	double off = MAX(read.error, read.spread);
+	g_string_append_printf(text,
+		"# The way to a storage node's memory, measured by `kvtier calibrate --tier rdma`; "
+		"%s.json has the curves.\n[nic]\ntitle = %s\n"
+		"source = fitted: rates of one-sided reads by size and depth from %s over %s (%s, "
+		"%s)\nports = 1\nports.source = assumed: one is used\n",
+		c->name, c->device, c->node, c->device, c->cpu, c->kernel);
+	put_rate(text, "line_rate", CLAMP(read.bandwidth, 1e6, 9.9e12));
+	put_uncertainty(text, "line_rate", off);
+	g_string_append(text, "efficiency = 100%\nefficiency.source = derived: line_rate is what "
+			      "reads reach\n");
+	put_time(text, "read_latency", CLAMP(read.latency_median, 1e-7, 0.99));
+	put_uncertainty(text, "read_latency", off);
+	put_time(text, "read_latency_p99", CLAMP(read.latency_p99, 1e-7, 0.99));
+	put_uncertainty(text, "read_latency_p99", off);
+	put_frequency(text, "message_rate", CLAMP(read.iops, 100, 9.9e10));
+	put_uncertainty(text, "message_rate", off);
+	g_string_append_printf(text, "serial = %s\n", read.serial ? "yes" : "no");
+	put_rate(text, "message_bandwidth", MIN(read.command_rate, 9.9e12));
+	g_string_append_printf(text,
+		"# reads: %u points, median error of the fit %.1f%%, largest %.0f%%, spread of "
+		"repeats %.1f%%\n# writes: %.2f MB/s, %.0f messages/s, latency %.2f us\n"
+		"# the loop's thread waited for a core %.0f%% of the time\n",
+		read.points, 100 * read.error, 100 * read.worst, 100 * read.spread,
+		write.bandwidth / 1e6, write.iops, write.latency * 1e6,
+		100 * kvt_calibration_waited(c));
+	g_string_append(text,
+		"mtu = 4096B\nmtu.source = assumed: nothing depends on it\n"
+		"pcie_generation = 6\npcie_lanes = 16\n"
+		"pcie_generation.source = assumed: a link that does not limit what was measured "
+		"behind it\npcie_lanes.source = assumed: as pcie_generation\n"
+		"power = 25W\npower.source = assumed: not measured\n");
+	return TRUE;
+}
+
 /* "source" of a key that was measured on this machine, and how far repeats were apart. */
 static void put_measured(GString *text, const char *key, const char *how, double uncertainty)
 {
@@ -272,21 +315,40 @@ static gboolean gpu_text(const kvt_calibration *c, GString *text, GError **error
 	return TRUE;
 }
 
+/* Where pages are: on the drive, or with the node whose machine is taken to be like this one. */
+static void storage_text(const kvt_calibration *c, const char *folder, GString *text)
+{
+	if (c->drive->len > 0)
+		g_string_append_printf(text,
+			"[fabric]\nnics = 0\ntargets = 0\ntarget = %s/%s-host.ini\n\n"
+			"[storage]\ntier = nvme\n\n"
+			"[nvme]\ndrive = %s/%s-drive.ini\ndrives = 1\n\n"
+			"[sources]\nfabric = assumed: none is used\n"
+			"nvme = measured: kvtier calibrate\n",
+			folder, c->name, folder, c->name);
+	else
+		g_string_append_printf(text,
+			"[fabric]\nnics = 1\ntargets = 1\ntarget_nics = 1\n"
+			"nic = %s/%s-nic.ini\ntarget = %s/%s-host.ini\n\n"
+			"[storage]\ntier = remote-dram\n\n"
+			"[sources]\nfabric = measured: kvtier calibrate --tier rdma\n"
+			"fabric.target = assumed: a node like this machine\n",
+			folder, c->name, folder, c->name);
+}
+
 static void include_text(const kvt_calibration *c, const char *folder, GString *text)
 {
 	g_autofree char *full = g_canonicalize_filename(folder, NULL);
 	g_string_append_printf(text,
 		"# This machine, for experiments: include = %s/%s.ini\n"
 		"[gpu]\nname = %s/%s-gpu.ini\ncount = 1\nactivations = 0B\n\n"
-		"[host]\nname = %s/%s-host.ini\ngpu_direct = yes\n\n"
-		"[fabric]\nnics = 0\ntargets = 0\ntarget = %s/%s-host.ini\n\n"
-		"[storage]\ntier = nvme\n\n"
-		"[nvme]\ndrive = %s/%s-drive.ini\ndrives = 1\n\n"
-		"[sources]\ngpu = measured: kvtier calibrate\nhost = measured: kvtier calibrate\n"
+		"[host]\nname = %s/%s-host.ini\ngpu_direct = yes\n\n",
+		full, c->name, full, c->name, full, c->name);
+	storage_text(c, full, text);
+	g_string_append(text,
+		"gpu = measured: kvtier calibrate\nhost = measured: kvtier calibrate\n"
 		"host.gpu_direct = assumed: reads go to where attention finds them\n"
-		"fabric = assumed: none is used\nstorage = measured: kvtier calibrate\n"
-		"nvme = measured: kvtier calibrate\n",
-		full, c->name, full, c->name, full, c->name, full, c->name, full, c->name);
+		"storage = measured: kvtier calibrate\n");
 }
 
 char *kvt_calibration_kernel_csv(const kvt_calibration *c)
@@ -343,6 +405,16 @@ static gboolean write_drive(writer *w)
 	return again != NULL;
 }
 
+static gboolean write_nic(writer *w)
+{
+	g_autoptr(GString) text = g_string_new(NULL);
+	if (!nic_text(w->calibration, text, w->error))
+		return FALSE;
+	const char *path = write_file(w, "-nic.ini", text->str);
+	g_autoptr(kvt_nic) again = path ? kvt_nic_load(path, w->error) : NULL;
+	return again != NULL;
+}
+
 static gboolean write_host(writer *w)
 {
 	g_autoptr(GString) text = g_string_new(NULL);
@@ -396,6 +468,7 @@ gboolean kvt_calibration_write(
 	json_decref(record);
 	g_autoptr(GString) text = g_string_new(NULL);
 	include_text(c, folder, text);
-	return write_file(&w, ".json", json) && write_drive(&w) && write_host(&w) &&
-	       write_gpu(&w) && write_file(&w, ".ini", text->str);
+	return write_file(&w, ".json", json) && (c->drive->len == 0 || write_drive(&w)) &&
+	       (c->network->len == 0 || write_nic(&w)) && write_host(&w) && write_gpu(&w) &&
+	       write_file(&w, ".ini", text->str);
 }

@@ -238,12 +238,18 @@ gboolean kvt_drive_fit_points(
 	return TRUE;
 }
 
+const GArray *kvt_calibration_points(const kvt_calibration *c)
+{
+	return c->drive->len > 0 ? c->drive : c->network;
+}
+
 double kvt_calibration_io_cpu(const kvt_calibration *c)
 {
-	g_autofree double *costs = g_new(double, c->drive->len + 1);
+	const GArray *points = kvt_calibration_points(c);
+	g_autofree double *costs = g_new(double, points->len + 1);
 	unsigned n = 0;
-	for (unsigned i = 0; i < c->drive->len; i++) {
-		const kvt_drive_point *p = &g_array_index(c->drive, kvt_drive_point, i);
+	for (unsigned i = 0; i < points->len; i++) {
+		const kvt_drive_point *p = &g_array_index(points, kvt_drive_point, i);
 		if (!p->write && p->size <= SMALL && p->depth >= 8 && p->cpu > 0)
 			costs[n++] = p->cpu;
 	}
@@ -252,10 +258,11 @@ double kvt_calibration_io_cpu(const kvt_calibration *c)
 
 double kvt_calibration_waited(const kvt_calibration *c)
 {
-	g_autofree double *waited = g_new(double, c->drive->len + 1);
-	for (unsigned i = 0; i < c->drive->len; i++)
-		waited[i] = g_array_index(c->drive, kvt_drive_point, i).waited;
-	return c->drive->len > 0 ? kvt_measured_of(waited, c->drive->len).value : 0;
+	const GArray *points = kvt_calibration_points(c);
+	g_autofree double *waited = g_new(double, points->len + 1);
+	for (unsigned i = 0; i < points->len; i++)
+		waited[i] = g_array_index(points, kvt_drive_point, i).waited;
+	return points->len > 0 ? kvt_measured_of(waited, points->len).value : 0;
 }
 
 double kvt_calibration_dispatch(const kvt_calibration *c)

@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "emu/calibration.h"
+#include "emu/processor_use.h"
 #include "emu/real_loop.h"
 #include "sim/base/error.h"
 #include "sim/base/rng.h"
@@ -51,8 +53,7 @@ static int open_nameless(const char *folder, int flags)
 	return fd;
 }
 
-/* Pages that compress no better than KV does: random. */
-static void fill(unsigned char *memory, uint64_t bytes)
+void kvt_load_fill(unsigned char *memory, uint64_t bytes)
 {
 	kvt_rng rng = kvt_rng_init(7, 7);
 	for (uint64_t i = 0; i < bytes; i += 8) {
@@ -94,7 +95,7 @@ gboolean kvt_load_open(kvt_load_file *file, const char *folder, uint64_t bytes, 
 	file->arena = kvt_arena_new(KVT_LOAD_MEMORY, KVT_HUGE_TRANSPARENT, false, -1, error);
 	file->memory = file->arena ? kvt_arena_base(file->arena) : NULL;
 	if (file->memory)
-		fill(file->memory, file->memory_bytes);
+		kvt_load_fill(file->memory, file->memory_bytes);
 	if (file->memory && write_through(file, error))
 		return TRUE;
 	kvt_load_close(file);
@@ -153,16 +154,6 @@ static void on_done(kvt_raw_io *io)
 		submit(l);
 }
 
-/* Time that this thread has waited for a core, s; 0 where the kernel does not say. */
-static double waited_for_core(void)
-{
-	g_autofree char *text = NULL;
-	if (!g_file_get_contents("/proc/thread-self/schedstat", &text, NULL, NULL))
-		return 0;
-	char *second = strchr(text, ' ');
-	return second ? 1e-9 * (double)g_ascii_strtoull(second, NULL, 10) : 0;
-}
-
 /* No I/O takes less of a processor, s. */
 static const double LEAST_CPU = 1e-7;
 /* As an emulation's loop, which has a processor of its own. */
@@ -172,7 +163,7 @@ static gboolean drive(driver *d, kvt_load_result *result, GError **error)
 {
 	const kvt_load *load = d->load;
 	d->lanes = g_new0(lane, load->depth);
-	double cpu = kvt_thread_seconds(), waited = waited_for_core();
+	double cpu = kvt_thread_seconds(), waited = kvt_processor_waited();
 	d->begun = kvt_loop_now(d->loop);
 	for (unsigned i = 0; i < load->depth; i++) {
 		lane *l = &d->lanes[i];
@@ -189,10 +180,11 @@ static gboolean drive(driver *d, kvt_load_result *result, GError **error)
 	kvt_real_loop_get_stats(d->loop, &stats);
 	cpu = kvt_thread_seconds() - cpu - kvt_time_to_seconds(stats.spinning);
 	/* spinning is by the clock: where the thread had no core meanwhile it is too much */
-	*result = (kvt_load_result){ .ios = d->done,
-		.cpu = MAX(cpu / (double)MAX(d->done, 1), LEAST_CPU) };
+	*result = (kvt_load_result){
+		.ios = d->done, .cpu = MAX(cpu / (double)MAX(d->done, 1), LEAST_CPU), .busy = NAN
+	};
 	double lasted = kvt_time_to_seconds(MAX(kvt_loop_now(d->loop) - d->begun, 1));
-	result->waited = MIN((waited_for_core() - waited) / lasted, 1);
+	result->waited = MIN((kvt_processor_waited() - waited) / lasted, 1);
 	g_free(d->lanes);
 	if (d->status != 0)
 		return kvt_error_failed(error, "calibrate: an I/O of the test file failed: %s",

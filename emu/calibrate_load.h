@@ -5,6 +5,7 @@
 #ifndef KVT_CALIBRATE_LOAD_H
 #define KVT_CALIBRATE_LOAD_H
 
+#include "emu/calibrate_grid.h"
 #include "emu/io_engine.h"
 #include "emu/memory_arena.h"
 #include "sim/base/histogram.h"
@@ -22,6 +23,9 @@ typedef struct kvt_load_file {
 
 enum { KVT_LOAD_MEMORY = 256 << 20 };
 
+/* Pages that compress no better than KV does: random bytes, whole words. */
+void kvt_load_fill(unsigned char *memory, uint64_t bytes);
+
 /* A file of that size in the folder, written through, which no listing shows and which is gone when
  * it is closed. */
 gboolean kvt_load_open(kvt_load_file *file, const char *folder, uint64_t bytes, GError **error);
@@ -34,13 +38,6 @@ typedef struct kvt_load {
 	double seconds; /* how long at least */
 	uint64_t seed;
 } kvt_load;
-
-typedef struct kvt_load_result {
-	double rate;   /* bytes/s while all of depth were in flight */
-	double cpu;    /* of this thread, an I/O */
-	double waited; /* share of the time that this thread was ready but had no core */
-	uint64_t ios;
-} kvt_load_result;
 
 /* `latencies`, in ps, is added to. */
 gboolean kvt_load_run(kvt_load_file *file, const kvt_load *load, kvt_load_result *result,

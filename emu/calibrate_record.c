@@ -17,6 +17,9 @@ kvt_calibration *kvt_calibration_new(const char *name)
 	c->mixed = 1;
 	c->drive = g_array_new(FALSE, TRUE, sizeof(kvt_drive_point));
 	c->attention = g_array_new(FALSE, TRUE, sizeof(kvt_attention_point));
+	c->network = g_array_new(FALSE, TRUE, sizeof(kvt_drive_point));
+	c->fetches = g_array_new(FALSE, TRUE, sizeof(kvt_drive_point));
+	c->remote = g_array_new(FALSE, TRUE, sizeof(kvt_drive_point));
 	return c;
 }
 
@@ -25,11 +28,14 @@ void kvt_calibration_free(kvt_calibration *c)
 	if (!c)
 		return;
 	char *texts[] = { c->name, c->cpu, c->kernel, c->store, c->filesystem, c->method, c->isa,
-		c->dense };
+		c->dense, c->node, c->device };
 	for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
 		g_free(texts[i]);
 	g_array_unref(c->drive);
 	g_array_unref(c->attention);
+	g_array_unref(c->network);
+	g_array_unref(c->fetches);
+	g_array_unref(c->remote);
 	g_free(c);
 }
 
@@ -41,7 +47,8 @@ kvt_calibration *kvt_calibrate(
 	kvt_calibrate_settings placed = *settings;
 	placed.place = cores;
 	kvt_cores_init(cores);
-	gboolean good = kvt_calibrate_drive(c, &placed, error) &&
+	gboolean good = (settings->node ? kvt_calibrate_network(c, &placed, error)
+					: kvt_calibrate_drive(c, &placed, error)) &&
 			kvt_calibrate_host(c, &placed, error) &&
 			kvt_calibrate_attention(c, &placed, error) &&
 			kvt_calibrate_calls(c, &placed, error);
@@ -60,11 +67,11 @@ static void set_integer(json_t *object, const char *key, uint64_t value)
 	json_object_set_new(object, key, json_integer((json_int_t)value));
 }
 
-static json_t *drive_to_json(const kvt_calibration *c)
+static json_t *points_to_json(const GArray *from)
 {
 	json_t *points = json_array();
-	for (unsigned i = 0; i < c->drive->len; i++) {
-		const kvt_drive_point *p = &g_array_index(c->drive, kvt_drive_point, i);
+	for (unsigned i = 0; i < from->len; i++) {
+		const kvt_drive_point *p = &g_array_index(from, kvt_drive_point, i);
 		json_t *object = json_object();
 		json_object_set_new(object, "op", json_string(p->write ? "write" : "read"));
 		set_integer(object, "size", p->size);
@@ -73,6 +80,7 @@ static json_t *drive_to_json(const kvt_calibration *c)
 		json_object_set_new(object, "latency_s", kvt_json_real(p->latency));
 		json_object_set_new(object, "latency_p99_s", kvt_json_real(p->latency_p99));
 		json_object_set_new(object, "cpu_s", kvt_json_real(p->cpu));
+		json_object_set_new(object, "busy_s", kvt_json_real(p->busy));
 		json_object_set_new(object, "waited", kvt_json_real(p->waited));
 		set_integer(object, "ios", p->ios);
 		json_array_append_new(points, object);
@@ -102,24 +110,42 @@ static json_t *attention_to_json(const kvt_calibration *c)
 	return points;
 }
 
+static void set_drive(json_t *result, const kvt_calibration *c)
+{
+	json_object_set_new(result, "store", kvt_json_text(c->store));
+	json_object_set_new(result, "filesystem", kvt_json_text(c->filesystem));
+	json_object_set_new(result, "method", kvt_json_text(c->method));
+	json_object_set_new(result, "direct", json_boolean(c->direct));
+	set_integer(result, "capacity", c->capacity);
+	set_integer(result, "file_bytes", c->file_bytes);
+	json_object_set_new(result, "mixed", kvt_json_real(c->mixed));
+	json_object_set_new(result, "drive", points_to_json(c->drive));
+}
+
+static void set_network(json_t *result, const kvt_calibration *c)
+{
+	json_object_set_new(result, "node", kvt_json_text(c->node));
+	json_object_set_new(result, "device", kvt_json_text(c->device));
+	json_object_set_new(result, "network", points_to_json(c->network));
+	json_object_set_new(result, "fetches", points_to_json(c->fetches));
+	json_object_set_new(result, "remote", points_to_json(c->remote));
+}
+
 json_t *kvt_calibration_to_json(const kvt_calibration *c)
 {
 	json_t *result = kvt_json_result("calibration", VERSION);
 	json_object_set_new(result, "name", kvt_json_text(c->name));
 	json_object_set_new(result, "cpu", kvt_json_text(c->cpu));
 	json_object_set_new(result, "kernel", kvt_json_text(c->kernel));
-	json_object_set_new(result, "store", kvt_json_text(c->store));
-	json_object_set_new(result, "filesystem", kvt_json_text(c->filesystem));
-	json_object_set_new(result, "method", kvt_json_text(c->method));
 	json_object_set_new(result, "isa", kvt_json_text(c->isa));
-	json_object_set_new(result, "direct", json_boolean(c->direct));
 	set_integer(result, "cores", c->cores);
 	set_integer(result, "threads", c->threads);
 	set_integer(result, "memory", c->memory);
 	set_integer(result, "cache", c->cache);
-	set_integer(result, "capacity", c->capacity);
-	set_integer(result, "file_bytes", c->file_bytes);
-	json_object_set_new(result, "mixed", kvt_json_real(c->mixed));
+	if (c->drive->len > 0)
+		set_drive(result, c);
+	if (c->network->len > 0)
+		set_network(result, c);
 	json_t *host = json_object();
 	for (unsigned i = 0; i < KVT_HOST_FIGURES; i++) {
 		json_t *figure = json_object();
@@ -127,7 +153,6 @@ json_t *kvt_calibration_to_json(const kvt_calibration *c)
 		json_object_set_new(host, kvt_host_figures[i].key, figure);
 	}
 	json_object_set_new(result, "host", host);
-	json_object_set_new(result, "drive", drive_to_json(c));
 	json_object_set_new(result, "attention", attention_to_json(c));
 	return result;
 }
@@ -197,11 +222,13 @@ static bool take_choice(
 	return is_yes;
 }
 
-static void take_drive(taker *t, kvt_calibration *c, const json_t *points)
+static void take_points(taker *t, const json_t *result, const char *key, GArray *to)
 {
+	const json_t *points = json_object_get(result, key);
 	for (size_t i = 0; i < json_array_size(points) && !t->error; i++) {
 		const json_t *object = json_array_get(points, i);
-		g_string_printf(t->where, "drive[%zu].", i);
+		g_string_printf(t->where, "%s[%zu].", key, i);
+		const json_t *busy = json_object_get(object, "busy_s");
 		kvt_drive_point p = { .write = take_choice(t, object, "op", "read", "write"),
 			.size = take_count(t, object, "size", 1 << 30),
 			.depth = (unsigned)take_count(t, object, "depth", 1 << 20),
@@ -209,15 +236,37 @@ static void take_drive(taker *t, kvt_calibration *c, const json_t *points)
 			.latency = take_number(t, object, "latency_s"),
 			.latency_p99 = take_number(t, object, "latency_p99_s"),
 			.cpu = take_number(t, object, "cpu_s"),
+			.busy = json_is_number(busy) ? json_number_value(busy) : NAN,
 			.waited = json_number_value(json_object_get(object, "waited")),
 			.ios = take_count(t, object, "ios", INT64_MAX) };
 		if (!(p.waited >= 0 && p.waited <= 1))
 			refuse(t, "waited", "a share");
-		g_array_append_val(c->drive, p);
+		g_array_append_val(to, p);
 	}
 	g_string_truncate(t->where, 0);
-	if (c->drive->len == 0)
-		refuse(t, "drive", "points");
+	if (to->len == 0)
+		refuse(t, key, "points");
+}
+
+static void take_drive(taker *t, kvt_calibration *c, const json_t *value)
+{
+	c->store = take_text(t, value, "store");
+	c->filesystem = take_text(t, value, "filesystem");
+	c->method = take_text(t, value, "method");
+	c->direct = json_is_true(json_object_get(value, "direct"));
+	c->capacity = take_count(t, value, "capacity", INT64_C(1) << 60);
+	c->file_bytes = take_count(t, value, "file_bytes", INT64_C(1) << 60);
+	c->mixed = take_number(t, value, "mixed");
+	take_points(t, value, "drive", c->drive);
+}
+
+static void take_network(taker *t, kvt_calibration *c, const json_t *value)
+{
+	c->node = take_text(t, value, "node");
+	c->device = take_text(t, value, "device");
+	take_points(t, value, "network", c->network);
+	take_points(t, value, "fetches", c->fetches);
+	take_points(t, value, "remote", c->remote);
 }
 
 static void take_attention(taker *t, kvt_calibration *c, const json_t *points)
@@ -249,24 +298,21 @@ static void take_all(taker *t, kvt_calibration *c, const json_t *value)
 {
 	c->cpu = take_text(t, value, "cpu");
 	c->kernel = take_text(t, value, "kernel");
-	c->store = take_text(t, value, "store");
-	c->filesystem = take_text(t, value, "filesystem");
-	c->method = take_text(t, value, "method");
 	c->isa = take_text(t, value, "isa");
-	c->direct = json_is_true(json_object_get(value, "direct"));
 	c->cores = (unsigned)take_count(t, value, "cores", 65536);
 	c->threads = (unsigned)take_count(t, value, "threads", 65536);
 	c->memory = take_count(t, value, "memory", INT64_C(1) << 60);
 	c->cache = take_count(t, value, "cache", INT64_C(1) << 60);
-	c->capacity = take_count(t, value, "capacity", INT64_C(1) << 60);
-	c->file_bytes = take_count(t, value, "file_bytes", INT64_C(1) << 60);
-	c->mixed = take_number(t, value, "mixed");
 	for (unsigned i = 0; i < KVT_HOST_FIGURES && !t->error; i++) {
 		g_string_printf(t->where, "host.%s.", kvt_host_figures[i].key);
 		const json_t *host = json_object_get(value, "host");
 		c->host[i] = take_measured(t, json_object_get(host, kvt_host_figures[i].key));
 	}
-	take_drive(t, c, json_object_get(value, "drive"));
+	bool network = json_object_get(value, "network") != NULL;
+	if (network)
+		take_network(t, c, value);
+	if (!network || json_object_get(value, "drive"))
+		take_drive(t, c, value);
 	take_attention(t, c, json_object_get(value, "attention"));
 }
 

@@ -1,9 +1,9 @@
 /*
  * calibration.h: what a machine was measured to do, and the model files that follow from it, so
  * that `kvtier run` can predict what `kvtier emu` will see. Measuring (calibrate_drive.c,
- * calibrate_host.c, calibrate_attention.c, calibrate_calls.c), fitting (calibrate_fit.c), the
- * record that is kept (calibrate_record.c) and the files that models/ reads (calibrate_files.c) are
- * apart: a record read back gives the same files. It knows no experiment.
+ * calibrate_network.c, calibrate_host.c, calibrate_attention.c, calibrate_calls.c), fitting
+ * (calibrate_fit.c), the record that is kept (calibrate_record.c) and the files that models/ reads
+ * (calibrate_files.c) are apart: a record read back gives the same files. It knows no experiment.
  *
  * Rates are bytes/s, times seconds. Every figure is a median over repeats with the least and the
  * largest beside it. Memory, checksums and the like are measured in threads' own time, so that
@@ -32,6 +32,7 @@ typedef struct kvt_drive_point {
 	kvt_measured rate;
 	double latency, latency_p99; /* from submission to callback */
 	double cpu;                  /* of the loop's thread, an I/O */
+	double busy;   /* of all processors of this machine, an I/O; NAN: not measured */
 	double waited; /* share of the time that the loop's thread was ready but had no core */
 	uint64_t ios;
 } kvt_drive_point;
@@ -87,11 +88,18 @@ typedef struct kvt_calibration {
 	uint64_t capacity, file_bytes;
 	double mixed; /* rate of reads and writes at once, over the one after the other */
 	GArray *drive, *attention; /* kvt_drive_point, kvt_attention_point */
+	/* kvt_drive_point: one-sided reads and writes of a storage node's memory, questions where a
+	 * run of `size` bytes lies, and reads of the remote tier. Empty: no network was measured */
+	GArray *network, *fetches, *remote;
+	char *node, *device; /* what was reached, through which RDMA device; NULL: none */
 	kvt_measured host[KVT_HOST_FIGURES];
 } kvt_calibration;
 
 typedef struct kvt_calibrate_settings {
-	const char *store;   /* folder on the device to be measured */
+	const char *store; /* folder on the device to be measured */
+	/* A storage node that runs, HOST:PORT, to be measured in the place of a device; NULL: none.
+	 * Pages are stored for the first tenant of the file `keys` meanwhile. */
+	const char *node, *keys;
 	unsigned threads;    /* of attention; 0: one a core but the engine's */
 	kvt_cores *place;    /* where threads go; kvt_calibrate() has its own */
 	bool quick;          /* few points, short: for a first look and for tests */
@@ -107,6 +115,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_calibration, kvt_calibration_free)
 
 /* Fill their parts. False with an error when the folder cannot be written or a device fails. */
 gboolean kvt_calibrate_drive(
+	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
+gboolean kvt_calibrate_network(
 	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
 gboolean kvt_calibrate_host(
 	kvt_calibration *calibration, const kvt_calibrate_settings *settings, GError **error);
@@ -149,6 +159,9 @@ double kvt_drive_fit_rate(const kvt_drive_fit *fit, uint64_t size, unsigned dept
 gboolean kvt_drive_fit_points(
 	const kvt_drive_point *points, unsigned n, bool write, kvt_drive_fit *fit, GError **error);
 
+/* The curves of what pages come from: the drive's, or else the network's. */
+const GArray *kvt_calibration_points(const kvt_calibration *calibration);
+
 /* Seconds of loop's thread that a command takes: the median over small ones at depth. 0: unknown.
  */
 double kvt_calibration_io_cpu(const kvt_calibration *calibration);
@@ -173,10 +186,10 @@ kvt_calibration *kvt_calibration_from_json(const char *name, const json_t *value
 kvt_calibration *kvt_calibration_load(const char *path, GError **error);
 
 /*
- * Writes into `folder` (made if need be): NAME.json, the record; NAME-drive.ini, NAME-host.ini,
- * NAME-gpu.ini (the CPU as the device that attends) with NAME-attention.csv and .table; NAME.ini,
- * to be included by experiments, which names the others by their full paths. Each is read back
- * before this returns. Appends the paths, which the array frees.
+ * Writes into `folder` (made if need be): NAME.json, the record; NAME-drive.ini or NAME-nic.ini,
+ * NAME-host.ini, NAME-gpu.ini (the CPU as the device that attends) with NAME-attention.csv and
+ * .table; NAME.ini, to be included by experiments, which names the others by their full paths. Each
+ * is read back before this returns. Appends the paths, which the array frees.
  */
 gboolean kvt_calibration_write(
 	const kvt_calibration *calibration, const char *folder, GPtrArray *written, GError **error);

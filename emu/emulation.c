@@ -213,9 +213,12 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 		kvt_cpu_device_place(system->device, &e->cores);
 	e->stored_tokens = tokens;
 	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
-	if (status != 0)
-		return kvt_error_failed(error, "tier %s could not store the context: %s",
-			e->result->tier, kvt_page_writer_reason(status));
+	if (status != 0) {
+		const char *notice = e->store->ops->notice ? e->store->ops->notice(e->store) : NULL;
+		return kvt_error_failed(error, "tier %s could not store the context: %s%s%s",
+			e->result->tier, kvt_page_writer_reason(status), notice ? "; " : "",
+			notice ? notice : "");
+	}
 	if (e->hooks && e->hooks->stored)
 		e->hooks->stored(e->hooks->arg, system->storage);
 	return true;

@@ -85,8 +85,7 @@ static bool read_tenant(
 			       "is no key, expected %d hexadecimal digits", 2 * KVT_REMOTE_KEY);
 }
 
-/* The tenants of a file; NULL with an error. */
-static GArray *read_keys(const char *path, GError **error)
+GArray *kvt_remote_keys_load(const char *path, GError **error)
 {
 	g_autoptr(kvt_config) config = kvt_config_load(path, error);
 	if (!config)
@@ -112,8 +111,7 @@ static GArray *read_keys(const char *path, GError **error)
 
 /* --- Opening --- */
 
-/* "10.0.0.1:7471", "[fd00::1]:7471". */
-static bool parse_node(const char *text, char **address, uint16_t *port, GError **error)
+bool kvt_remote_node_parse(const char *text, char **address, uint16_t *port, GError **error)
 {
 	const char *colon = strrchr(text, ':');
 	guint64 number = 0;
@@ -155,9 +153,9 @@ kvt_tier *kvt_remote_open(const kvt_tier_env *env, const void *options, GError *
 	const remote_options *o = options;
 	kvt_remote_settings settings = settings_of(o);
 	g_autofree char *address = NULL;
-	if (!parse_node(o->node, &address, &settings.port, error))
+	if (!kvt_remote_node_parse(o->node, &address, &settings.port, error))
 		return NULL;
-	g_autoptr(GArray) tenants = read_keys(o->keys, error);
+	g_autoptr(GArray) tenants = kvt_remote_keys_load(o->keys, error);
 	if (!tenants)
 		return NULL;
 	const kvt_verbs_settings verbs = { .device = *o->device ? o->device : NULL,

@@ -24,6 +24,11 @@ typedef struct kvt_remote_tenant {
 	uint8_t key[KVT_REMOTE_KEY];
 } kvt_remote_tenant;
 
+/* "10.0.0.1:7471", "[fd00::1]:7471"; *address is new. */
+bool kvt_remote_node_parse(const char *text, char **address, uint16_t *port, GError **error);
+/* The tenants (kvt_remote_tenant) of a file of keys, in its order; NULL with an error. */
+GArray *kvt_remote_keys_load(const char *path, GError **error);
+
 /* 0 in a member: the value in brackets. Nothing that it points at is needed later. */
 typedef struct kvt_remote_settings {
 	const char *address; /* of the node */

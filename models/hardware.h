@@ -75,6 +75,11 @@ typedef struct kvt_nic {
 	double efficiency;                       /* share of it that payload can fill */
 	kvt_time read_latency, read_latency_p99; /* small RDMA read, host memory, one switch */
 	double message_rate;                     /* messages/s */
+	/* software in the place of a device: messages are taken one after the other with the bytes
+	 * that they move, in order of arrival; s bytes take 1 / message_rate and what s is more than
+	 * 4 KiB at the line rate */
+	bool serial;
+	double message_bandwidth; /* that one message moves at most; 0: as much as the port */
 	uint64_t mtu;
 	int64_t pcie_generation, pcie_lanes;
 	double power; /* W */

@@ -13,14 +13,17 @@
 static const double BUSY = 0.05;
 
 typedef struct calibrate_options {
-	char *store, *out, *name, *from, *dense;
+	char *tier, *store, *node, *keys, *out, *name, *from, *dense;
 	gboolean quick;
 	int threads;
 } calibrate_options;
 
 static void options_clear(calibrate_options *given)
 {
+	g_free(given->tier);
 	g_free(given->store);
+	g_free(given->node);
+	g_free(given->keys);
 	g_free(given->out);
 	g_free(given->name);
 	g_free(given->from);
@@ -56,9 +59,8 @@ static double spread_of(const kvt_measured *m)
 	return (m->high - m->low) / (2 * m->value);
 }
 
-static void add_fit(kvt_table *table, const char *way, const kvt_drive_fit *fit)
+static void add_fit(kvt_table *table, const char *part, const kvt_drive_fit *fit)
 {
-	g_autofree char *part = g_strdup_printf("drive %s", way);
 	g_autofree char *source = g_strdup_printf(
 		"fitted: %u points, median error %.1f%%, largest %.0f%%; commands %s "
 		"bytes",
@@ -75,10 +77,11 @@ static void add_fit(kvt_table *table, const char *way, const kvt_drive_fit *fit)
 		"measured: no more is 5% faster");
 }
 
-static void add_curve(kvt_table *table, const kvt_calibration *c, const kvt_drive_fit *fits)
+static void add_curve(
+	kvt_table *table, const GArray *points, const char *const *parts, const kvt_drive_fit *fits)
 {
-	for (unsigned i = 0; i < c->drive->len; i++) {
-		const kvt_drive_point *p = &g_array_index(c->drive, kvt_drive_point, i);
+	for (unsigned i = 0; i < points->len; i++) {
+		const kvt_drive_point *p = &g_array_index(points, kvt_drive_point, i);
 		g_autofree char *size = kvt_unit_format((double)p->size, KVT_UNIT_BYTES);
 		g_autofree char *what = g_strdup_printf("%s, %u in flight", size, p->depth);
 		double model = kvt_drive_fit_rate(&fits[p->write], p->size, p->depth);
@@ -87,8 +90,22 @@ static void add_curve(kvt_table *table, const kvt_calibration *c, const kvt_driv
 		g_autofree char *source =
 			g_strdup_printf("measured: latency %s, p99 %s; the model says %+.0f%%",
 				latency, tail, 100 * (model / p->rate.value - 1));
-		add_row(table, p->write ? "write curve" : "read curve", what, p->rate.value,
-			KVT_UNIT_RATE, spread_of(&p->rate), source);
+		add_row(table, parts[p->write], what, p->rate.value, KVT_UNIT_RATE,
+			spread_of(&p->rate), source);
+	}
+}
+
+static void add_fetches(kvt_table *table, const GArray *points)
+{
+	for (unsigned i = 0; i < points->len; i++) {
+		const kvt_drive_point *p = &g_array_index(points, kvt_drive_point, i);
+		g_autofree char *size = kvt_unit_format((double)p->size, KVT_UNIT_BYTES);
+		g_autofree char *what = g_strdup_printf("of %s, %u in flight", size, p->depth);
+		g_autofree char *rate =
+			kvt_unit_format(p->rate.value / (double)p->size, KVT_UNIT_FREQUENCY);
+		g_autofree char *source = g_strdup_printf("measured: %s", rate);
+		add_row(table, "where pages lie", what, p->latency, KVT_UNIT_TIME,
+			spread_of(&p->rate), source);
 	}
 }
 
@@ -159,6 +176,8 @@ static void show_progress(void *arg, const char *what, unsigned done, unsigned t
 static kvt_calibration *measure(const calibrate_options *given, GError **error)
 {
 	kvt_calibrate_settings settings = { .store = given->store,
+		.node = given->node,
+		.keys = given->keys,
 		.quick = given->quick,
 		.threads = (unsigned)given->threads,
 		.progress = show_progress };
@@ -188,14 +207,21 @@ static void print(const kvt_command_options *options, const calibrate_options *g
 		return;
 	}
 	g_autoptr(kvt_table) table = kvt_table_new(columns);
-	add_fit(table, "reads", &fits[0]);
-	add_fit(table, "writes", &fits[1]);
-	add_row(table, "drive", "reads and writes at once", c->mixed, KVT_UNIT_SHARE, NAN,
-		"measured: over the one after the other");
+	bool drive = c->drive->len > 0;
+	static const char *const ways[2][2] = { { "network reads", "network writes" },
+		{ "drive reads", "drive writes" } };
+	static const char *const curves[2][2] = { { "one-sided read", "one-sided write" },
+		{ "read curve", "write curve" } };
+	for (int write = 0; write < 2; write++)
+		add_fit(table, ways[drive][write], &fits[write]);
+	if (drive)
+		add_row(table, "drive", "reads and writes at once", c->mixed, KVT_UNIT_SHARE, NAN,
+			"measured: over the one after the other");
 	add_host(table, c);
-	add_curve(table, c, fits);
+	add_curve(table, kvt_calibration_points(c), curves[drive], fits);
+	add_fetches(table, c->fetches);
 	add_attention(table, c);
-	if (!given->from)
+	if (!given->from && drive)
 		add_fio(table, given);
 	kvt_command_print_table(options, table, error);
 }
@@ -211,12 +237,13 @@ static void calibrate(
 	double waited = kvt_calibration_waited(c);
 	if (waited > BUSY && !given->from)
 		g_printerr("kvtier: calibrate: other programs were running (the loop waited %.0f%% "
-			   "of the time for a core): drive rates and latencies are theirs, too\n",
+			   "of the time for a core): rates and latencies are theirs, too\n",
 			100 * waited);
 	kvt_drive_fit fits[2];
-	const kvt_drive_point *points = (const kvt_drive_point *)(const void *)c->drive->data;
+	const GArray *measured = kvt_calibration_points(c);
+	const kvt_drive_point *points = (const kvt_drive_point *)(const void *)measured->data;
 	for (int write = 0; write < 2; write++)
-		if (!kvt_drive_fit_points(points, c->drive->len, write, &fits[write], error))
+		if (!kvt_drive_fit_points(points, measured->len, write, &fits[write], error))
 			return;
 	if (given->out) {
 		g_autoptr(GPtrArray) written = g_ptr_array_new_with_free_func(g_free);
@@ -231,10 +258,23 @@ static void calibrate(
 
 static gboolean check_options(const calibrate_options *given, GError **error)
 {
-	if (given->from && (given->quick || given->store))
+	if (given->from && (given->quick || given->store || given->tier))
 		return kvt_error_usage(error,
-			"calibrate: --from reads a record, expected no --store and no --quick "
-			"beside it");
+			"calibrate: --from reads a record, expected no --store, no --tier and no "
+			"--quick beside it");
+	bool rdma = g_strcmp0(given->tier, "rdma") == 0;
+	if (given->tier && !rdma && g_strcmp0(given->tier, "store") != 0) {
+		g_autofree char *quoted = kvt_error_quote(given->tier);
+		return kvt_error_usage(
+			error, "calibrate: --tier %s: expected store or rdma", quoted);
+	}
+	if (rdma && (given->store || !given->node || !given->keys))
+		return kvt_error_usage(error,
+			"calibrate: --tier rdma: expected --node HOST:PORT and --keys FILE, and no "
+			"--store");
+	if (!rdma && (given->node || given->keys))
+		return kvt_error_usage(
+			error, "calibrate: --node and --keys: expected --tier rdma beside them");
 	if (given->name &&
 		(!*given->name || *given->name == '.' ||
 			strspn(given->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -251,6 +291,12 @@ static int run(int argc, char **argv, GError **error)
 {
 	g_auto(calibrate_options) given = { 0 };
 	const GOptionEntry own[] = {
+		{ "tier", 0, 0, G_OPTION_ARG_STRING, &given.tier,
+			"what stores pages: store, a device, or rdma, a node (store)", "TIER" },
+		{ "node", 0, 0, G_OPTION_ARG_STRING, &given.node,
+			"a \"kvtier node\" that runs, for --tier rdma", "HOST:PORT" },
+		{ "keys", 0, 0, G_OPTION_ARG_FILENAME, &given.keys,
+			"its tenants' keys, as of [emulation remote]", "FILE" },
 		{ "store", 0, 0, G_OPTION_ARG_FILENAME, &given.store,
 			"folder on the device that stores pages (.)", "DIR" },
 		{ "out", 0, 0, G_OPTION_ARG_FILENAME, &given.out,
@@ -273,7 +319,7 @@ static int run(int argc, char **argv, GError **error)
 	if (!kvt_command_parse(&syntax, argc, argv, &options, error) ||
 		!check_options(&given, error))
 		return 0;
-	if (!given.from && !given.store)
+	if (!given.from && !given.store && !given.node)
 		given.store = g_strdup(".");
 	calibrate(&options, &given, error);
 	return 0;
@@ -288,11 +334,14 @@ const kvt_command kvt_command_calibrate = {
 		"writes\n"
 		"  NAME.ini             for experiments: include = DIR/NAME.ini\n"
 		"  NAME-drive.ini, NAME-host.ini, NAME-gpu.ini, NAME-attention.csv and .table\n"
+		"  NAME-nic.ini         in the drive's place, after --tier rdma\n"
 		"  NAME.json            the record: all points, for --from\n\n"
 		"The spread is half the distance of the least and the largest repeat. What the "
 		"CPU does\nis in CPU time; the drive and wake-ups are by the clock, so that other "
 		"programs show.\n\n"
 		"  kvtier calibrate --store /mnt/kv --out profile --name node7\n"
+		"  kvtier calibrate --tier rdma --node 10.0.0.1:7471 --keys keys.ini --out "
+		"profile\n"
 		"  kvtier calibrate --from profile/node7.json --format csv",
 	.run = run,
 };
