@@ -26,6 +26,22 @@ static void write_check(const kvt_attention_errors *errors, FILE *stream)
 		kvt_attention_errors_pass(errors) ? "exact" : "WRONG");
 }
 
+static void write_lost(const kvt_turn *turn, FILE *stream)
+{
+	const kvt_lost_counts *lost = &turn->lost;
+	if (lost->rereads + lost->tokens == 0)
+		return;
+	fputs("\npages that the tier did not deliver:", stream);
+	for (unsigned i = 0; i < KVT_LOSSES; i++)
+		fprintf(stream, " %" G_GUINT64_FORMAT " %s", lost->pages[i], kvt_loss_names[i]);
+	fprintf(stream,
+		"; %" G_GUINT64_FORMAT " reads to find them;\n%" G_GUINT64_FORMAT
+		" tokens recomputed in %.6f s, MODELLED\n",
+		lost->rereads, lost->tokens, kvt_time_to_seconds(lost->time));
+	if (turn->given_up > 0)
+		fprintf(stream, "too much: started over after %.6f s\n", turn->given_up);
+}
+
 static void write_decode(const kvt_emulation_result *result, const json_t *json, FILE *stream);
 
 static void write_summary(const kvt_emulation_result *result, const json_t *json, FILE *stream)
@@ -41,6 +57,7 @@ static void write_summary(const kvt_emulation_result *result, const json_t *json
 	fprintf(stream, "read back                %14.0f bytes in %" G_GUINT64_FORMAT " loads%s\n",
 		(double)turn->read_bytes[0], turn->loads, turn->streamed ? ", streamed" : "");
 	write_stages(json, stream);
+	write_lost(turn, stream);
 	write_check(&result->errors, stream);
 	if (result->decode.ran)
 		write_decode(result, json, stream);
