@@ -87,8 +87,10 @@ static kvt_tier *faulty_tier(void *arg, uint64_t model)
 {
 	node_host *host = arg;
 	const kvt_tier_env env = { .loop = host->loop, .seed = 1 };
-	return kvt_fault_tier_new(
-		&env, kvt_uring_tier_beside(host->tier, model), &host->setup.faults);
+	kvt_tier *tier = kvt_uring_tier_beside(host->tier, model);
+	if (host->setup.wrap)
+		tier = host->setup.wrap(host->setup.wrap_arg, tier);
+	return kvt_fault_tier_new(&env, tier, &host->setup.faults);
 }
 
 static void release_faulty(void *arg, kvt_tier *tier)
@@ -122,7 +124,7 @@ node_host *node_host_new(const node_setup *setup)
 		host->folder = setup->folder ? g_strdup(setup->folder) : node_folder_new();
 		host->tier = open_store(host);
 		host->store = kvt_node_store_over(host->tier);
-		if (kvt_fault_settings_any(&setup->faults))
+		if (kvt_fault_settings_any(&setup->faults) || setup->wrap)
 			host->store =
 				(kvt_node_store){ faulty_tier, release_faulty, models, each, host };
 		host->setup.settings.store = &host->store;

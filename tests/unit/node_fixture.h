@@ -19,6 +19,9 @@ typedef struct node_setup {
 	uint64_t store_capacity, store_segment;
 	const char *folder;        /* of a store that is there; NULL: a new one, which goes */
 	kvt_fault_settings faults; /* of the store */
+	/* Puts a tier of the test's around the store's, which it then owns; may be NULL. */
+	kvt_tier *(*wrap)(void *arg, kvt_tier *inner);
+	void *wrap_arg;
 } node_setup;
 
 typedef struct node_host {

@@ -114,6 +114,108 @@ static void test_bad_store(void)
 	node_host_free(host);
 }
 
+/* --- Reads that come late --- */
+
+/* A tier whose reads end when they are let go. */
+typedef struct late_tier {
+	kvt_tier base;
+	kvt_tier *inner;
+	kvt_io *held; /* the node's I/O, whose read is over */
+	kvt_io read;  /* the one below, of the same */
+	bool hold, is_held;
+} late_tier;
+
+static void on_late_read(kvt_io *read)
+{
+	late_tier *tier = read->arg;
+	tier->held->status = read->status;
+	tier->held->bytes = read->bytes;
+	tier->is_held = true;
+}
+
+static int late_submit(kvt_tier *base, kvt_io *io)
+{
+	late_tier *tier = (late_tier *)base;
+	if (io->op != KVT_IO_READ || !tier->hold)
+		return kvt_tier_submit(tier->inner, io);
+	tier->hold = false;
+	tier->held = io;
+	tier->read = *io;
+	tier->read.done = on_late_read;
+	tier->read.arg = tier;
+	return kvt_tier_submit(tier->inner, &tier->read);
+}
+
+static void late_commit(kvt_tier *base)
+{
+	kvt_tier_commit(((late_tier *)base)->inner);
+}
+
+static uint64_t late_discard(kvt_tier *base, uint32_t tenant, const kvt_extent *extent)
+{
+	kvt_tier *inner = ((late_tier *)base)->inner;
+	return inner->ops->discard(inner, tenant, extent);
+}
+
+static bool late_holds(kvt_tier *base, uint32_t tenant, const kvt_extent *extent)
+{
+	kvt_tier *inner = ((late_tier *)base)->inner;
+	return inner->ops->holds(inner, tenant, extent);
+}
+
+static void late_close(kvt_tier *base)
+{
+}
+
+static kvt_tier *make_late(void *arg, kvt_tier *inner)
+{
+	static const kvt_tier_ops ops = { .name = "late",
+		.submit = late_submit,
+		.commit = late_commit,
+		.discard = late_discard,
+		.holds = late_holds,
+		.close = late_close };
+	late_tier *tier = arg;
+	tier->base.ops = &ops;
+	tier->inner = inner;
+	return &tier->base;
+}
+
+/* What was read before a newer version was acknowledged is not what later ones find, though the
+ * newer one has left the pool meanwhile. */
+static void test_late(void)
+{
+	late_tier late = { .hold = false };
+	node_setup setup = node_setup_default();
+	setup.settings.pool_bytes = 2 * NODE_SLAB;
+	setup.wrap = make_late;
+	setup.wrap_arg = &late;
+	node_host *host = node_host_new(&setup);
+	node_client *client = node_client_new(host, 1, NODE_MODEL);
+	node_client *slow = node_client_new(host, 1, NODE_MODEL);
+	kvt_extent pages = node_pages(0, 16);
+	g_assert_cmpint(node_client_put(client, pages, 1), ==, 0);
+	for (unsigned i = 1; i < 3; i++)
+		g_assert_cmpint(node_client_put(client, node_pages(100 * i, 16), 1), ==, 0);
+	late.hold = true;
+	node_client_send(slow, (kvt_remote_record){ .type = KVT_REMOTE_FETCH,
+				       .run = pages,
+				       .address = slow->region.address,
+				       .key = slow->region.key });
+	node_host_until(host, &late.is_held);
+	g_assert_cmpint(node_client_put(client, pages, 2), ==, 0);
+	g_assert_cmpint(node_client_put(client, node_pages(300, 16), 1), ==, 0);
+	late.held->done(late.held);
+	g_autofree node_answer *answer = node_client_wait(slow);
+	g_assert_cmpint(answer->record.status, ==, 0);
+	g_assert_true(node_pages_are(slow->memory, pages, 1));
+	g_assert_cmpint(node_client_get(client, pages, 2, true), ==, 0);
+	g_assert_cmpint(node_client_get(client, pages, 2, false), ==, 0);
+	node_client_free(client);
+	node_client_free(slow);
+	node_host_free(host);
+}
+
 static void test_registration(void)
 {
 	node_host *host = host_default();
@@ -226,6 +328,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/node-faults/hostile/deaf", test_deaf);
 	g_test_add_func("/node-faults/faults/store", test_bad_store);
 	g_test_add_func("/node-faults/faults/registration", test_registration);
+	g_test_add_func("/node-faults/faults/late", test_late);
 	g_test_add_func("/node-faults/drain/clean", test_drain);
 	g_test_add_func("/node-faults/drain/limit", test_drain_limit);
 	return g_test_run();
