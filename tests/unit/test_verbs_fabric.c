@@ -14,21 +14,33 @@
 
 /* --- The pair --- */
 
-static const char *make_pair(fabric_pair *pair)
+static const char *make_at(fabric_pair *pair, const char *far, const char *second, unsigned linked)
 {
-	const char *near = g_getenv("RXE_IP0"), *far = g_getenv("RXE_IP1");
-	if (!near || !far)
-		return "there are no RDMA devices: RXE_IP0 and RXE_IP1 are not set";
 	GError *error = NULL;
 	pair->loop = kvt_real_loop_new(NULL);
-	pair->near = kvt_verbs_fabric_new(pair->loop, &(kvt_verbs_settings){ .peer = far }, &error);
+	pair->near = kvt_verbs_fabric_new(
+		pair->loop, &(kvt_verbs_settings){ .peer = far, .linked = linked }, &error);
 	g_assert_no_error(error);
 	pair->far =
 		kvt_verbs_fabric_new(pair->loop, &(kvt_verbs_settings){ .address = far }, &error);
 	g_assert_no_error(error);
 	pair->far_address = far;
-	pair->second_address = g_getenv("RXE_IP6_1");
+	pair->second_address = second;
 	return NULL;
+}
+
+static const char *make_pair(fabric_pair *pair)
+{
+	const char *far = g_getenv("RXE_IP1");
+	if (!far)
+		return "there are no RDMA devices: RXE_IP0 and RXE_IP1 are not set";
+	return make_at(pair, far, g_getenv("RXE_IP6_1"), 0);
+}
+
+/* Over IPv6, and with work requests linked as other devices than soft-RoCE take them. */
+static const char *make_pair_6(fabric_pair *pair)
+{
+	return make_at(pair, g_getenv("RXE_IP6_1"), NULL, 32);
 }
 
 static void free_pair(fabric_pair *pair)
@@ -112,9 +124,18 @@ int main(int argc, char **argv)
 		.mend = mend,
 		.link = set_link,
 		.slow = true };
+	static const fabric_kind verbs6 = { .name = "verbs6",
+		.make = make_pair_6,
+		.free = free_pair,
+		.cut = cut,
+		.mend = mend,
+		.link = set_link,
+		.slow = true };
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/verbs/no-device", test_no_device);
 	g_test_add_func("/verbs/quarantine", test_quarantine);
 	fabric_conformance_add(&verbs);
+	if (g_getenv("RXE_IP6_1"))
+		fabric_conformance_add(&verbs6);
 	return g_test_run();
 }
