@@ -39,7 +39,7 @@ typedef struct emulation {
 	kvt_loop *loop;
 	kvt_kv_recording *recording; /* NULL: none */
 	kvt_cores cores;
-	kvt_tier *store; /* as it was opened, whatever hooks put around it */
+	kvt_tier *store; /* with what hooks put around it */
 	kvt_kv_source source;
 	kvt_attention_check *check;
 	kvt_emulation_result *result;
@@ -69,12 +69,12 @@ static kvt_tier *open_store(void *arg, const kvt_tier_env *env, const char *name
 	kvt_tier *tier = kvt_tier_open_kind(
 		ops, env, kvt_config_section_or_empty(e->experiment->config, section), error);
 	e->result->tier = ops->name;
-	e->store = tier;
 	g_clear_pointer(&e->result->notice, g_free);
 	if (tier && ops->notice)
 		e->result->notice = g_strdup(ops->notice(tier));
 	if (tier && e->hooks && e->hooks->wrap)
 		tier = e->hooks->wrap(e->hooks->arg, env, tier);
+	e->store = tier;
 	return tier;
 }
 

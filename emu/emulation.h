@@ -33,7 +33,7 @@ extern const kvt_option kvt_emulation_options[];
  * NULL. */
 typedef struct kvt_emulation_hooks {
 	kvt_decision_log *decisions; /* records, or follows, what the engine decides in Turn 2 */
-	/* Puts another tier around the one that was opened. */
+	/* Puts another tier around the one that was opened, or in its place. */
 	kvt_tier *(*wrap)(void *arg, const kvt_tier_env *env, kvt_tier *tier);
 	/* Turn 1's pages are stored, Turn 2 begins. */
 	void (*stored)(void *arg, kvt_tier *tier);

@@ -26,11 +26,12 @@ remote_layer *kvt_remote_layer(remote_link *link, const kvt_extent *run)
 	return layer;
 }
 
-/* What is left of a lease in which reads may begin: some of it is for the reads themselves. */
+/* Reads begin in the first half of a lease: the other is for them to wait for others and to move.
+ * One that comes too late costs the connection. */
 static bool lasts(const remote_link *link, const remote_grant *grant, kvt_time now)
 {
 	kvt_time lease = link->welcome.lease_ms * KVT_MILLISECOND;
-	return now < grant->expires - lease / 8;
+	return now < grant->expires - lease / 2;
 }
 
 static void unlist(remote_link *link, remote_grant *grant)

@@ -7,7 +7,7 @@
 
 #include "emu/remote_tier_internal.h"
 
-const char *const kvt_remote_loss_names[KVT_LOSSES] = { "refused", "unreachable", "reset",
+const char *const kvt_remote_loss_names[KVT_REMOTE_LOSSES] = { "refused", "unreachable", "reset",
 	"timed out", "silent", "denied", "protocol" };
 
 remote_link *kvt_remote_link_new(remote_tier *tier, const kvt_remote_tenant *tenant)
@@ -180,7 +180,7 @@ static void listed(remote_request *request, const kvt_remote_record *record, int
 	if (!record)
 		return;
 	if (status != 0) {
-		kvt_remote_link_lose(link, KVT_LOSS_REFUSED);
+		kvt_remote_link_lose(link, KVT_REMOTE_LOSS_REFUSED);
 		return;
 	}
 	for (uint32_t i = 0; i < record->n; i++) {
@@ -207,7 +207,7 @@ static void on_up(void *arg, kvt_connection *connection, const void *welcome, si
 	remote_link *link = arg;
 	remote_tier *tier = link->tier;
 	if (kvt_remote_welcome_decode(welcome, bytes, &link->welcome) != 0) {
-		kvt_remote_link_lose(link, KVT_LOSS_PROTOCOL);
+		kvt_remote_link_lose(link, KVT_REMOTE_LOSS_PROTOCOL);
 		return;
 	}
 	if (!tier->pages)
@@ -239,27 +239,28 @@ static kvt_remote_loss loss_of(const remote_link *link, int status)
 		return link->loss;
 	switch (status) {
 	case -ECONNREFUSED:
-		return KVT_LOSS_REFUSED;
+		return KVT_REMOTE_LOSS_REFUSED;
 	case -ENETUNREACH:
 	case -EHOSTUNREACH:
-		return KVT_LOSS_UNREACHABLE;
+		return KVT_REMOTE_LOSS_UNREACHABLE;
 	case -ETIMEDOUT:
-		return opening ? KVT_LOSS_UNREACHABLE : KVT_LOSS_TIMED_OUT;
+		return opening ? KVT_REMOTE_LOSS_UNREACHABLE : KVT_REMOTE_LOSS_TIMED_OUT;
 	default:
-		return KVT_LOSS_RESET;
+		return KVT_REMOTE_LOSS_RESET;
 	}
 }
 
 static char *describe(const remote_link *link, int status, const void *reason, size_t bytes)
 {
-	static const char *const texts[KVT_LOSSES] = {
-		[KVT_LOSS_REFUSED] = "nobody listens there",
-		[KVT_LOSS_UNREACHABLE] = "it cannot be reached",
-		[KVT_LOSS_RESET] = "the node closed the connection or has gone",
-		[KVT_LOSS_TIMED_OUT] = "its device does not answer",
-		[KVT_LOSS_SILENT] = "its process does not answer",
-		[KVT_LOSS_DENIED] = "memory that had been leased could not be read or written",
-		[KVT_LOSS_PROTOCOL] = "what it says is not the protocol",
+	static const char *const texts[KVT_REMOTE_LOSSES] = {
+		[KVT_REMOTE_LOSS_REFUSED] = "nobody listens there",
+		[KVT_REMOTE_LOSS_UNREACHABLE] = "it cannot be reached",
+		[KVT_REMOTE_LOSS_RESET] = "the node closed the connection or has gone",
+		[KVT_REMOTE_LOSS_TIMED_OUT] = "its device does not answer",
+		[KVT_REMOTE_LOSS_SILENT] = "its process does not answer",
+		[KVT_REMOTE_LOSS_DENIED] =
+			"memory that had been leased could not be read or written",
+		[KVT_REMOTE_LOSS_PROTOCOL] = "what it says is not the protocol",
 	};
 	uint16_t version;
 	if (status == -ECONNREFUSED && bytes > 0) {
@@ -289,8 +290,8 @@ static void fail_ios(remote_link *link)
 	for (guint i = 0; i < tier->ios->len; i++) {
 		remote_io *other = g_ptr_array_index(tier->ios, i);
 		if (other->in_use && other->link == link)
-			kvt_remote_fail(
-				other, -EIO, other->begun ? KVT_FAILURE_LOST : KVT_FAILURE_DOWN);
+			kvt_remote_fail(other, -EIO,
+				other->begun ? KVT_REMOTE_FAILURE_LOST : KVT_REMOTE_FAILURE_DOWN);
 	}
 	link->waiting = link->last_waiting = NULL;
 	kvt_remote_fail_requests(link);
@@ -348,6 +349,6 @@ void kvt_remote_link_wake(remote_link *link)
 		return;
 	g_free(link->reason);
 	link->reason = g_strdup(error->message);
-	link->loss = KVT_LOSS_UNREACHABLE;
+	link->loss = KVT_REMOTE_LOSS_UNREACHABLE;
 	rest(link);
 }

@@ -186,7 +186,7 @@ remote_part *kvt_remote_take_part(
 		part->region = NULL;
 		part->next = tier->free_parts;
 		tier->free_parts = part;
-		kvt_remote_fail(io, -EIO, KVT_FAILURE_MEMORY);
+		kvt_remote_fail(io, -EIO, KVT_REMOTE_FAILURE_MEMORY);
 		*next = REMOTE_NO_MORE;
 		return NULL;
 	}
@@ -264,7 +264,7 @@ static void transfer_done(kvt_transfer *transfer)
 	remote_link *link = part->io->link;
 	if (transfer->status == -EACCES && !link->lost) {
 		link->lost = true;
-		link->loss = KVT_LOSS_DENIED;
+		link->loss = KVT_REMOTE_LOSS_DENIED;
 	}
 	if (part->status == 0)
 		part->status = transfer->status;
@@ -307,8 +307,8 @@ void kvt_remote_help(
 
 /* --- Failures --- */
 
-const char *const kvt_remote_failure_names[KVT_FAILURES] = { "down", "lost", "draining", "quota",
-	"node", "gone", "checksum", "memory" };
+const char *const kvt_remote_failure_names[KVT_REMOTE_FAILURES] = { "down", "lost", "draining",
+	"quota", "node", "gone", "checksum", "memory" };
 
 void kvt_remote_fail(remote_io *io, int status, kvt_remote_failure failure)
 {
@@ -323,21 +323,21 @@ void kvt_remote_fail_answer(remote_io *io, int status)
 {
 	switch (status) {
 	case -ESHUTDOWN:
-		kvt_remote_fail(io, -EIO, KVT_FAILURE_DRAINING);
+		kvt_remote_fail(io, -EIO, KVT_REMOTE_FAILURE_DRAINING);
 		break;
 	case -EDQUOT:
-		kvt_remote_fail(io, -EIO, KVT_FAILURE_QUOTA);
+		kvt_remote_fail(io, -EIO, KVT_REMOTE_FAILURE_QUOTA);
 		break;
 	case -ENOENT:
 	case -EBADMSG:
-		kvt_remote_fail(
-			io, status, status == -ENOENT ? KVT_FAILURE_GONE : KVT_FAILURE_CHECKSUM);
+		kvt_remote_fail(io, status,
+			status == -ENOENT ? KVT_REMOTE_FAILURE_GONE : KVT_REMOTE_FAILURE_CHECKSUM);
 		break;
 	case -ENOSPC:
-		kvt_remote_fail(io, status, KVT_FAILURE_NODE);
+		kvt_remote_fail(io, status, KVT_REMOTE_FAILURE_NODE);
 		break;
 	default:
-		kvt_remote_fail(io, -EIO, KVT_FAILURE_NODE);
+		kvt_remote_fail(io, -EIO, KVT_REMOTE_FAILURE_NODE);
 	}
 }
 

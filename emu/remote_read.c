@@ -74,7 +74,7 @@ static void verified(kvt_helper_task *task)
 	}
 	if (part->bad) {
 		forget_bad(part);
-		kvt_remote_fail(io, -EBADMSG, KVT_FAILURE_CHECKSUM);
+		kvt_remote_fail(io, -EBADMSG, KVT_REMOTE_FAILURE_CHECKSUM);
 	}
 	end_read(part);
 }
@@ -82,7 +82,7 @@ static void verified(kvt_helper_task *task)
 static void moved(remote_part *part)
 {
 	if (part->status != 0) {
-		kvt_remote_fail(part->io, -EIO, KVT_FAILURE_LOST);
+		kvt_remote_fail(part->io, -EIO, KVT_REMOTE_FAILURE_LOST);
 		end_read(part);
 		return;
 	}
@@ -139,7 +139,7 @@ static void fetched(remote_request *request, const kvt_remote_record *record, in
 	if (status == -EDQUOT && kvt_remote_defer(part, fetch))
 		return;
 	if (record && status == 0 && !take_pieces(part, record)) {
-		kvt_remote_link_lose(io->link, KVT_LOSS_PROTOCOL);
+		kvt_remote_link_lose(io->link, KVT_REMOTE_LOSS_PROTOCOL);
 		status = -EIO;
 	}
 	if (status != 0) {
@@ -200,7 +200,7 @@ remote_next kvt_remote_next_read(remote_io *io)
 	const kvt_extent *extent = &kvt->extents[io->at];
 	uint64_t span, most = kvt_remote_part_pages(io->link, extent->page_bytes);
 	if (most == 0) {
-		kvt_remote_fail(io, -EIO, KVT_FAILURE_NODE);
+		kvt_remote_fail(io, -EIO, KVT_REMOTE_FAILURE_NODE);
 		return REMOTE_NO_MORE;
 	}
 	remote_grant *grant =

@@ -99,7 +99,7 @@ static void watch(void *arg)
 		return;
 	kvt_time end = MAX(link->oldest->sent, link->heard) + link->tier->settings.timeout;
 	if (kvt_loop_now(loop) >= end)
-		kvt_remote_link_lose(link, KVT_LOSS_SILENT);
+		kvt_remote_link_lose(link, KVT_REMOTE_LOSS_SILENT);
 	else
 		link->timer = kvt_loop_at(loop, end, watch, link);
 }
@@ -185,7 +185,7 @@ void kvt_remote_on_message(remote_link *link, const void *bytes, size_t length)
 	while (can_send(link) && (status = kvt_remote_next(reader, &record)) != 0) {
 		remote_request *request = status == 1 ? find(link, &record) : NULL;
 		if (!request) {
-			kvt_remote_link_lose(link, KVT_LOSS_PROTOCOL);
+			kvt_remote_link_lose(link, KVT_REMOTE_LOSS_PROTOCOL);
 			return;
 		}
 		take_out(link, request);

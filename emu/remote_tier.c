@@ -78,8 +78,9 @@ static int remote_submit(kvt_tier *base, kvt_io *io)
 		kvt_remote_link_wake(link);
 	bool wait = link && is_new(link);
 	int status = 0;
-	/* of what there is to be read, nothing is known yet */
-	if (!wait || io->op == KVT_IO_WRITE) {
+	/* of what there is to be read, nothing is known yet, or no more */
+	bool known = !link || (link->state != REMOTE_LISTING && !wait);
+	if (known || io->op == KVT_IO_WRITE) {
 		status = kvt_page_store_begin(tier->pages, &state->ticket, io, bytes);
 		state->begun = status == 0;
 	}
@@ -92,7 +93,7 @@ static int remote_submit(kvt_tier *base, kvt_io *io)
 	io->submitted = kvt_loop_now(tier->loop);
 	state->status = status;
 	if (status == 0 && !wait && (!link || link->state != REMOTE_UP))
-		kvt_remote_fail(state, -EIO, KVT_FAILURE_DOWN);
+		kvt_remote_fail(state, -EIO, KVT_REMOTE_FAILURE_DOWN);
 	tier->submitting = true;
 	if (state->status != 0)
 		kvt_loop_at(tier->loop, 0, finish_later, state);
@@ -160,11 +161,11 @@ static const char *remote_notice(kvt_tier *base)
 	remote_tier *tier = (remote_tier *)base;
 	const kvt_remote_counts *counts = &tier->counts;
 	g_autoptr(GString) text = g_string_new(NULL);
-	for (unsigned i = 0; i < KVT_LOSSES; i++)
+	for (unsigned i = 0; i < KVT_REMOTE_LOSSES; i++)
 		if (counts->losses[i] > 0)
 			g_string_append_printf(text, ", %" G_GUINT64_FORMAT " times %s",
 				counts->losses[i], kvt_remote_loss_names[i]);
-	for (unsigned i = 0; i < KVT_FAILURES; i++)
+	for (unsigned i = 0; i < KVT_REMOTE_FAILURES; i++)
 		if (counts->failures[i] > 0)
 			g_string_append_printf(text, ", %" G_GUINT64_FORMAT " I/Os failed (%s)",
 				counts->failures[i], kvt_remote_failure_names[i]);
@@ -276,7 +277,7 @@ static bool connect_first(remote_tier *tier, GError **error)
 	tier->opening = false;
 	if (link->state == REMOTE_UP)
 		return true;
-	return (tier->settings.may_be_down && link->loss != KVT_LOSS_REFUSED) ||
+	return (tier->settings.may_be_down && link->loss != KVT_REMOTE_LOSS_REFUSED) ||
 	       kvt_error_failed(error, "node %s:%u: tenant %u is not connected: %s", tier->address,
 		       tier->settings.port, link->tenant.number, link->reason);
 }

@@ -63,35 +63,35 @@ bool kvt_remote_tier_up(const kvt_tier *tier);
 
 /* Why connections were lost or did not come up. */
 typedef enum kvt_remote_loss {
-	KVT_LOSS_REFUSED,     /* by the node, or nobody listens */
-	KVT_LOSS_UNREACHABLE, /* no way to the node, or no answer to the opening */
-	KVT_LOSS_RESET,       /* the node has gone, or closed it */
-	KVT_LOSS_TIMED_OUT,   /* the node's device does not answer */
-	KVT_LOSS_SILENT,      /* its device does, its process does not */
-	KVT_LOSS_DENIED,      /* memory was not, or no longer, to be touched */
-	KVT_LOSS_PROTOCOL,    /* what it said makes no sense */
-	KVT_LOSSES,
+	KVT_REMOTE_LOSS_REFUSED,     /* by the node, or nobody listens */
+	KVT_REMOTE_LOSS_UNREACHABLE, /* no way to the node, or no answer to the opening */
+	KVT_REMOTE_LOSS_RESET,       /* the node has gone, or closed it */
+	KVT_REMOTE_LOSS_TIMED_OUT,   /* the node's device does not answer */
+	KVT_REMOTE_LOSS_SILENT,      /* its device does, its process does not */
+	KVT_REMOTE_LOSS_DENIED,      /* memory was not, or no longer, to be touched */
+	KVT_REMOTE_LOSS_PROTOCOL,    /* what it said makes no sense */
+	KVT_REMOTE_LOSSES,
 } kvt_remote_loss;
 
 /* Why I/Os failed, -ENOSPC and pages that were never there apart. */
 typedef enum kvt_remote_failure {
-	KVT_FAILURE_DOWN,     /* there was no connection */
-	KVT_FAILURE_LOST,     /* it went meanwhile */
-	KVT_FAILURE_DRAINING, /* the node is going down */
-	KVT_FAILURE_QUOTA,    /* over a cap of the tenant's */
-	KVT_FAILURE_NODE,     /* the node said so */
-	KVT_FAILURE_GONE,     /* the node has the pages no more */
-	KVT_FAILURE_CHECKSUM, /* a page was wrong */
-	KVT_FAILURE_MEMORY,   /* none could be registered */
-	KVT_FAILURES,
+	KVT_REMOTE_FAILURE_DOWN,     /* there was no connection */
+	KVT_REMOTE_FAILURE_LOST,     /* it went meanwhile */
+	KVT_REMOTE_FAILURE_DRAINING, /* the node is going down */
+	KVT_REMOTE_FAILURE_QUOTA,    /* over a cap of the tenant's */
+	KVT_REMOTE_FAILURE_NODE,     /* the node said so */
+	KVT_REMOTE_FAILURE_GONE,     /* the node has the pages no more */
+	KVT_REMOTE_FAILURE_CHECKSUM, /* a page was wrong */
+	KVT_REMOTE_FAILURE_MEMORY,   /* none could be registered */
+	KVT_REMOTE_FAILURES,
 } kvt_remote_failure;
 
-extern const char *const kvt_remote_loss_names[KVT_LOSSES];
-extern const char *const kvt_remote_failure_names[KVT_FAILURES];
+extern const char *const kvt_remote_loss_names[KVT_REMOTE_LOSSES];
+extern const char *const kvt_remote_failure_names[KVT_REMOTE_FAILURES];
 
 typedef struct kvt_remote_counts {
 	uint64_t connects; /* that came up */
-	uint64_t losses[KVT_LOSSES], failures[KVT_FAILURES];
+	uint64_t losses[KVT_REMOTE_LOSSES], failures[KVT_REMOTE_FAILURES];
 	uint64_t fetches;      /* requests for where pages lie */
 	uint64_t leased_reads; /* parts that a lease made it unnecessary for */
 	uint64_t pushed_pages; /* that the node wrote here */

@@ -28,7 +28,7 @@ static void end_move(remote_part *part)
 static void moved(remote_part *part)
 {
 	if (part->status != 0)
-		kvt_remote_fail(part->io, -EIO, KVT_FAILURE_LOST);
+		kvt_remote_fail(part->io, -EIO, KVT_REMOTE_FAILURE_LOST);
 	end_move(part);
 }
 
@@ -100,8 +100,8 @@ static void reserved(remote_request *request, const kvt_remote_record *record, i
 		kvt_remote_fail_answer(io, status);
 	} else if (!take_places(part, record)) {
 		part->ticket = 0;
-		kvt_remote_link_lose(io->link, KVT_LOSS_PROTOCOL);
-		kvt_remote_fail(io, -EIO, KVT_FAILURE_LOST);
+		kvt_remote_link_lose(io->link, KVT_REMOTE_LOSS_PROTOCOL);
+		kvt_remote_fail(io, -EIO, KVT_REMOTE_FAILURE_LOST);
 	}
 	step(part);
 }
@@ -130,7 +130,7 @@ remote_next kvt_remote_next_write(remote_io *io)
 	const kvt_extent *extent = &kvt->extents[io->at];
 	uint64_t most = kvt_remote_part_pages(io->link, extent->page_bytes);
 	if (most == 0) {
-		kvt_remote_fail(io, -EIO, KVT_FAILURE_NODE);
+		kvt_remote_fail(io, -EIO, KVT_REMOTE_FAILURE_NODE);
 		return REMOTE_NO_MORE;
 	}
 	uint64_t n = MIN(extent->n_pages - io->offset, most);
@@ -160,8 +160,8 @@ static void committed(remote_request *request, const kvt_remote_record *record, 
 	remote_io *io = part->io;
 	/* what the node says of the pages is no word about what was there */
 	if (status == -EBADMSG || status == -ENOENT || status == -ENOSPC)
-		kvt_remote_fail(
-			io, -EIO, status == -EBADMSG ? KVT_FAILURE_CHECKSUM : KVT_FAILURE_NODE);
+		kvt_remote_fail(io, -EIO,
+			status == -EBADMSG ? KVT_REMOTE_FAILURE_CHECKSUM : KVT_REMOTE_FAILURE_NODE);
 	else if (status != 0)
 		kvt_remote_fail_answer(io, status);
 	io->parts--;

@@ -251,7 +251,7 @@ static int arrive(memory_queue *q, memory_flight *flight)
 			.queue = (unsigned)(q - c->queues),
 			.length = t->length };
 		if (t->length > 0)
-			memcpy(d->bytes, flight->message, t->length);
+			memcpy(d->bytes, flight->message ? flight->message : t->memory, t->length);
 		wire->counts.messages++;
 		g_hash_table_add(wire->deliveries, d);
 		kvt_loop_at(wire->loop, 0, deliver, d);
@@ -480,7 +480,9 @@ void memory_submit(kvt_connection *c, kvt_transfer *t)
 	flight->own = *t;
 	flight->transfer = t->done ? t : &flight->own;
 	if (t->op == KVT_TRANSFER_MESSAGE) {
-		flight->message = g_memdup2(t->memory, t->length);
+		/* of one that is waited for, the memory is looked at when it goes, no sooner */
+		if (!t->done)
+			flight->message = g_memdup2(t->memory, t->length);
 		flight->own.memory = NULL;
 	} else {
 		flight->region = t->region->handle;

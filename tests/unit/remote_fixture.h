@@ -1,6 +1,6 @@
 /*
  * remote_fixture.h: the remote tier and its storage node on one loop and a wire within the process,
- * for tests, and runs of pages whose bytes are known.
+ * for tests.
  */
 #ifndef REMOTE_FIXTURE_H
 #define REMOTE_FIXTURE_H
@@ -8,6 +8,7 @@
 #include "emu/remote_tier.h"
 #include "sim/base/rng.h"
 #include "tests/unit/node_fixture.h"
+#include "tests/unit/remote_pages.h"
 #include "tests/unit/tier_test_io.h"
 
 enum { REMOTE_TENANTS = 3 };
@@ -37,9 +38,5 @@ int remote_rig_run(remote_rig *rig, test_io *io);
 /* One I/O of one run; returns its status. `memory` may be NULL. */
 int remote_rig_move(
 	remote_rig *rig, kvt_io_op op, uint32_t tenant, const kvt_extent *run, void *memory);
-
-/* What page of a run has, of the version that was written. */
-void remote_fill(uint32_t tenant, const kvt_extent *run, unsigned version, uint8_t *memory);
-bool remote_is(uint32_t tenant, const kvt_extent *run, unsigned version, const uint8_t *memory);
 
 #endif

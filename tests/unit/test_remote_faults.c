@@ -133,9 +133,11 @@ static void test_cut(fixture *f, gconstpointer data)
 	}
 	kvt_remote_counts counts = counts_of(f);
 	g_assert_cmpuint(counts.connects, ==, 4);
-	g_assert_cmpuint(counts.losses[KVT_LOSS_TIMED_OUT] + counts.losses[KVT_LOSS_SILENT], ==, 3);
-	g_assert_cmpuint(counts.failures[KVT_FAILURE_LOST], ==, 3 * IOS);
-	g_assert_cmpuint(counts.failures[KVT_FAILURE_DOWN], >=, 3);
+	g_assert_cmpuint(
+		counts.losses[KVT_REMOTE_LOSS_TIMED_OUT] + counts.losses[KVT_REMOTE_LOSS_SILENT],
+		==, 3);
+	g_assert_cmpuint(counts.failures[KVT_REMOTE_FAILURE_LOST], ==, 3 * IOS);
+	g_assert_cmpuint(counts.failures[KVT_REMOTE_FAILURE_DOWN], >=, 3);
 	g_assert_nonnull(strstr(f->rig.tier->ops->notice(f->rig.tier), "10.0.0.2"));
 }
 
@@ -146,7 +148,7 @@ static void test_stopped(fixture *f, gconstpointer data)
 	submit_crowd(f, &c);
 	memory_fabric_stop(f->rig.host->far, true);
 	end_crowd(f, &c);
-	g_assert_cmpuint(counts_of(f).losses[KVT_LOSS_SILENT], ==, 1);
+	g_assert_cmpuint(counts_of(f).losses[KVT_REMOTE_LOSS_SILENT], ==, 1);
 	memory_fabric_stop(f->rig.host->far, false);
 	come_back(f);
 	expect(f, 1);
@@ -202,7 +204,7 @@ static void test_flipped(fixture *f, gconstpointer data)
 		g_assert_true(remote_is(0, &next, 1, f->memory));
 	}
 	g_assert_cmpuint(counts_of(f).bad_pages, ==, 5);
-	g_assert_cmpuint(counts_of(f).failures[KVT_FAILURE_CHECKSUM], ==, 5);
+	g_assert_cmpuint(counts_of(f).failures[KVT_REMOTE_FAILURE_CHECKSUM], ==, 5);
 	put(f, 2);
 	expect(f, 2);
 	/* what is not what it was when it arrives is not stored, nor what it was to replace read */
@@ -213,6 +215,62 @@ static void test_flipped(fixture *f, gconstpointer data)
 	g_assert_cmpint(move(f, KVT_IO_READ, RUN), ==, -ENOENT);
 	put(f, 4);
 	expect(f, 4);
+}
+
+/* --- Everything at once --- */
+
+enum { READS = 10000, MOST = 8 };
+
+static void mend(void *arg)
+{
+	fixture *f = arg;
+	memory_fabric_cut(f->rig.host->far, false);
+	memory_fabric_stop(f->rig.host->far, false);
+}
+
+/* Now and then the wire is cut or the node stopped, for a while. */
+static void disturb(fixture *f, kvt_rng *rng)
+{
+	if (kvt_rng_below(rng, 2))
+		memory_fabric_cut(f->rig.host->far, true);
+	else
+		memory_fabric_stop(f->rig.host->far, true);
+	kvt_loop_after(f->rig.host->loop, kvt_rng_below(rng, 400) * KVT_MILLISECOND, mend, f);
+}
+
+/* What cannot be read is made again, as who reads for an engine would. */
+static void test_random(fixture *f, gconstpointer data)
+{
+	kvt_rng rng = kvt_rng_init(4, 4);
+	unsigned failed[3] = { 0 }, good = 0;
+	for (unsigned i = 0; i < READS; i++) {
+		kvt_extent run = RUN;
+		run.first_page = kvt_rng_below(&rng, RUN.n_pages);
+		run.n_pages = 1 + kvt_rng_below(&rng, MIN(MOST, RUN.n_pages - run.first_page));
+		memory_wire_flip(f->rig.host->wire, i % 100 == 0 ? 1 : 0);
+		if (i % 1000 == 500)
+			disturb(f, &rng);
+		memset(f->memory, 0, kvt_extent_bytes(&run));
+		int status = move(f, KVT_IO_READ, run);
+		memory_wire_flip(f->rig.host->wire, 0);
+		if (status == 0) {
+			g_assert_true(remote_is(0, &run, 1, f->memory));
+			good++;
+			continue;
+		}
+		g_assert_true(status == -EIO || status == -EBADMSG || status == -ENOENT);
+		failed[status == -EIO ? 0 : status == -EBADMSG ? 1 : 2]++;
+		while (!f->rig.tier->ops->holds(f->rig.tier, 0, &RUN)) {
+			remote_fill(0, &RUN, 1, f->memory);
+			if (move(f, KVT_IO_WRITE, RUN) != 0)
+				node_host_run(f->rig.host, KVT_MILLISECOND);
+		}
+	}
+	g_test_message("%u good, %u lost, %u wrong and noticed, %u gone", good, failed[0],
+		failed[1], failed[2]);
+	g_assert_cmpuint(good, >, READS * 9 / 10);
+	g_assert_cmpuint(failed[0], >=, 2);
+	g_assert_cmpuint(failed[1], >=, 20);
 }
 
 /* Pages that another client has discarded are misses, and known to be. */
@@ -231,7 +289,7 @@ static void test_gone(fixture *f, gconstpointer data)
 	g_assert_cmpint(move(f, KVT_IO_READ, page), ==, -ENOENT);
 	g_assert_false(first->ops->holds(first, 0, &page));
 	g_assert_cmpuint(counts_of(f).lost_pages, ==, 1);
-	g_assert_cmpuint(counts_of(f).failures[KVT_FAILURE_GONE], ==, 1);
+	g_assert_cmpuint(counts_of(f).failures[KVT_REMOTE_FAILURE_GONE], ==, 1);
 }
 
 /* --- Memory --- */
@@ -247,7 +305,7 @@ static void test_no_memory(fixture *f, gconstpointer data)
 	expect(f, 1);
 	g_assert_cmpint(remote_rig_move(&f->rig, KVT_IO_READ, 0, &run, other), ==, -EIO);
 	g_assert_cmpint(remote_rig_move(&f->rig, KVT_IO_WRITE, 0, &run, other), ==, -EIO);
-	g_assert_cmpuint(counts_of(f).failures[KVT_FAILURE_MEMORY], ==, 2);
+	g_assert_cmpuint(counts_of(f).failures[KVT_REMOTE_FAILURE_MEMORY], ==, 2);
 	memory_fabric_limit_regions(f->rig.host->near, UINT_MAX);
 	g_assert_cmpint(remote_rig_move(&f->rig, KVT_IO_READ, 0, &run, other), ==, 0);
 	g_assert_true(remote_is(0, &run, 1, other));
@@ -284,7 +342,7 @@ static void test_refused(void)
 	g_assert_cmpint(remote_rig_move(&r, KVT_IO_READ, 7, &RUN, NULL), ==, -ENOENT);
 	g_assert_cmpint(remote_rig_move(&r, KVT_IO_WRITE, 0, &RUN, NULL), ==, 0);
 	kvt_remote_counts counts = kvt_remote_tier_counts(r.tier);
-	g_assert_cmpuint(counts.losses[KVT_LOSS_REFUSED], ==, 1);
+	g_assert_cmpuint(counts.losses[KVT_REMOTE_LOSS_REFUSED], ==, 1);
 	remote_rig_close(&r);
 }
 
@@ -418,9 +476,9 @@ static void test_impostor(gconstpointer way)
 		g_assert_cmpuint(i.asked, ==, 1);
 		node_host_run(i.rig.host, KVT_MILLISECOND);
 		kvt_remote_counts counts = kvt_remote_tier_counts(i.rig.tier);
-		kvt_remote_loss loss = g_str_equal(way, "key")      ? KVT_LOSS_DENIED
-				       : g_str_equal(way, "killed") ? KVT_LOSS_RESET
-								    : KVT_LOSS_PROTOCOL;
+		kvt_remote_loss loss = g_str_equal(way, "key")      ? KVT_REMOTE_LOSS_DENIED
+				       : g_str_equal(way, "killed") ? KVT_REMOTE_LOSS_RESET
+								    : KVT_REMOTE_LOSS_PROTOCOL;
 		g_assert_cmpuint(counts.losses[loss], ==, 1);
 	}
 	if (i.rig.tier)
@@ -447,6 +505,7 @@ int main(int argc, char **argv)
 		{ "close-early", test_close_early },
 		{ "flipped", test_flipped },
 		{ "gone", test_gone },
+		{ "random", test_random },
 		{ "no-memory", test_no_memory },
 	};
 	static const char *const ways[] = { "version", "rubbish", "cut", "another", "key",
