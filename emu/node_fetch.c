@@ -232,14 +232,8 @@ static void read_done(kvt_io *io)
 
 void kvt_node_fetch(node_request *request)
 {
-	const kvt_node *node = request->session->node;
 	const kvt_extent *pages = &request->run.pages;
 	const node_model *model = request->session->model;
-	if (pages->page_bytes > node->settings.slab_bytes ||
-		request->bytes > node->settings.slab_bytes) {
-		kvt_node_refuse(request, -E2BIG);
-		return;
-	}
 	if (kvt_page_map_count(model->pages, request->run.tenant, pages) != pages->n_pages) {
 		kvt_node_refuse(request, -ENOENT);
 		return;

@@ -219,7 +219,8 @@ void kvt_node_end_session(node_session *session);
 /* --- node_tenant.c --- */
 
 node_tenant *kvt_node_tenant_find(kvt_node *node, uint32_t number);
-/* Begins it, now or when the tenant's bandwidth allows, or refuses it. */
+/* Begins a FETCH or RESERVE, now or when the tenant's bandwidth allows; refuses one of more bytes
+ * than a slab. */
 void kvt_node_admit(node_request *request);
 /* Begins it now, for the first time or again. */
 void kvt_node_begin(node_request *request);

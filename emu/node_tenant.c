@@ -79,8 +79,10 @@ static void pump(void *arg)
 void kvt_node_admit(node_request *request)
 {
 	node_tenant *tenant = request->session->tenant;
-	if (tenant->requests > tenant->settings.requests) {
-		kvt_node_refuse(request, -EDQUOT);
+	uint64_t most = tenant->node->settings.slab_bytes;
+	/* before its bytes count for anything */
+	if (request->run.pages.page_bytes > most || request->bytes > most) {
+		kvt_node_refuse(request, -E2BIG);
 		return;
 	}
 	if (tenant->settings.bandwidth <= 0) {

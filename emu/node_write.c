@@ -14,11 +14,8 @@ static int check_write(const node_request *request)
 {
 	const kvt_node *node = request->session->node;
 	const node_tenant *tenant = request->session->tenant;
-	uint64_t page_bytes = request->run.pages.page_bytes;
-	if (page_bytes < node->settings.smallest_page)
+	if (request->run.pages.page_bytes < node->settings.smallest_page)
 		return -EINVAL;
-	if (page_bytes > node->settings.slab_bytes || request->bytes > node->settings.slab_bytes)
-		return -E2BIG;
 	uint64_t taken = tenant->used + tenant->reserved;
 	if (taken > tenant->settings.capacity || request->bytes > tenant->settings.capacity - taken)
 		return -ENOSPC;

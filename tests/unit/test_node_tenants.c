@@ -323,6 +323,11 @@ static void test_bandwidth(void)
 	node_client *other = node_client_new(host, 2, NODE_MODEL);
 	g_assert_cmpint(node_client_put(client, node_pages(0, 16), 1), ==, 0);
 	g_assert_cmpint(node_client_put(other, node_pages(0, 16), 1), ==, 0);
+	/* what is refused for its size costs nothing */
+	kvt_extent huge = { 9, 9, 0, 1, UINT64_MAX / 4 };
+	g_assert_cmpint(node_client_status(client,
+				(kvt_remote_record){ .type = KVT_REMOTE_FETCH, .run = huge }),
+		==, -E2BIG);
 	kvt_time begin = kvt_loop_now(host->loop);
 	unsigned urgent = 0, late = 0, urgent_left = N / 2;
 	uint64_t first = client->next_id + 1;
