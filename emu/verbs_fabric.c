@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "sim/base/error.h"
@@ -192,6 +194,38 @@ static bool next_event(verbs_fabric *fabric, verbs_event *event)
 	return true;
 }
 
+void verbs_fabric_set_up(kvt_connection *connection, bool up)
+{
+	verbs_fabric *fabric = connection->fabric;
+	struct itimerspec period = { 0 };
+	if (up)
+		g_ptr_array_add(fabric->up, connection);
+	else
+		g_ptr_array_remove_fast(fabric->up, connection);
+	if (fabric->up->len > 1)
+		return;
+	/* the loop's own timers would keep it running */
+	if (fabric->up->len > 0) {
+		kvt_time ns = fabric->settings.keepalive / KVT_NANOSECOND;
+		period.it_interval.tv_sec = ns / 1000000000;
+		period.it_interval.tv_nsec = ns % 1000000000;
+		period.it_value = period.it_interval;
+	}
+	timerfd_settime(fabric->timer, 0, &period, NULL);
+}
+
+static void probe(verbs_fabric *fabric)
+{
+	uint64_t ticks;
+	if (read(fabric->timer, &ticks, sizeof(ticks)) < 0)
+		return;
+	for (guint i = 0; i < fabric->up->len; i++) {
+		kvt_connection *connection = g_ptr_array_index(fabric->up, i);
+		for (unsigned j = 0; connection->state == VERBS_UP && j < connection->n_queues; j++)
+			verbs_queue_probe(&connection->queues[j]);
+	}
+}
+
 static unsigned poll_events(void *arg)
 {
 	verbs_fabric *fabric = arg;
@@ -200,6 +234,7 @@ static unsigned poll_events(void *arg)
 		return 0;
 	fabric->event_source.readable = false;
 	fabric->events_seen = now;
+	probe(fabric);
 	verbs_event event;
 	uint64_t before = fabric->scheduled;
 	for (unsigned i = 0; i < EVENTS_AT_MOST && next_event(fabric, &event); i++) {
@@ -375,10 +410,29 @@ static bool open_device(verbs_fabric *fabric, const kvt_verbs_settings *wanted, 
 	return true;
 }
 
+/* One descriptor for the connection manager's events and the keepalive. */
+static bool open_descriptors(verbs_fabric *fabric, GError **error)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	fabric->epoll = epoll_create1(EPOLL_CLOEXEC);
+	fabric->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (fabric->epoll >= 0 && fabric->timer >= 0 &&
+		epoll_ctl(fabric->epoll, EPOLL_CTL_ADD, fabric->timer, &event) == 0 &&
+		epoll_ctl(fabric->epoll, EPOLL_CTL_ADD, fabric->events->fd, &event) == 0)
+		return true;
+	return kvt_error_failed(error, "RDMA: no descriptor: %s", g_strerror(errno));
+}
+
 /* --- The fabric --- */
 
 static void release(verbs_fabric *fabric)
 {
+	if (fabric->epoll >= 0)
+		close(fabric->epoll);
+	if (fabric->timer >= 0)
+		close(fabric->timer);
+	if (fabric->up)
+		g_ptr_array_unref(fabric->up);
 	while (fabric->cqs)
 		free_cq(fabric, fabric->cqs);
 	if (fabric->channel)
@@ -437,7 +491,9 @@ kvt_fabric *kvt_verbs_fabric_new(kvt_loop *loop, const kvt_verbs_settings *setti
 	kvt_verbs_settings *s = &fabric->settings;
 	fabric->base.ops = &verbs_ops;
 	fabric->loop = loop;
-	if (!open_device(fabric, settings ? settings : &none, error)) {
+	fabric->epoll = fabric->timer = -1;
+	if (!open_device(fabric, settings ? settings : &none, error) ||
+		!open_descriptors(fabric, error)) {
 		release(fabric);
 		return NULL;
 	}
@@ -448,11 +504,13 @@ kvt_fabric *kvt_verbs_fabric_new(kvt_loop *loop, const kvt_verbs_settings *setti
 	s->signal_every = s->signal_every ? s->signal_every : 8;
 	if (s->linked == 0)
 		s->linked = fabric->limits.vendor_id == SOFT_ROCE ? 1 : 64;
+	s->keepalive = s->keepalive ? s->keepalive : 5 * KVT_SECOND;
 	s->patience = s->patience ? s->patience : 16;
 	fabric->keys = kvt_key_quarantine_new(KEY_PERIOD, OLD_KEYS);
 	fabric->farewells = g_ptr_array_new();
+	fabric->up = g_ptr_array_new();
 	fabric->event_source = (kvt_real_source){
-		.poll = poll_events, .wait_fd = fabric->events->fd, .idle = true, .arg = fabric
+		.poll = poll_events, .wait_fd = fabric->epoll, .idle = true, .arg = fabric
 	};
 	fabric->completion_source = (kvt_real_source){ .poll = poll_completions,
 		.wait_fd = fabric->channel->fd,

@@ -21,7 +21,9 @@ typedef struct kvt_verbs_settings {
 	 * linked ones where it has several processors, and sends them again: at 64 KiB that costs
 	 * half of the rate of reads, perftest's too [64; 1 on soft-RoCE] */
 	unsigned linked;
-	unsigned patience; /* as io_engine.h's [16] */
+	kvt_time keepalive; /* a queue without traffic is tried so often, or its end not seen [5 s]
+			     */
+	unsigned patience;  /* as io_engine.h's [16] */
 } kvt_verbs_settings;
 
 /* `settings` may be NULL. NULL with one line where there is no such device. */

@@ -258,6 +258,7 @@ static void forget(kvt_connection *connection)
 			*link = connection->next_forming;
 			break;
 		}
+	verbs_fabric_set_up(connection, false);
 	kvt_loop_cancel(fabric->loop, connection->timer);
 }
 

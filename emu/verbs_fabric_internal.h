@@ -66,7 +66,9 @@ struct verbs_fabric {
 	struct ibv_comp_channel *channel;
 	verbs_cq *cqs;
 	kvt_real_source event_source, completion_source;
+	int epoll, timer;     /* of the source of events: the channel's, and the keepalive's */
 	kvt_time events_seen; /* when they were looked for */
+	GPtrArray *up;        /* connections */
 	kvt_key_quarantine *keys;
 	unsigned users; /* listeners, requests and connections */
 	unsigned domains;
@@ -86,7 +88,7 @@ struct kvt_fabric_domain {
 typedef struct verbs_slot {
 	verbs_queue *queue;
 	bool receive;
-	kvt_transfer *transfer; /* NULL: an update of credits */
+	kvt_transfer *transfer; /* NULL: an update of credits, or a probe */
 	uint32_t length;
 	int buffer; /* that a message was copied to, -1: none */
 	struct verbs_slot *next;
@@ -120,7 +122,8 @@ struct verbs_queue {
 	uint64_t head, tail;
 	unsigned taken, reads; /* slots of transfers, of reads */
 	uint64_t bytes;        /* of transfers under way */
-	bool updating;         /* an update of credits is under way */
+	bool updating;         /* an update of credits, or a probe, is under way */
+	bool active;           /* something has been heard since the last round of probes */
 	struct ibv_send_wr *chain;
 	struct ibv_sge *pieces;
 	unsigned n_chain;
@@ -204,6 +207,8 @@ void verbs_fabric_reap(verbs_fabric *fabric);
 void verbs_fabric_use(verbs_fabric *fabric, int change);
 /* Destroys the id when the peer knows of its end. */
 void verbs_fabric_part(verbs_fabric *fabric, struct rdma_cm_id *id);
+/* The connection is up, or no more: only then are its queues tried when nothing happens. */
+void verbs_fabric_set_up(struct kvt_connection *connection, bool up);
 void verbs_fabric_set_dirty(struct kvt_connection *connection);
 bool verbs_address(const char *address, uint16_t port, bool listens,
 	struct sockaddr_storage *result, GError **error);
@@ -284,6 +289,8 @@ void verbs_queue_drop(verbs_queue *queue, int status);
 void verbs_queue_free(verbs_queue *queue);
 /* Adds one work request to the chain; false: there is none, or no room. */
 bool verbs_queue_add(verbs_queue *queue);
+/* Asks the peer's device for a sign of life, where nothing else has. */
+void verbs_queue_probe(verbs_queue *queue);
 /* Gives the chain to the device. */
 void verbs_queue_post(verbs_queue *queue);
 void verbs_queue_complete(const struct ibv_wc *completion);

@@ -148,6 +148,7 @@ void verbs_queue_is_up(verbs_queue *queue)
 	leave_forming(connection);
 	kvt_loop_cancel(connection->fabric->loop, connection->timer);
 	connection->state = VERBS_UP;
+	verbs_fabric_set_up(connection, true);
 	verbs_connection_call(connection, run_up, connection);
 	for (unsigned i = 0; i < connection->n_queues; i++)
 		verbs_queue_deliver_early(&connection->queues[i]);

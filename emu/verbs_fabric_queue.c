@@ -253,6 +253,18 @@ static void add_update(verbs_queue *queue)
 	queue->connection->fabric->stats.updates++;
 }
 
+/* The write of no bytes needs no key, and nothing of the peer's process. */
+void verbs_queue_probe(verbs_queue *queue)
+{
+	bool idle = !queue->active && queue->head == queue->tail;
+	queue->active = false;
+	if (!idle)
+		return;
+	add_request(queue, NULL, 0)->opcode = IBV_WR_RDMA_WRITE;
+	queue->updating = true;
+	verbs_queue_post(queue);
+}
+
 bool verbs_queue_add(verbs_queue *queue)
 {
 	const kvt_connection *connection = queue->connection;
@@ -371,6 +383,7 @@ static int status_of(enum ibv_wc_status status)
 static void complete_send(verbs_slot *slot, int status)
 {
 	verbs_queue *queue = slot->queue;
+	queue->active = true;
 	while (&queue->sends[queue->tail % queue->n_sends] != slot)
 		end_slot(queue, 0);
 	end_slot(queue, status);
@@ -410,6 +423,7 @@ static void complete_receive(verbs_slot *slot, const struct ibv_wc *completion)
 		verbs_connection_close(connection, -ECONNRESET);
 		return;
 	}
+	queue->active = true;
 	uint32_t beside = completion->wc_flags & IBV_WC_WITH_IMM ? ntohl(completion->imm_data) : 0;
 	queue->credits += beside & CREDITS;
 	if (beside & CREDITS)

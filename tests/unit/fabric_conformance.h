@@ -28,8 +28,6 @@ typedef struct fabric_kind {
 	void (*mend)(fabric_pair *pair); /* all passes again */
 	/* The link goes down or comes up at the far end; the hosts may be told. */
 	void (*link)(fabric_pair *pair, bool up);
-	/* Fewer bytes in the tests that move many: the kind is slow. */
-	bool slow;
 } fabric_kind;
 
 /* Adds the suite for one kind to g_test, under /fabric/NAME; `kind` must outlive the run. */

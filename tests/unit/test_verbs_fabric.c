@@ -122,15 +122,13 @@ int main(int argc, char **argv)
 		.free = free_pair,
 		.cut = cut,
 		.mend = mend,
-		.link = set_link,
-		.slow = true };
+		.link = set_link };
 	static const fabric_kind verbs6 = { .name = "verbs6",
 		.make = make_pair_6,
 		.free = free_pair,
 		.cut = cut,
 		.mend = mend,
-		.link = set_link,
-		.slow = true };
+		.link = set_link };
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/verbs/no-device", test_no_device);
 	g_test_add_func("/verbs/quarantine", test_quarantine);

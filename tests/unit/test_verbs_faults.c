@@ -99,6 +99,32 @@ static void test_killed_idle(void)
 	verbs_near_end(&near);
 }
 
+/* Nothing is under way, the wire is cut, and it is noticed; a wire that is whole stays up. */
+static void test_cut_idle(void)
+{
+	verbs_near near;
+	if (!possible())
+		return;
+	pid_t peer = verbs_peer_start(0);
+	verbs_near_begin(&near, &(kvt_verbs_settings){ .keepalive = 200 * KVT_MILLISECOND });
+	verbs_near_open(&near, &quick);
+	verbs_near_pass(&near, 2 * KVT_SECOND);
+	g_assert_cmpuint(near.downs, ==, 0);
+	kvt_verbs_stats stats = kvt_verbs_fabric_stats(near.fabric);
+	g_assert_cmpuint(stats.requests, >=, 4);
+	/* the peer's process has no part in it */
+	kill(peer, SIGSTOP);
+	verbs_near_pass(&near, 2 * KVT_SECOND);
+	g_assert_cmpuint(near.downs, ==, 0);
+	wire("cut");
+	verbs_near_until_down(&near, 1);
+	g_assert_cmpint(near.status, ==, -ETIMEDOUT);
+	wire("clear");
+	near.fabric->ops->connection_free(near.connection);
+	verbs_peer_end(peer, SIGKILL);
+	verbs_near_end(&near);
+}
+
 /* Its memory is read without it. */
 static void test_stopped(void)
 {
@@ -454,6 +480,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/verbs-faults/killed", test_killed);
 	g_test_add_func("/verbs-faults/killed-idle", test_killed_idle);
+	g_test_add_func("/verbs-faults/cut-idle", test_cut_idle);
 	g_test_add_func("/verbs-faults/stopped", test_stopped);
 	g_test_add_func("/verbs-faults/loss", test_loss);
 	g_test_add_func("/verbs-faults/limit", test_limit);

@@ -246,3 +246,17 @@ void verbs_near_until_down(verbs_near *near, unsigned downs)
 {
 	run_until(near, &near->downs, downs);
 }
+
+static void end_pass(void *arg)
+{
+	verbs_near *near = arg;
+	near->passed = 1;
+	kvt_loop_stop(near->loop);
+}
+
+void verbs_near_pass(verbs_near *near, kvt_time time)
+{
+	near->passed = 0;
+	kvt_loop_after(near->loop, time, end_pass, near);
+	run_until(near, &near->passed, 1);
+}

@@ -31,7 +31,7 @@ typedef struct verbs_near {
 	uint32_t key;
 	unsigned ups, downs, done, failed, timed_out;
 	int status; /* of down */
-	unsigned wanted;
+	unsigned passed;
 } verbs_near;
 
 void verbs_near_begin(verbs_near *near, const kvt_verbs_settings *more);
@@ -47,5 +47,7 @@ void verbs_near_submit(verbs_near *near, kvt_transfer *transfer, kvt_transfer_op
  * PEER_SECONDS. */
 void verbs_near_until_done(verbs_near *near, unsigned done);
 void verbs_near_until_down(verbs_near *near, unsigned downs);
+/* Runs for so long. */
+void verbs_near_pass(verbs_near *near, kvt_time time);
 
 #endif
