@@ -84,7 +84,7 @@ cli: all fuzz-programs ## Run the tests of the command, layout and style alone
 
 # All that may take a while is bounded; RXE=guest or RXE=native chooses where it runs.
 RXE_PROGRAMS = $(addprefix $(BUILD)/tests/,test_io_engine test_verbs_fabric test_verbs_faults \
-	test_node_verbs) $(BUILD)/bench/bench_rdma
+	test_node_verbs test_remote_verbs) $(addprefix $(BUILD)/bench/,bench_rdma bench_remote)
 .PHONY: check-rxe rxe-shell
 check-rxe: ## Tests over soft-RoCE and NVMe, in a guest where this kernel has no rxe
 	@CC='$(CC)' sh tests/deps.sh build check rxe

@@ -22,19 +22,9 @@
 
 #include "emu/real_loop.h"
 #include "emu/verbs_fabric.h"
+#include "tests/bench/perftest.h"
 
-enum { MEMORY = 4 << 20, PORT = 18600, MOST_PAIRS = 99, TRIES = 60 };
-
-typedef struct bench_case {
-	uint64_t bytes;
-	unsigned count, depth; /* depth 1: latency */
-} bench_case;
-
-static const bench_case cases[] = {
-	{ 4096, 1500, 1 },
-	{ 64 << 10, 600, 128 },
-	{ 1 << 20, 128, 64 },
-};
+enum { MEMORY = 4 << 20, PORT = 18600 };
 
 /* What the server tells. */
 typedef struct place {
@@ -52,12 +42,6 @@ typedef struct end {
 	place far;
 	bool up, down;
 } end;
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "bench_rdma: %s\n", what);
-	exit(1);
-}
 
 static void on_up(void *arg, kvt_connection *connection, const void *welcome, size_t bytes)
 {
@@ -91,14 +75,14 @@ static void open_end(end *e, const kvt_verbs_settings *settings, kvt_time spin)
 	e->loop = kvt_real_loop_new(&(kvt_real_loop_settings){ .spin = spin });
 	e->fabric = kvt_verbs_fabric_new(e->loop, settings, &error);
 	if (!e->fabric)
-		fail(error->message);
+		perftest_fail(error->message);
 	e->domain = e->fabric->ops->domain_new(e->fabric, &error);
 	void *memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (!e->domain || memory == MAP_FAILED ||
 		e->fabric->ops->region_open(
 			e->domain, memory, MEMORY, KVT_FABRIC_REMOTE_BOTH, &e->region) != 0)
-		fail("memory cannot be registered");
+		perftest_fail("memory cannot be registered");
 }
 
 /* --- The server, a process of its own --- */
@@ -118,7 +102,7 @@ static G_GNUC_NORETURN void serve(const char *address)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	open_end(&e, &(kvt_verbs_settings){ .address = address }, 0);
 	if (!e.fabric->ops->listen(e.fabric, address, PORT, on_asked, &e, &error))
-		fail(error->message);
+		perftest_fail(error->message);
 	kvt_real_loop_hold(e.loop);
 	for (;;)
 		kvt_loop_run(e.loop);
@@ -138,7 +122,7 @@ static void on_read(kvt_transfer *transfer)
 {
 	measure *m = transfer->arg;
 	if (transfer->status != 0)
-		fail(g_strerror(-transfer->status));
+		perftest_fail(g_strerror(-transfer->status));
 	kvt_time now = kvt_loop_now(m->e->loop);
 	if (m->times)
 		m->times[m->n_times++] = (double)(now - m->begun) / KVT_MICROSECOND;
@@ -155,36 +139,26 @@ static void connect_end(end *e, const char *address, unsigned depth)
 {
 	GError *error = NULL;
 	kvt_connection_settings settings = { .depth = depth };
-	for (unsigned i = 0; i < TRIES; i++) {
+	for (unsigned i = 0; i < PERFTEST_TRIES; i++) {
 		e->up = e->down = false;
 		e->connection = e->fabric->ops->connect(e->fabric, e->domain, address, PORT,
 			&settings, NULL, 0, &handlers, e, &error);
 		if (!e->connection)
-			fail(error->message);
+			perftest_fail(error->message);
 		while (!e->up && !e->down)
 			kvt_loop_run(e->loop);
 		if (e->up)
 			return;
 		g_usleep(100000);
 	}
-	fail("nobody answers");
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, unsigned n)
-{
-	qsort(values, n, sizeof(*values), compare);
-	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+	perftest_fail("nobody answers");
 }
 
 /* MiB/s, or the median latency in us. */
-static double run_ours(end *e, const char *address, const bench_case *c)
+static double run_ours(void *arg, const perftest_case *c)
 {
+	end *e = arg;
+	const char *address = g_getenv("RXE_IP1");
 	g_autofree kvt_transfer *transfers = g_new0(kvt_transfer, c->depth);
 	g_autofree double *times = g_new0(double, c->count);
 	measure m = { .e = e, .left = c->count - c->depth, .under_way = c->depth };
@@ -209,114 +183,31 @@ static double run_ours(end *e, const char *address, const bench_case *c)
 	while (!e->down)
 		kvt_loop_run(e->loop);
 	if (c->depth == 1)
-		return median(times, m.n_times);
+		return perftest_median(times, m.n_times);
 	return (double)c->bytes * c->count / seconds / (1 << 20);
-}
-
-/* --- perftest's --- */
-
-static char *device_of(const char *address)
-{
-	kvt_loop *loop = kvt_real_loop_new(NULL);
-	GError *error = NULL;
-	kvt_fabric *fabric =
-		kvt_verbs_fabric_new(loop, &(kvt_verbs_settings){ .address = address }, &error);
-	if (!fabric)
-		fail(error->message);
-	char *name = g_strdup(kvt_verbs_fabric_device(fabric));
-	fabric->ops->free(fabric);
-	kvt_loop_free(loop);
-	return name;
-}
-
-/* The figure of the line that begins with the size and the count; < 0: there is none. */
-static double figure_of(const char *output, const bench_case *c)
-{
-	g_auto(GStrv) lines = g_strsplit(output ? output : "", "\n", -1);
-	for (char **line = lines; *line; line++) {
-		unsigned long bytes, count;
-		double a, b, middle;
-		if (sscanf(*line, "%lu %lu %lf %lf %lf", &bytes, &count, &a, &b, &middle) < 4 ||
-			bytes != c->bytes || count != c->count)
-			continue;
-		/* peak, average; least, most, typical */
-		return c->depth == 1 ? middle : b;
-	}
-	return -1;
-}
-
-static double run_perftest(const char *const devices[2], const char *address, const bench_case *c)
-{
-	static unsigned port = 18700;
-	port++;
-	g_autofree char *depth =
-		c->depth == 1 ? g_strdup("") : g_strdup_printf("-t %u -o %u", c->depth, c->depth);
-	g_autofree char *common = g_strdup_printf("%s -F -x 1 -p %u -s %lu -n %u %s",
-		c->depth == 1 ? "ib_read_lat" : "ib_read_bw", port, (unsigned long)c->bytes,
-		c->count, depth);
-	g_autofree char *server =
-		g_strdup_printf("timeout 60 %s -d %s >/dev/null 2>&1 &", common, devices[1]);
-	g_autofree char *client =
-		g_strdup_printf("%s -d %s %s 2>/dev/null", common, devices[0], address);
-	const char *serve_argv[] = { "/bin/sh", "-c", server, NULL };
-	if (!g_spawn_sync(NULL, (char **)serve_argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, NULL,
-		    NULL, NULL))
-		fail("no perftest");
-	for (unsigned i = 0; i < TRIES; i++) {
-		g_autofree char *output = NULL;
-		const char *argv[] = { "/bin/sh", "-c", client, NULL };
-		g_usleep(200000);
-		g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &output, NULL,
-			NULL, NULL);
-		double figure = figure_of(output, c);
-		if (figure >= 0)
-			return figure;
-	}
-	fail("perftest says nothing");
-	return 0;
-}
-
-static void compare_case(end *e, const char *const addresses[2], const char *const devices[2],
-	const bench_case *c, unsigned pairs)
-{
-	double ours[MOST_PAIRS], theirs[MOST_PAIRS], ratios[MOST_PAIRS];
-	const char *unit = c->depth == 1 ? "us" : "MiB/s";
-	for (unsigned i = 0; i < pairs; i++) {
-		if (i % 2 == 0)
-			ours[i] = run_ours(e, addresses[1], c);
-		theirs[i] = run_perftest(devices, addresses[1], c);
-		if (i % 2 == 1)
-			ours[i] = run_ours(e, addresses[1], c);
-		ratios[i] = ours[i] / theirs[i];
-		printf("%8lu bytes, depth %3u: %9.2f %s, perftest %9.2f, ratio %.3f\n",
-			(unsigned long)c->bytes, c->depth, ours[i], unit, theirs[i], ratios[i]);
-		fflush(stdout);
-	}
-	printf("median %s %lu: %.2f %s, perftest %.2f, ratio %.3f\n",
-		c->depth == 1 ? "latency" : "rate", (unsigned long)c->bytes, median(ours, pairs),
-		unit, median(theirs, pairs), median(ratios, pairs));
 }
 
 int main(int argc, char **argv)
 {
-	const char *addresses[2] = { g_getenv("RXE_IP0"), g_getenv("RXE_IP1") };
-	unsigned pairs = argc > 1 ? CLAMP(strtoul(argv[1], NULL, 10), 1, MOST_PAIRS) : 5;
+	perftest_wire wire;
+	unsigned pairs = argc > 1 ? CLAMP(strtoul(argv[1], NULL, 10), 1, PERFTEST_MOST_PAIRS) : 5;
 	uint64_t bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
-	if (!addresses[0] || !addresses[1]) {
-		printf("no RDMA devices here: RXE_IP0 and RXE_IP1 are not set\n");
+	if (!perftest_wire_find(&wire))
 		return 0;
-	}
 	pid_t server = fork();
 	if (server == 0)
-		serve(addresses[1]);
-	const char *devices[2] = { device_of(addresses[0]), device_of(addresses[1]) };
+		serve(wire.addresses[1]);
+	perftest_wire_open(&wire);
+	const kvt_verbs_settings here = { .address = wire.addresses[0] };
 	end polls = { 0 }, sleeps = { 0 };
-	open_end(&polls, &(kvt_verbs_settings){ .address = addresses[0] }, 10 * KVT_SECOND);
-	open_end(&sleeps, &(kvt_verbs_settings){ .address = addresses[0] }, 100 * KVT_MICROSECOND);
-	for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++)
-		if (bytes == 0 || bytes == cases[i].bytes)
-			compare_case(cases[i].depth == 1 ? &polls : &sleeps, addresses, devices,
-				&cases[i], pairs);
+	open_end(&polls, &here, 10 * KVT_SECOND);
+	open_end(&sleeps, &here, 100 * KVT_MICROSECOND);
+	for (unsigned i = 0; i < PERFTEST_CASES; i++) {
+		const perftest_case *c = &perftest_cases[i];
+		if (bytes == 0 || bytes == c->bytes)
+			perftest_compare(
+				&wire, c, pairs, run_ours, c->depth == 1 ? &polls : &sleeps);
+	}
 	kill(server, SIGKILL);
 	waitpid(server, NULL, 0);
 	return 0;

@@ -1,0 +1,40 @@
+/*
+ * perftest.h: perftest's one-sided reads (ib_read_bw, ib_read_lat) over the wire that RXE_IP0 and
+ * RXE_IP1 are the ends of, in pairs with something of ours whose order alternates.
+ */
+#ifndef PERFTEST_H
+#define PERFTEST_H
+
+#include <glib.h>
+#include <stdint.h>
+
+enum { PERFTEST_MOST_PAIRS = 99, PERFTEST_TRIES = 60 };
+
+typedef struct perftest_case {
+	uint64_t bytes;
+	unsigned count, depth; /* depth 1: latency */
+} perftest_case;
+
+enum { PERFTEST_CASES = 3 };
+extern const perftest_case perftest_cases[PERFTEST_CASES];
+
+typedef struct perftest_wire {
+	const char *addresses[2]; /* of the one who reads, of the one who is read from */
+	char *devices[2];
+} perftest_wire;
+
+/* Says what went wrong, and ends the bench. */
+G_NORETURN void perftest_fail(const char *what);
+
+/* The wire's ends; FALSE, having said so, when there are none. */
+gboolean perftest_wire_find(perftest_wire *wire);
+/* Once no child is to be forked any more: which devices they are. */
+void perftest_wire_open(perftest_wire *wire);
+
+double perftest_median(double *values, unsigned n);
+
+/* `ours` gives MiB/s, or at depth 1 the median latency in us. Prints each pair and the medians. */
+void perftest_compare(const perftest_wire *wire, const perftest_case *c, unsigned pairs,
+	double (*ours)(void *arg, const perftest_case *c), void *arg);
+
+#endif
