@@ -10,11 +10,12 @@
 const char *const kvt_remote_loss_names[KVT_REMOTE_LOSSES] = { "refused", "unreachable", "reset",
 	"timed out", "silent", "denied", "protocol" };
 
-remote_link *kvt_remote_link_new(remote_tier *tier, const kvt_remote_tenant *tenant)
+remote_link *kvt_remote_link_new(remote_tier *tier, uint32_t local, const kvt_remote_tenant *tenant)
 {
 	remote_link *link = g_new0(remote_link, 1);
 	link->tier = tier;
 	link->tenant = *tenant;
+	link->local = local;
 	link->pause = tier->settings.pause;
 	link->slots = g_ptr_array_new();
 	link->free_slots = g_array_new(FALSE, FALSE, sizeof(unsigned));
@@ -149,7 +150,7 @@ static void forget_all(remote_link *link)
 	g_hash_table_iter_init(&iter, link->layers);
 	while (g_hash_table_iter_next(&iter, &layer, NULL))
 		kvt_page_store_discard(
-			link->tier->pages, link->tenant.number, &((remote_layer *)layer)->all);
+			link->tier->pages, link->local, &((remote_layer *)layer)->all);
 	clear_layers(link);
 	link->dropped = 0;
 }
@@ -186,7 +187,7 @@ static void listed(remote_request *request, const kvt_remote_record *record, int
 	for (uint32_t i = 0; i < record->n; i++) {
 		const kvt_extent *run = &record->runs[i];
 		kvt_remote_layer(link, run);
-		if (!kvt_page_store_preload(tier->pages, link->tenant.number, run))
+		if (!kvt_page_store_preload(tier->pages, link->local, run))
 			link->dropped += run->n_pages;
 	}
 	if (record->cursor != 0)

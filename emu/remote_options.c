@@ -15,9 +15,8 @@ const kvt_option kvt_remote_options[] = {
 	{ "node", KVT_OPTION_STRING, 0, SETTING(node), NULL, 0, 0, NULL,
 		"address and port of the storage node, like 10.0.0.1:7471 or [fd00::1]:7471" },
 	{ "keys", KVT_OPTION_STRING, 0, SETTING(keys), NULL, 0, 0, NULL,
-		"file with a section [tenant N] and its key for every tenant, the first of which "
-		"is "
-		"connected at once" },
+		"file with sections [tenant N] and their keys: who the engine's tenants are at the "
+		"node, in order" },
 	{ "model", KVT_OPTION_STRING, 0, SETTING(model), "any", 0, 0, NULL,
 		"whose pages: names of model, precision and layout keep pages apart" },
 	{ "capacity", KVT_OPTION_BYTES, 0, SETTING(capacity), "0B", 0, 0, NULL,

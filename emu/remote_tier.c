@@ -18,12 +18,7 @@
 
 static remote_link *find_link(const remote_tier *tier, uint32_t tenant)
 {
-	for (guint i = 0; i < tier->links->len; i++) {
-		remote_link *link = g_ptr_array_index(tier->links, i);
-		if (link->tenant.number == tenant)
-			return link;
-	}
-	return NULL;
+	return tenant < tier->links->len ? g_ptr_array_index(tier->links, tenant) : NULL;
 }
 
 /* Whether what it has is not known yet, and will be soon. */
@@ -300,7 +295,7 @@ kvt_tier *kvt_remote_tier_new(const kvt_tier_env *env, kvt_fabric *fabric,
 	tier->all_parts = g_ptr_array_new();
 	kvt_tier_stats_init(&tier->stats, settings->capacity);
 	for (unsigned i = 0; i < settings->n_tenants; i++)
-		g_ptr_array_add(tier->links, kvt_remote_link_new(tier, &settings->tenants[i]));
+		g_ptr_array_add(tier->links, kvt_remote_link_new(tier, i, &settings->tenants[i]));
 	tier->helpers = kvt_helper_pool_new(env->loop, settings->helpers, error);
 	tier->domain = tier->helpers ? fabric->ops->domain_new(fabric, error) : NULL;
 	if (!tier->domain || !connect_first(tier, error)) {

@@ -18,7 +18,7 @@
 /* `tier = remote`: connects over verbs_fabric.h. */
 extern const kvt_tier_ops kvt_tier_remote_node;
 
-/* A tenant, and the secret by which the node knows it. */
+/* A tenant of the node's, and the secret by which the node knows it. */
 typedef struct kvt_remote_tenant {
 	uint32_t number;
 	uint8_t key[KVT_REMOTE_KEY];
@@ -35,7 +35,8 @@ typedef struct kvt_remote_settings {
 	uint16_t port;
 	const char *model; /* whose pages, as the store's option of that name [any] */
 	uint64_t capacity; /* bytes of pages that the tier holds [what the node gives the tenant] */
-	const kvt_remote_tenant *tenants; /* the first is connected at once, others when needed */
+	const kvt_remote_tenant *tenants; /* who I/Os of tenants 0, 1, ... are at the node; the
+					     first is connected at once, others when needed */
 	unsigned n_tenants;
 	bool no_leases;         /* where a page lies is asked for every time */
 	bool may_be_down;       /* the node need not be there when the tier is opened */

@@ -73,7 +73,8 @@ typedef struct remote_message {
 
 struct remote_link {
 	remote_tier *tier;
-	kvt_remote_tenant tenant;
+	kvt_remote_tenant tenant; /* the node's */
+	uint32_t local;           /* the I/Os' */
 	remote_state state;
 	bool was_up;
 	kvt_connection *connection;
@@ -213,7 +214,8 @@ void kvt_remote_begin(remote_io *io);
 
 /* --- remote_link.c --- */
 
-remote_link *kvt_remote_link_new(remote_tier *tier, const kvt_remote_tenant *tenant);
+remote_link *kvt_remote_link_new(
+	remote_tier *tier, uint32_t local, const kvt_remote_tenant *tenant);
 void kvt_remote_link_free(remote_link *link);
 /* Seeks the node, when that was never done or the pause is over. */
 void kvt_remote_link_wake(remote_link *link);
