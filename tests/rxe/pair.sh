@@ -35,6 +35,16 @@ comes_to() {
 	done
 }
 
+# within SECONDS COMMAND...: it succeeds by then.
+within() {
+	end=$(($(date +%s) + $1))
+	shift
+	until "$@"; do
+		[ "$(date +%s)" -lt $end ] || return 1
+		sleep 0.1
+	done
+}
+
 listening() {
 	grep -q "$(printf ':%04X 00000000:0000 0A' "$1")" /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }

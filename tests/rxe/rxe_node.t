@@ -3,19 +3,12 @@
 # killed under load again and again, ended well, asked for metrics; tenants that try each other's keys.
 # shellcheck disable=SC2154,SC2153  # RXE_IP1 is run.sh's
 . tests/rxe/pair.sh
+. tests/rxe/node.sh
 
 clients=${BUILD:-build}/tests/test_node_verbs
 export KVT_NODE_IP="$RXE_IP1" KVT_NODE_PORT=7471 KVT_NODE_STATE="$scratch/state" KVT_NODE_BUSY="$scratch/busy"
 
-# Page stores want O_DIRECT: a file system on a drive where there is one, else where files are.
-pages=$scratch/pages
-if [ -n "${RXE_NVME0:-}" ]; then
-	mkdir "$scratch/drive"
-	mkfs.ext4 -q "$RXE_NVME0" && mount "$RXE_NVME0" "$scratch/drive"
-	report $? "ext4 on an NVMe drive"
-	pages=$scratch/drive/pages
-fi
-
+make_drive
 cat >"$scratch/node.ini" <<END
 [node]
 listen = $RXE_IP1:7471
@@ -37,27 +30,6 @@ key = 02020202020202020202020202020202
 capacity = 16MiB
 held = 128KiB
 END
-
-# within SECONDS COMMAND...: it comes true.
-within() {
-	end=$(($(date +%s) + $1))
-	shift
-	until "$@"; do
-		[ "$(date +%s)" -lt $end ] || return 1
-		sleep 0.1
-	done
-}
-listens() {
-	grep -q "^listening on $RXE_IP1:7471 with rxe1" "$scratch/node.out"
-}
-start_node() {
-	: >"$scratch/node.out"
-	"$KVTIER" node "$scratch/node.ini" >"$scratch/node.out" 2>"$scratch/node.err" &
-	node=$!
-}
-node_listens() {
-	within 20 listens || ! cat "$scratch/node.out" "$scratch/node.err" >&2
-}
 
 # client TEST NAME: a test of the clients' program passes; what it says is shown.
 client() {
@@ -143,9 +115,5 @@ exits 0 "SIGTERM without clients"
 run "$KVTIER" store check "$pages"
 exits 0 "the store is sound"
 
-if [ -n "${RXE_NVME0:-}" ]; then
-	umount "$scratch/drive"
-	# others look for an empty drive
-	dd if=/dev/zero of="$RXE_NVME0" bs=1M count=1 2>/dev/null
-fi
+empty_drive
 finish

@@ -67,17 +67,6 @@ is_live() {
 	[ "$(cat "$controller/state")" = live ]
 }
 
-# within SECONDS COMMAND...: it succeeds by then.
-within() {
-	tries=$(($1 * 10))
-	shift
-	until "$@"; do
-		[ $tries -gt 0 ] || return
-		tries=$((tries - 1))
-		sleep 0.1
-	done
-}
-
 # turn: pages go out to the drive and come back, in windows.
 turn() {
 	timeout -s KILL 60 "$KVTIER" emu experiments/emulation-windows.ini --format json \

@@ -4,18 +4,13 @@
 # and reorders packets, a node that is stopped and goes on, and a turn whose pages come from there.
 # shellcheck disable=SC2154,SC2153  # RXE_IP1 is run.sh's
 . tests/rxe/pair.sh
+. tests/rxe/node.sh
 
 build=${BUILD:-build}
 export KVT_NODE_IP="$RXE_IP1" KVT_NODE_PORT=7481 KVT_NODE_KEYS="$scratch/node.ini"
 export KVT_REMOTE_OPTIONS='acknowledge = 67ms'
 
-pages=$scratch/pages
-if [ -n "${RXE_NVME0:-}" ]; then
-	mkdir "$scratch/drive"
-	mkfs.ext4 -q "$RXE_NVME0" && mount "$RXE_NVME0" "$scratch/drive"
-	report $? "ext4 on an NVMe drive"
-	pages=$scratch/drive/pages
-fi
+make_drive
 cat >"$scratch/node.ini" <<END
 [node]
 listen = $RXE_IP1:7481
@@ -31,23 +26,6 @@ key = 00112233445566778899aabbccddeeff
 capacity = 200MB
 held = 40MiB
 END
-
-within() {
-	end=$(($(date +%s) + $1))
-	shift
-	until "$@"; do
-		[ "$(date +%s)" -lt $end ] || return 1
-		sleep 0.1
-	done
-}
-listens() {
-	grep -q "^listening on" "$scratch/node.out"
-}
-start_node() {
-	"$KVTIER" node "$scratch/node.ini" >"$scratch/node.out" 2>"$scratch/node.err" &
-	node=$!
-	within 20 listens || { cat "$scratch/node.out" "$scratch/node.err" >&2; return 1; }
-}
 
 # reads TEST NAME: a test of the tier passes; its figures are shown.
 reads() {
@@ -72,6 +50,7 @@ turn() {
 }
 
 start_node
+node_listens
 report $? "the node listens"
 reads sizes "pages of 4 KiB to 4 MiB come back as they went"
 reads put "pages for the reads to come"
@@ -107,14 +86,11 @@ wait $node
 status=$?
 exits 0 "SIGTERM"
 start_node
+node_listens
 report $? "the node starts again"
 reads large "what it had is read from the drive"
 kill -TERM $node
 wait $node
 
-if [ -n "${RXE_NVME0:-}" ]; then
-	umount "$scratch/drive"
-	# others look for an empty drive
-	dd if=/dev/zero of="$RXE_NVME0" bs=1M count=1 2>/dev/null
-fi
+empty_drive
 finish
