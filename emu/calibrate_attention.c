@@ -11,7 +11,7 @@
 
 enum { REPEATS = 5, CALLS = 32, DIM = 128, PAGE_TOKENS = 16, KV_HEADS_MAX = 8 };
 /* More than caches keep between two visits to the same pages. */
-static const uint64_t COLD_BYTES = 256 << 20;
+static const uint64_t COLD_BYTES = 256 << 20, QUICK_COLD_BYTES = 32 << 20;
 /* What took this long is not measured again, s. */
 static const double LONG_ENOUGH = 0.5;
 /* How long calls of one shape are repeated in a round, s. */
@@ -65,6 +65,9 @@ static const shape QUICK_SHAPES[] = {
 	{ 16, 0, true },
 	{ 64, 0, true },
 	{ 128, 0, true },
+	{ 4, 128, true },
+	{ 16, 128, true },
+	{ 4, 512, true },
 	{ 16, 1024, true },
 };
 
@@ -194,10 +197,11 @@ static void set_heads(stage *s, const pair *heads)
 		.page_bytes = 2 * block * heads->kv_heads };
 }
 
-static gboolean open_stage(stage *s, uint64_t tokens, unsigned threads, GError **error)
+static gboolean open_stage(
+	stage *s, uint64_t tokens, uint64_t cold, unsigned threads, GError **error)
 {
 	*s = (stage){ .threads = threads };
-	s->bytes = MAX((tokens + PAGE_TOKENS) * KV_HEADS_MAX * 2 * DIM * 2, COLD_BYTES);
+	s->bytes = MAX((tokens + PAGE_TOKENS) * KV_HEADS_MAX * 2 * DIM * 2, cold);
 	s->arena = kvt_arena_new(s->bytes, KVT_HUGE_TRANSPARENT, false, -1, error);
 	if (!s->arena)
 		return FALSE;
@@ -237,7 +241,7 @@ gboolean kvt_calibrate_attention(
 	stage s;
 	unsigned compute = kvt_cores_compute(settings->place);
 	c->threads = settings->threads > 0 ? settings->threads : compute;
-	if (!open_stage(&s, longest, c->threads, error))
+	if (!open_stage(&s, longest, quick ? QUICK_COLD_BYTES : COLD_BYTES, c->threads, error))
 		return FALSE;
 	if (c->threads <= compute && kvt_cores_place_engine(settings->place))
 		kvt_cpu_pool_place(s.pool, settings->place);

@@ -294,6 +294,10 @@ static gboolean gpu_text(const kvt_calibration *c, GString *text, GError **error
 		"l2.source = measured: last level of cache, as the system says\nsms = %u\n"
 		"sms.source = measured: cores\n",
 		c->cores);
+	if (c->remote->len > 0)
+		g_string_append_printf(text,
+			"host_threads = %u\nhost_threads.source = measured: threads that attend\n",
+			c->threads);
 	if (c->dense && !dense_text(c, text, error))
 		return FALSE;
 	const char *const rates[] = { "flops_fp32", "flops_bf16" };
@@ -315,6 +319,28 @@ static gboolean gpu_text(const kvt_calibration *c, GString *text, GError **error
 	return TRUE;
 }
 
+/* The remote tier of this machine, and what its reads take of the processors: those that attend,
+ * too. */
+static void remote_text(const kvt_calibration *c, GString *text)
+{
+	kvt_drive_fit read;
+	const kvt_drive_point *points = (const kvt_drive_point *)(const void *)c->network->data;
+	if (!kvt_drive_fit_points(points, c->network->len, false, &read, NULL))
+		return;
+	kvt_remote_fit fit = kvt_remote_fit_points(c, &read);
+	g_string_append_printf(text,
+		"# processors: %u points, median error of the fit %.1f%%, largest %.0f%%\n"
+		"[remote-dram]\nin_turn = yes\n",
+		fit.points, 100 * fit.error, 100 * fit.worst);
+	put_bytes(text, "max_transfer", fit.transfer);
+	put_time(text, "latency", fit.latency);
+	put_time(text, "latency_p99", fit.latency);
+	put_time(text, "processor_time", fit.seconds);
+	if (fit.per_byte > 0)
+		put_rate(text, "processor_rate", 1 / fit.per_byte);
+	g_string_append(text, "\n");
+}
+
 /* Where pages are: on the drive, or with the node whose machine is taken to be like this one. */
 static void storage_text(const kvt_calibration *c, const char *folder, GString *text)
 {
@@ -332,6 +358,10 @@ static void storage_text(const kvt_calibration *c, const char *folder, GString *
 			"nic = %s/%s-nic.ini\ntarget = %s/%s-host.ini\n\n"
 			"[storage]\ntier = remote-dram\n\n"
 			"[sources]\nfabric = measured: kvtier calibrate --tier rdma\n"
+			"remote-dram = fitted: kvtier calibrate --tier rdma, reads of the tier\n"
+			"remote-dram.max_transfer = assumed: as the tier is told to\n"
+			"remote-dram.in_turn = assumed: a queue pair's reads are answered in "
+			"order\n"
 			"fabric.target = assumed: a node like this machine\n",
 			folder, c->name, folder, c->name);
 }
@@ -344,6 +374,8 @@ static void include_text(const kvt_calibration *c, const char *folder, GString *
 		"[gpu]\nname = %s/%s-gpu.ini\ncount = 1\nactivations = 0B\n\n"
 		"[host]\nname = %s/%s-host.ini\ngpu_direct = yes\n\n",
 		full, c->name, full, c->name, full, c->name);
+	if (c->remote->len > 0)
+		remote_text(c, text);
 	storage_text(c, full, text);
 	g_string_append(text,
 		"gpu = measured: kvtier calibrate\nhost = measured: kvtier calibrate\n"

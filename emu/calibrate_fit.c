@@ -281,3 +281,62 @@ double kvt_calibration_attention_seconds(const kvt_calibration *c, const kvt_att
 {
 	return point->cpu.value + kvt_calibration_dispatch(c);
 }
+
+static double descriptors(const kvt_drive_point *p)
+{
+	return (double)((p->size - 1) / TRANSFER_MAX + 1);
+}
+
+/* Seconds that a read of the tier is waited for, of which nobody works: beyond its processors' work
+ * and the network's own time. */
+static double idle_time(
+	const kvt_calibration *c, const kvt_drive_fit *read, const kvt_remote_fit *f)
+{
+	g_autofree double *idle = g_new(double, c->remote->len + 1);
+	unsigned n = 0;
+	for (unsigned i = 0; i < c->remote->len; i++) {
+		const kvt_drive_point *p = &g_array_index(c->remote, kvt_drive_point, i);
+		if (p->depth > 1)
+			continue;
+		double s = (double)p->size, work = f->seconds * descriptors(p) + f->per_byte * s;
+		double network = s / kvt_drive_fit_rate(read, p->size, 1);
+		idle[n++] = s / p->rate.value - fmax(work / c->cores, network);
+	}
+	return n > 0 ? fmax(kvt_measured_of(idle, n).value, 0) : 0;
+}
+
+kvt_remote_fit kvt_remote_fit_points(const kvt_calibration *c, const kvt_drive_fit *read)
+{
+	kvt_remote_fit fit = { .transfer = TRANSFER_MAX };
+	double xx = 0, xy = 0, yy = 0, x1 = 0, y1 = 0;
+	g_autofree double *errors = g_new(double, c->remote->len + 1);
+	/* least squares of shares: what two terms of the work are of it */
+	for (unsigned i = 0; i < c->remote->len; i++) {
+		const kvt_drive_point *p = &g_array_index(c->remote, kvt_drive_point, i);
+		double x = descriptors(p) / p->busy, y = (double)p->size / p->busy;
+		if (!(p->busy > 0))
+			continue;
+		xx += x * x;
+		xy += x * y;
+		yy += y * y;
+		x1 += x;
+		y1 += y;
+		fit.points++;
+	}
+	double determinant = xx * yy - xy * xy;
+	if (fit.points < 3 || !(determinant > 0))
+		return (kvt_remote_fit){ .transfer = TRANSFER_MAX };
+	fit.seconds = fmax((x1 * yy - y1 * xy) / determinant, 0);
+	fit.per_byte = fmax((y1 - fit.seconds * xy) / yy, 0);
+	for (unsigned i = 0, n = 0; i < c->remote->len; i++) {
+		const kvt_drive_point *p = &g_array_index(c->remote, kvt_drive_point, i);
+		double work = fit.seconds * descriptors(p) + fit.per_byte * (double)p->size;
+		if (p->busy > 0)
+			errors[n++] = fabs(work / p->busy - 1);
+	}
+	kvt_measured error = kvt_measured_of(errors, fit.points);
+	fit.error = error.value;
+	fit.worst = error.high;
+	fit.latency = idle_time(c, read, &fit);
+	return fit;
+}

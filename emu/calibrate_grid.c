@@ -1,6 +1,60 @@
 /* calibrate_grid.c: rounds over points, and the medians of what they showed. */
 #include "emu/calibrate_grid.h"
 
+#include "emu/processor_use.h"
+#include "emu/real_loop.h"
+
+/* No I/O takes less of a processor, s. */
+static const double LEAST_CPU = 1e-7;
+
+static uint64_t spun_so_far(kvt_loop *loop)
+{
+	kvt_real_loop_stats stats;
+	kvt_real_loop_get_stats(loop, &stats);
+	return (uint64_t)stats.spinning;
+}
+
+void kvt_meter_begin(kvt_meter *meter, kvt_loop *loop)
+{
+	meter->cpu = kvt_thread_seconds();
+	meter->waited = kvt_processor_waited();
+	meter->busy = kvt_processors_busy();
+	meter->spun = spun_so_far(loop);
+	meter->begun = kvt_loop_now(loop);
+}
+
+bool kvt_meter_count(kvt_meter *meter, kvt_time now, kvt_time submitted)
+{
+	meter->done++;
+	if (meter->stopping)
+		return false;
+	kvt_histogram_add(meter->latencies, (uint64_t)(now - submitted));
+	if (meter->done == meter->depth)
+		meter->first = now;
+	else if (meter->done > meter->depth) {
+		meter->counted++;
+		meter->last = now;
+	}
+	double lasted = kvt_time_to_seconds(now - meter->begun);
+	bool enough = meter->done >= meter->least;
+	meter->stopping = (lasted >= meter->seconds && enough) || lasted >= meter->longest;
+	return !meter->stopping;
+}
+
+void kvt_meter_end(const kvt_meter *meter, kvt_loop *loop, uint64_t size, kvt_load_result *result)
+{
+	/* spinning is by the clock: where the thread had no core meanwhile it is too much */
+	double spun = (double)(spun_so_far(loop) - meter->spun) * 1e-12;
+	double lasted = kvt_time_to_seconds(MAX(kvt_loop_now(loop) - meter->begun, 1));
+	double n = (double)MAX(meter->done, 1);
+	*result = (kvt_load_result){ .ios = meter->done,
+		.cpu = MAX((kvt_thread_seconds() - meter->cpu - spun) / n, LEAST_CPU),
+		.busy = (kvt_processors_busy() - meter->busy - spun) / n,
+		.waited = MIN((kvt_processor_waited() - meter->waited) / lasted, 1) };
+	result->rate = (double)meter->counted * (double)size /
+		       kvt_time_to_seconds(MAX(meter->last - meter->first, 1));
+}
+
 /* What one size and depth showed, a load a round. */
 typedef struct samples {
 	double rates[KVT_GRID_ROUNDS], cpu[KVT_GRID_ROUNDS], busy[KVT_GRID_ROUNDS];

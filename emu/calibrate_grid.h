@@ -7,6 +7,7 @@
 #define KVT_CALIBRATE_GRID_H
 
 #include "emu/calibration.h"
+#include "sim/core/loop.h"
 #include "sim/base/histogram.h"
 
 /* What a steady load showed. */
@@ -17,6 +18,29 @@ typedef struct kvt_load_result {
 	double waited; /* share of the time that this thread was ready but had no core */
 	uint64_t ios;
 } kvt_load_result;
+
+/* Counts I/Os of a load: when it has been long enough, and the rate while all were in flight. */
+typedef struct kvt_meter {
+	unsigned depth;
+	unsigned least;          /* I/Os at least */
+	double seconds, longest; /* how long it lasts at least, and at most */
+	kvt_histogram *latencies;
+	uint64_t done, counted;
+	kvt_time begun, first, last; /* the load; the first round's end; the last counted */
+	bool stopping;
+	double cpu, busy, waited; /* when it began */
+	uint64_t spun;
+} kvt_meter;
+
+/* Begins; the loop is the one that the load runs on. */
+void kvt_meter_begin(kvt_meter *meter, kvt_loop *loop);
+/* An I/O has ended; true: there is to be another. */
+bool kvt_meter_count(kvt_meter *meter, kvt_time now, kvt_time submitted);
+/* All have ended. */
+void kvt_meter_end(const kvt_meter *meter, kvt_loop *loop, uint64_t size, kvt_load_result *result);
+
+/* I/Os that show a rate: three rounds, and some. */
+#define KVT_METER_LEAST(depth) (3 * (depth) + 8)
 
 enum { KVT_GRID_ROUNDS = 5 };
 

@@ -4,19 +4,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "emu/calibration.h"
-#include "emu/processor_use.h"
 #include "emu/real_loop.h"
 #include "sim/base/error.h"
 #include "sim/base/rng.h"
 
 enum { BLOCK = 4096, PIECE = 4 << 20 };
-/* I/Os of which each at least has to be seen, and no more than so long, s. */
-static const unsigned ROUNDS = 3;
+/* No load takes longer, s. */
 static const double LONGEST = 5;
 
 typedef struct lane {
@@ -34,10 +31,8 @@ typedef struct driver {
 	kvt_rng rng;
 	uint64_t at; /* of memory: the next I/O's */
 	lane *lanes;
-	kvt_time begun, first, last; /* the load; the first round's end; the last counted */
-	uint64_t done, counted;
+	kvt_meter meter;
 	int status;
-	bool stopping;
 } driver;
 
 /* A file without a name where the file system can, else one whose name is taken away. */
@@ -131,31 +126,14 @@ static void on_done(kvt_raw_io *io)
 {
 	lane *l = io->arg;
 	driver *d = l->driver;
-	kvt_time now = kvt_loop_now(d->loop);
 	if (io->status != 0) {
 		d->status = io->status;
-		d->stopping = true;
+		d->meter.stopping = true;
 	}
-	d->done++;
-	if (d->stopping)
-		return;
-	kvt_histogram_add(d->latencies, (uint64_t)(now - l->submitted));
-	if (d->done == d->load->depth)
-		d->first = now;
-	else if (d->done > d->load->depth) {
-		d->counted++;
-		d->last = now;
-	}
-	double lasted = kvt_time_to_seconds(now - d->begun);
-	bool enough = d->done >= (uint64_t)d->load->depth * ROUNDS + 8;
-	if ((lasted >= d->load->seconds && enough) || lasted >= LONGEST)
-		d->stopping = true;
-	else
+	if (kvt_meter_count(&d->meter, kvt_loop_now(d->loop), l->submitted))
 		submit(l);
 }
 
-/* No I/O takes less of a processor, s. */
-static const double LEAST_CPU = 1e-7;
 /* As an emulation's loop, which has a processor of its own. */
 static const kvt_time SPIN = KVT_SECOND;
 
@@ -163,8 +141,12 @@ static gboolean drive(driver *d, kvt_load_result *result, GError **error)
 {
 	const kvt_load *load = d->load;
 	d->lanes = g_new0(lane, load->depth);
-	double cpu = kvt_thread_seconds(), waited = kvt_processor_waited();
-	d->begun = kvt_loop_now(d->loop);
+	d->meter = (kvt_meter){ .depth = load->depth,
+		.least = KVT_METER_LEAST(load->depth),
+		.seconds = load->seconds,
+		.longest = LONGEST,
+		.latencies = d->latencies };
+	kvt_meter_begin(&d->meter, d->loop);
 	for (unsigned i = 0; i < load->depth; i++) {
 		lane *l = &d->lanes[i];
 		l->driver = d;
@@ -176,25 +158,15 @@ static gboolean drive(driver *d, kvt_load_result *result, GError **error)
 		submit(l);
 	}
 	kvt_loop_run(d->loop);
-	kvt_real_loop_stats stats;
-	kvt_real_loop_get_stats(d->loop, &stats);
-	cpu = kvt_thread_seconds() - cpu - kvt_time_to_seconds(stats.spinning);
-	/* spinning is by the clock: where the thread had no core meanwhile it is too much */
-	*result = (kvt_load_result){
-		.ios = d->done, .cpu = MAX(cpu / (double)MAX(d->done, 1), LEAST_CPU), .busy = NAN
-	};
-	double lasted = kvt_time_to_seconds(MAX(kvt_loop_now(d->loop) - d->begun, 1));
-	result->waited = MIN((kvt_processor_waited() - waited) / lasted, 1);
+	kvt_meter_end(&d->meter, d->loop, load->size, result);
 	g_free(d->lanes);
 	if (d->status != 0)
 		return kvt_error_failed(error, "calibrate: an I/O of the test file failed: %s",
 			g_strerror(-d->status));
-	if (d->counted == 0)
+	if (d->meter.counted == 0)
 		return kvt_error_failed(error,
 			"calibrate: too few I/Os of %" G_GUINT64_FORMAT " bytes ended in %g s",
 			load->size, LONGEST);
-	result->rate = (double)d->counted * (double)load->size /
-		       kvt_time_to_seconds(MAX(d->last - d->first, 1));
 	return TRUE;
 }
 

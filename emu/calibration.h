@@ -159,6 +159,18 @@ double kvt_drive_fit_rate(const kvt_drive_fit *fit, uint64_t size, unsigned dept
 gboolean kvt_drive_fit_points(
 	const kvt_drive_point *points, unsigned n, bool write, kvt_drive_fit *fit, GError **error);
 
+/* What reads of the remote tier take, beside the network: a descriptor of up to `transfer` bytes
+ * takes `seconds` of this machine's processors and `per_byte` more for each byte, and `latency`
+ * that nobody works in. All 0 where the processors' work was not measured. */
+typedef struct kvt_remote_fit {
+	uint64_t transfer;
+	double seconds, per_byte, latency;
+	double error, worst; /* of the processors' work: median and largest, as a share */
+	unsigned points;
+} kvt_remote_fit;
+
+kvt_remote_fit kvt_remote_fit_points(const kvt_calibration *calibration, const kvt_drive_fit *read);
+
 /* The curves of what pages come from: the drive's, or else the network's. */
 const GArray *kvt_calibration_points(const kvt_calibration *calibration);
 

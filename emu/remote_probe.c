@@ -6,7 +6,6 @@
 
 #include "emu/calibrate_load.h"
 #include "emu/memory_arena.h"
-#include "emu/processor_use.h"
 #include "emu/real_loop.h"
 #include "emu/store.h"
 #include "sim/base/error.h"
@@ -20,8 +19,6 @@ enum {
 /* No longer, s, nor than half a lease: then the key may open nothing. */
 static const double LONGEST = 5;
 static const kvt_time PATIENCE = 10 * KVT_SECOND;
-/* No op takes less of a processor, s. */
-static const double LEAST_CPU = 1e-7;
 
 typedef struct lane {
 	kvt_remote_probe *probe;
@@ -55,12 +52,10 @@ struct kvt_remote_probe {
 	unsigned n_places;
 	/* a load */
 	const kvt_probe_load *load;
-	kvt_histogram *latencies;
+	kvt_meter meter;
 	lane *lanes;
 	unsigned in_flight;
-	uint64_t at, done, counted;
-	kvt_time begun, first, last;
-	bool stopping;
+	uint64_t at;
 };
 
 /* --- Messages --- */
@@ -253,26 +248,9 @@ static void submit(lane *l);
 static void finished(lane *l)
 {
 	kvt_remote_probe *p = l->probe;
-	kvt_time now = kvt_loop_now(p->loop);
-	const kvt_probe_load *load = p->load;
 	p->in_flight--;
-	p->done++;
-	if (p->status != 0)
-		p->stopping = true;
-	if (!p->stopping) {
-		kvt_histogram_add(p->latencies, (uint64_t)(now - l->submitted));
-		if (p->done == load->depth)
-			p->first = now;
-		else if (p->done > load->depth) {
-			p->counted++;
-			p->last = now;
-		}
-		double lasted = kvt_time_to_seconds(now - p->begun);
-		double longest = MIN(LONGEST, p->welcome.lease_ms * 0.5e-3);
-		bool enough = p->done >= (uint64_t)load->depth * 3 + 8;
-		p->stopping = (lasted >= load->seconds && enough) || lasted >= longest;
-	}
-	if (!p->stopping)
+	p->meter.stopping |= p->status != 0;
+	if (kvt_meter_count(&p->meter, kvt_loop_now(p->loop), l->submitted))
 		submit(l);
 	else if (p->in_flight == 0)
 		kvt_loop_stop(p->loop);
@@ -335,16 +313,15 @@ static void submit(lane *l)
 		p->fabric->ops->submit(p->connection, &l->transfers[i]);
 }
 
-static void drive(kvt_remote_probe *p, kvt_load_result *result)
+static void drive(kvt_remote_probe *p, kvt_load_result *result, kvt_histogram *latencies)
 {
 	const kvt_probe_load *load = p->load;
-	p->done = p->counted = 0;
-	p->stopping = false;
-	double cpu = kvt_thread_seconds(), waited = kvt_processor_waited();
-	double busy = kvt_processors_busy();
-	kvt_real_loop_stats before, after;
-	kvt_real_loop_get_stats(p->loop, &before);
-	p->begun = kvt_loop_now(p->loop);
+	p->meter = (kvt_meter){ .depth = load->depth,
+		.least = load->least,
+		.seconds = load->seconds,
+		.longest = MIN(LONGEST, p->welcome.lease_ms * 0.5e-3),
+		.latencies = latencies };
+	kvt_meter_begin(&p->meter, p->loop);
 	for (unsigned i = 0; i < load->depth; i++) {
 		p->lanes[i].probe = p;
 		submit(&p->lanes[i]);
@@ -352,16 +329,7 @@ static void drive(kvt_remote_probe *p, kvt_load_result *result)
 	kvt_real_loop_hold(p->loop);
 	kvt_loop_run(p->loop);
 	kvt_real_loop_release(p->loop);
-	kvt_real_loop_get_stats(p->loop, &after);
-	double lasted = kvt_time_to_seconds(MAX(kvt_loop_now(p->loop) - p->begun, 1));
-	double spun = kvt_time_to_seconds(after.spinning - before.spinning);
-	double n = (double)MAX(p->done, 1);
-	*result = (kvt_load_result){ .ios = p->done,
-		.cpu = MAX((kvt_thread_seconds() - cpu - spun) / n, LEAST_CPU),
-		.busy = (kvt_processors_busy() - busy - spun) / n,
-		.waited = MIN((kvt_processor_waited() - waited) / lasted, 1) };
-	result->rate = (double)p->counted * (double)load->size /
-		       kvt_time_to_seconds(MAX(p->last - p->first, 1));
+	kvt_meter_end(&p->meter, p->loop, load->size, result);
 }
 
 /* Where the load moves bytes from or to; back it goes with end_load. */
@@ -400,19 +368,18 @@ bool kvt_remote_probe_run(kvt_remote_probe *p, const kvt_probe_load *load, kvt_l
 	kvt_extent room = p->run;
 	g_assert(load->depth > 0 && load->size > 0 && load->size <= kvt_extent_bytes(&p->run));
 	p->load = load;
-	p->latencies = latencies;
 	p->status = p->down ? p->status : 0;
 	p->lanes = g_new0(lane, load->depth);
 	bool good = begin_load(p, &room, &ticket, leases, error);
 	if (good) {
-		drive(p, result);
+		drive(p, result, latencies);
 		good = p->status == 0 || fail(p, "it was measured", p->status, error);
 		if (!p->down)
 			end_load(p, ticket, leases);
 	}
 	g_clear_pointer(&p->lanes, g_free);
 	p->load = NULL;
-	if (good && p->counted == 0)
+	if (good && p->meter.counted == 0)
 		return kvt_error_failed(error,
 			"too few transfers of %" G_GUINT64_FORMAT
 			" bytes ended while a lease lasts",

@@ -29,9 +29,9 @@ typedef enum kvt_probe_op {
 
 typedef struct kvt_probe_load {
 	kvt_probe_op op;
-	uint64_t size; /* bytes of each; of FETCH: of the run */
-	unsigned depth;
-	double seconds; /* how long at least */
+	uint64_t size;         /* bytes of each; of FETCH: of the run */
+	unsigned depth, least; /* in flight; how many at least */
+	double seconds;        /* how long at least */
 } kvt_probe_load;
 
 /*

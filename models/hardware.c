@@ -58,6 +58,8 @@ const kvt_option kvt_gpu_options[] = {
 	QUANTITY(kvt_gpu, flops_fp8, KVT_UNIT_FLOPS, "0TFLOP/s", 0, 1e18, "dense FP8"),
 	QUANTITY(kvt_gpu, flops_int8, KVT_UNIT_FLOPS, "0TFLOP/s", 0, 1e18, "dense INT8"),
 	QUANTITY(kvt_gpu, flops_fp4, KVT_UNIT_FLOPS, "0TFLOP/s", 0, 1e18, "dense FP4"),
+	{ "host_threads", KVT_OPTION_INTEGER, KVT_UNIT_COUNT, FIELD(kvt_gpu, host_threads), "0", 0,
+		1024, NULL, "of the host that it is, on processors that I/O needs too" },
 	COUNT(kvt_gpu, pcie_generation, 3, 6, "of its PCIe interface"),
 	COUNT(kvt_gpu, pcie_lanes, 1, 32, "of its PCIe interface"),
 	QUANTITY(kvt_gpu, nvlink, KVT_UNIT_RATE, "0GB/s", 0, 1e15,

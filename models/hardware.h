@@ -28,6 +28,9 @@ typedef struct kvt_gpu {
 	int64_t sms;
 	/* peak FLOP/s of dense matrix products by format of both inputs; 0: none in hardware */
 	double flops_fp32, flops_bf16, flops_fp8, flops_int8, flops_fp4;
+	/* threads of the host that it is: attention and merges take its processors, which I/O needs
+	 * too; 0: a device of its own */
+	int64_t host_threads;
 	int64_t pcie_generation, pcie_lanes;
 	double nvlink;            /* to all peers together; 0: none */
 	double power, power_idle; /* W */
@@ -76,8 +79,8 @@ typedef struct kvt_nic {
 	kvt_time read_latency, read_latency_p99; /* small RDMA read, host memory, one switch */
 	double message_rate;                     /* messages/s */
 	/* software in the place of a device: messages are taken one after the other with the bytes
-	 * that they move, in order of arrival; s bytes take 1 / message_rate and what s is more than
-	 * 4 KiB at the line rate */
+	 * that they move, in order of arrival; s bytes take 1 / message_rate and what s is more
+	 * than 4 KiB at the line rate */
 	bool serial;
 	double message_bandwidth; /* that one message moves at most; 0: as much as the port */
 	uint64_t mtu;

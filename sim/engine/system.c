@@ -3,6 +3,7 @@
 
 #include "models/llm_cost.h"
 #include "sim/base/error.h"
+#include "sim/engine/hosted_device.h"
 #include "sim/engine/modelled_device.h"
 #include "sim/tier/fault_tier.h"
 #include "sim/tier/ring_tier.h"
@@ -48,11 +49,14 @@ static kvt_topology_spec topology_spec(const kvt_experiment *e)
 		.fabric_latency = e->nic->read_latency,
 		.fabric_latency_p99 = e->nic->read_latency_p99,
 		.nic_message_rate = e->nic->message_rate * (double)e->nics,
+		.nic_serial = e->nic->serial,
+		.nic_message_bandwidth = e->nic->message_bandwidth,
 		.target_nic_rate = nic_rate(e->nic, e->target, efficiency) *
 				   (double)(e->targets * e->target_nics),
 		.target_dram_rate = kvt_host_dram_bandwidth(e->target) * (double)e->targets,
 		.client_io_rate = e->io_rate > 0 ? e->io_rate : e->host->io_rate,
 		.checksum_rate = e->checksum_rate > 0 ? e->checksum_rate : e->host->checksum_rate,
+		.processors = gpu->host_threads > 0 ? (double)e->host->cores : 0,
 		.gpu_direct = e->gpu_direct,
 		.client_slot = drive_slot(e->host),
 		.target_slot = drive_slot(e->target),
@@ -173,9 +177,14 @@ static gboolean open_device(kvt_system *system, const kvt_tier_env *env, GError 
 	kvt_kv_layout_init(&system->engine.layout, experiment->llm, (unsigned)experiment->ranks, 1,
 		(uint64_t)experiment->page_tokens);
 	const kvt_world *world = &system->world;
-	system->device = world->open_device ? world->open_device(world->arg, system, error)
-					    : kvt_modelled_device_new(
-						      system->loop, system->cost, system->timeline);
+	if (world->open_device)
+		system->device = world->open_device(world->arg, system, error);
+	else if (experiment->gpu->host_threads > 0)
+		system->device = kvt_hosted_device_new(&system->topology, system->loop,
+			system->cost, (unsigned)experiment->gpu->host_threads, system->timeline);
+	else
+		system->device =
+			kvt_modelled_device_new(system->loop, system->cost, system->timeline);
 	return system->device != NULL;
 }
 

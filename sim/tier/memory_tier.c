@@ -10,8 +10,9 @@
 
 typedef struct memory_settings {
 	uint64_t capacity, max_transfer;
-	kvt_time latency, latency_p99;
-	bool coalesce;
+	kvt_time latency, latency_p99, processor_time;
+	double processor_rate;
+	bool coalesce, in_turn;
 } memory_settings;
 
 #define SETTING(field) offsetof(memory_settings, field)
@@ -47,6 +48,13 @@ static const kvt_option dram_options[] = {
 static const kvt_option remote_dram_options[] = {
 	CAPACITY_OPTION("2TB"),
 	MEMORY_OPTIONS("1MiB", "1us", "5us"),
+	{ "in_turn", KVT_OPTION_BOOL, 0, SETTING(in_turn), "no", 0, 0, NULL,
+		"whether reads are served in order of arrival; no: they share what they cross" },
+	{ "processor_time", KVT_OPTION_TIME, 0, SETTING(processor_time), "0s", 0, 1, NULL,
+		"of a processor that a descriptor takes, where the device's threads need it too" },
+	{ "processor_rate", KVT_OPTION_QUANTITY, KVT_UNIT_RATE, SETTING(processor_rate), "0GB/s", 0,
+		1e15, NULL,
+		"that a processor moves: software that stands in for a NIC; 0GB/s: any" },
 	{ 0 },
 };
 
@@ -88,6 +96,7 @@ static kvt_tier *dram_open(const kvt_tier_env *env, const void *settings, GError
 
 static kvt_tier *remote_dram_open(const kvt_tier_env *env, const void *settings, GError **error)
 {
+	const memory_settings *memory = settings;
 	const kvt_topology *topology = env->topology;
 	if (topology->spec.nic_rate <= 0 || topology->spec.target_dram_rate <= 0) {
 		kvt_error_usage(error, "the system has no NIC or no storage "
@@ -96,15 +105,20 @@ static kvt_tier *remote_dram_open(const kvt_tier_env *env, const void *settings,
 	}
 	kvt_modelled_spec spec = common_spec(topology, settings);
 	spec.copy_whole = TRUE;
+	spec.in_turn = memory->in_turn;
 	double fabric = kvt_time_to_seconds(topology->spec.fabric_latency);
 	double fabric_p99 = kvt_time_to_seconds(topology->spec.fabric_latency_p99);
 	for (unsigned i = 0; i < KVT_DIRECTIONS; i++) {
 		kvt_direction_spec *direction = &spec.direction[i];
 		direction->latency.median += fabric;
 		direction->latency.p99 += fabric_p99;
+		direction->command_rate = topology->spec.nic_message_bandwidth;
 		kvt_path_add_client_ios(&direction->command_path, topology);
-		kvt_path_add_target_dram(&direction->path, topology, 1);
+		/* those that are in turn stand in line at the first link */
 		kvt_path_add_fabric(&direction->path, topology, i);
+		kvt_path_add_target_dram(&direction->path, topology, 1);
+		kvt_path_add_processors(&direction->path, topology,
+			kvt_time_to_seconds(memory->processor_time), memory->processor_rate);
 		kvt_path_add_gpu(&direction->path, topology, i, TRUE);
 	}
 	return kvt_modelled_tier_new(&kvt_tier_remote_dram, env, &spec);

@@ -35,6 +35,8 @@ void kvt_topology_init(kvt_topology *topology, kvt_network *network, const kvt_t
 	topology->target_dram = add_link(network, "target-dram", spec->target_dram_rate);
 	topology->client_ios = add_link(network, "client-ios", spec->client_io_rate);
 	topology->checksum = add_link(network, "checksum", spec->checksum_rate);
+	topology->processors =
+		add_link(network, "processors", spec->processors * KVT_PROCESSOR_UNITS);
 }
 
 void kvt_path_add_hop(kvt_path *path, const kvt_hop *hop)
@@ -92,6 +94,8 @@ void kvt_path_add_fabric(kvt_path *path, const kvt_topology *topology, kvt_direc
 		.per_byte = 1,
 		.min_per_io = spec->nic_message_rate > 0 ? rate / spec->nic_message_rate : 0,
 	};
+	if (spec->nic_serial)
+		hop.per_io = MAX(hop.min_per_io - 4096, 0);
 	kvt_path_add_hop(path, &hop);
 }
 
@@ -110,6 +114,19 @@ void kvt_path_add_client_ios(kvt_path *path, const kvt_topology *topology)
 		.per_io = 1,
 	};
 	if (hop.rate > 0)
+		kvt_path_add_hop(path, &hop);
+}
+
+void kvt_path_add_processors(
+	kvt_path *path, const kvt_topology *topology, double seconds, double rate)
+{
+	kvt_hop hop = {
+		.link = topology->processors,
+		.rate = topology->spec.processors * KVT_PROCESSOR_UNITS,
+		.per_byte = rate > 0 ? KVT_PROCESSOR_UNITS / rate : 0,
+		.per_io = seconds * KVT_PROCESSOR_UNITS,
+	};
+	if (hop.rate > 0 && (hop.per_byte > 0 || hop.per_io > 0))
 		kvt_path_add_hop(path, &hop);
 }
 

@@ -64,13 +64,17 @@ typedef struct kvt_topology_spec {
 	double nic_rate;          /* client NICs' line rate, one direction */
 	double fabric_efficiency; /* share of the NICs' line rate that payload reaches; 0: all */
 	kvt_time fabric_latency, fabric_latency_p99; /* of a small RDMA read, no drive */
-	double nic_message_rate; /* RDMA messages/s of the client's NICs; 0: no limit */
-	double target_nic_rate;  /* storage targets' NICs together, line rate, one direction */
-	double target_dram_rate; /* storage targets' DRAM together */
-	double client_io_rate;   /* I/Os/s to drives and targets that the client's software submits
-				    and completes; 0: no limit */
-	double checksum_rate;    /* checksums of pages that come and go, all workers; 0: none */
-	gboolean gpu_direct;     /* drives and NICs reach the GPU without crossing client DRAM */
+	double nic_message_rate;      /* RDMA messages/s of the client's NICs; 0: no limit */
+	gboolean nic_serial;          /* messages are taken after others' bytes, as hardware.h's */
+	double nic_message_bandwidth; /* that one message moves at most; 0: no limit */
+	double target_nic_rate;       /* storage targets' NICs together, line rate, one direction */
+	double target_dram_rate;      /* storage targets' DRAM together */
+	double client_io_rate; /* I/Os/s to drives and targets that the client's software submits
+				  and completes; 0: no limit */
+	double checksum_rate;  /* checksums of pages that come and go, all workers; 0: none */
+	double processors;   /* of the client that its device's threads and I/O share; 0: the device
+				has none of the host's */
+	gboolean gpu_direct; /* drives and NICs reach the GPU without crossing client DRAM */
 	kvt_drive_slot client_slot, target_slot;
 } kvt_topology_spec;
 
@@ -78,7 +82,7 @@ typedef struct kvt_topology {
 	kvt_topology_spec spec;
 	kvt_network *network;
 	/* valid where the rate is not 0 */
-	kvt_link hbm, dram, target_dram, checksum, client_ios;
+	kvt_link hbm, dram, target_dram, checksum, client_ios, processors;
 	kvt_link gpu[KVT_DIRECTIONS], nic[KVT_DIRECTIONS], target_nic[KVT_DIRECTIONS];
 } kvt_topology;
 
@@ -111,5 +115,13 @@ void kvt_path_add_client_ios(kvt_path *path, const kvt_topology *topology);
 
 /* Sets the links of a flow and what each byte of the load takes of them. */
 void kvt_path_set_flow(const kvt_path *path, const kvt_path_load *load, kvt_flow_spec *flow);
+
+/* A processor's seconds are so many units of the link of processors. */
+#define KVT_PROCESSOR_UNITS 1e9
+
+/* Appends the client's processors, where device and I/O share them: a device I/O takes `seconds` of
+ * one and moves at most `rate` bytes/s through it (0: no limit). */
+void kvt_path_add_processors(
+	kvt_path *path, const kvt_topology *topology, double seconds, double rate);
 
 #endif

@@ -114,8 +114,9 @@ choose_machine() {
 	kvm*) options="-accel kvm -cpu host" ;;
 	# TCG is slow at what newer processors have for strings and checksums; getrandom needs RDRAND
 	*no) options="-accel tcg,thread=multi -cpu Nehalem,+rdrand" ;;
+	# where instructions are what is counted, those on many numbers count as one
 	*yes)
-		options="-accel tcg,thread=single -icount shift=3 -cpu Nehalem,+rdrand"
+		options="-accel tcg,thread=single -icount shift=3 -cpu Haswell-noTSX-IBRS,-erms,+rdrand"
 		processors=1
 		patience=4
 		;;

@@ -108,6 +108,10 @@ static const struct {
 	{ "dram", { "latency = 1ms", "latency = 10us", "latency = 0us" } },
 	{ "hbm", { "latency = 1ms\nlatency_p99 = 2ms", "latency = 10us\nlatency_p99 = 20us" } },
 	{ "remote-dram", { "latency_p99 = 1ms", "latency_p99 = 100us", "latency_p99 = 1us" } },
+	{ "remote-dram", { "processor_rate = 100MB/s", "processor_rate = 1GB/s",
+				 "processor_rate = 0GB/s" } },
+	{ "remote-dram",
+		{ "processor_time = 10ms", "processor_time = 1ms", "processor_time = 0s" } },
 };
 
 static void test_better_options(void)
@@ -160,6 +164,8 @@ static const struct {
 	{ FIELD(client_io_rate), "remote-nvme", "", { 0.001, 0.01, 1, 10 } },
 	{ FIELD(client_io_rate), "nvme", "", { 0.001, 0.01, 1, 10 } },
 	{ FIELD(client_io_rate), "remote-dram", "", { 0.001, 0.01, 1, 10 } },
+	{ FIELD(processors), "remote-dram", "processor_rate = 1GB/s\nprocessor_time = 1ms",
+		{ 0.1, 1, 10 } },
 	{ FIELD(target_nic_rate), "remote-nvme", "", { 0.1, 0.4, 1, 10 } },
 	{ FIELD(target_dram_rate), "remote-dram", "", { 0.01, 0.1, 1, 10 } },
 	{ FIELD(target_dram_rate), "remote-nvme", "", { 0.01, 0.1, 1, 10 } },
@@ -218,6 +224,8 @@ static char *other_value(const kvt_option *option)
 	case KVT_OPTION_TIME:
 		return g_strdup(g_str_equal(option->fallback, "3ms") ? "4ms" : "3ms");
 	case KVT_OPTION_QUANTITY:
+		if (option->unit == KVT_UNIT_RATE)
+			return g_strdup("1GB/s");
 		return g_strdup(option->unit == KVT_UNIT_SHARE ? "37%" : "1.5");
 	case KVT_OPTION_STRING:
 		g_assert_cmpstr(option->name, ==, "drive");

@@ -16,6 +16,7 @@ kvt_topology_spec tier_machine_spec(void)
 		.nic_message_rate = 300e6,
 		.target_nic_rate = 100e9,
 		.target_dram_rate = 600e9,
+		.processors = 8,
 		.checksum_rate = 200e9,
 		.client_io_rate = 20e6,
 	};
