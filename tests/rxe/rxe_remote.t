@@ -68,15 +68,16 @@ echo "# $dropped packets lost"
 wire clear
 
 # A node whose process is stopped, and goes on when its client has given it up.
-KVT_REMOTE_OPTIONS='acknowledge = 67ms
-timeout = 500ms' timeout 100 "$build/tests/test_remote_verbs" -p /remote-verbs/small \
+KVT_REMOTE_READS=20000 KVT_REMOTE_OPTIONS='acknowledge = 67ms
+leases = no
+timeout = 300ms' timeout 100 "$build/tests/test_remote_verbs" -p /remote-verbs/small \
 	>"$scratch/stdout" 2>"$scratch/stderr" &
 reader=$!
 sleep 1
 kill -STOP $node
 sleep 1
 kill -CONT $node
-wait $reader
+wait $reader && grep -q 'times silent' "$scratch/stdout"
 report $? "reads go on after the node was stopped for a second" "$(cat "$scratch/stdout" "$scratch/stderr")"
 grep -E '^# ([0-9]|node|nothing)' "$scratch/stdout"
 
