@@ -67,11 +67,12 @@ is_live() {
 	[ "$(cat "$controller/state")" = live ]
 }
 
-# turn: pages go out to the drive and come back, in windows.
+# turn: pages go out to the drive and come back, in windows; what is lost is not computed again, which
+# takes long here.
 turn() {
 	timeout -s KILL 60 "$KVTIER" emu experiments/emulation-windows.ini --format json \
 		--set context.tokens=128 --set context.prompt_tokens=2 --set context.output_tokens=1 \
-		--set stream.window_tokens=32 --set emulation.checks=4 --set emulation.tier=store \
+		--set stream.window_tokens=32 --set emulation.checks=4 --set emulation.tier=store --set storage.lost=fail \
 		--set "emulation store.path=$drive" --set "emulation store.capacity=100MB" \
 		--set "emulation store.method=uring"
 }
