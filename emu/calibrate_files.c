@@ -171,6 +171,14 @@ static gboolean nic_text(const kvt_calibration *c, GString *text, GError **error
 		read.points, 100 * read.error, 100 * read.worst, 100 * read.spread,
 		write.bandwidth / 1e6, write.iops, write.latency * 1e6,
 		100 * kvt_calibration_waited(c));
+	for (unsigned i = 0; i < c->perftest->len; i++) {
+		const kvt_perftest_point *p = &g_array_index(c->perftest, kvt_perftest_point, i);
+		g_string_append_printf(text,
+			"# beside %s in the same run: %.2f of its %s at %" G_GUINT64_FORMAT
+			" bytes, %u in flight\n",
+			p->depth == 1 ? "ib_read_lat" : "ib_read_bw", p->ours / p->theirs,
+			p->depth == 1 ? "latency" : "rate", p->size, p->depth);
+	}
 	g_string_append(text,
 		"mtu = 4096B\nmtu.source = assumed: nothing depends on it\n"
 		"pcie_generation = 6\npcie_lanes = 16\n"

@@ -1,5 +1,7 @@
 /* calibrate_network.c: the way to a storage node's memory by size and depth. The fit is in
  * calibrate_fit.c, perftest beside it in calibrate_perftest.c. */
+#include "emu/calibrate_network.h"
+
 #include <errno.h>
 
 #include "emu/calibrate_grid.h"
@@ -132,6 +134,8 @@ static gboolean measure_all(kvt_calibration *c, network *n, kvt_loop *loop, GErr
 	bool good = n->probe && measure(n, c->network, error);
 	n->fetch = true;
 	good = good && measure(n, c->fetches, error);
+	if (good)
+		kvt_calibrate_against_perftest(c, n->settings, n->probe, loop, address);
 	kvt_remote_probe_free(n->probe);
 	const kvt_remote_settings remote = { .address = address,
 		.port = settings.port,

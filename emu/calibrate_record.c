@@ -20,6 +20,7 @@ kvt_calibration *kvt_calibration_new(const char *name)
 	c->network = g_array_new(FALSE, TRUE, sizeof(kvt_drive_point));
 	c->fetches = g_array_new(FALSE, TRUE, sizeof(kvt_drive_point));
 	c->remote = g_array_new(FALSE, TRUE, sizeof(kvt_drive_point));
+	c->perftest = g_array_new(FALSE, TRUE, sizeof(kvt_perftest_point));
 	return c;
 }
 
@@ -28,7 +29,7 @@ void kvt_calibration_free(kvt_calibration *c)
 	if (!c)
 		return;
 	char *texts[] = { c->name, c->cpu, c->kernel, c->store, c->filesystem, c->method, c->isa,
-		c->dense, c->node, c->device };
+		c->dense, c->node, c->device, c->why };
 	for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
 		g_free(texts[i]);
 	g_array_unref(c->drive);
@@ -36,6 +37,7 @@ void kvt_calibration_free(kvt_calibration *c)
 	g_array_unref(c->network);
 	g_array_unref(c->fetches);
 	g_array_unref(c->remote);
+	g_array_unref(c->perftest);
 	g_free(c);
 }
 
@@ -122,6 +124,23 @@ static void set_drive(json_t *result, const kvt_calibration *c)
 	json_object_set_new(result, "drive", points_to_json(c->drive));
 }
 
+static json_t *perftest_to_json(const kvt_calibration *c)
+{
+	json_t *points = json_array();
+	for (unsigned i = 0; i < c->perftest->len; i++) {
+		const kvt_perftest_point *p = &g_array_index(c->perftest, kvt_perftest_point, i);
+		json_t *object = json_object();
+		set_integer(object, "size", p->size);
+		set_integer(object, "depth", p->depth);
+		json_object_set_new(
+			object, p->depth == 1 ? "ours_s" : "ours_rate", kvt_json_real(p->ours));
+		json_object_set_new(object, p->depth == 1 ? "theirs_s" : "theirs_rate",
+			kvt_json_real(p->theirs));
+		json_array_append_new(points, object);
+	}
+	return points;
+}
+
 static void set_network(json_t *result, const kvt_calibration *c)
 {
 	json_object_set_new(result, "node", kvt_json_text(c->node));
@@ -129,6 +148,7 @@ static void set_network(json_t *result, const kvt_calibration *c)
 	json_object_set_new(result, "network", points_to_json(c->network));
 	json_object_set_new(result, "fetches", points_to_json(c->fetches));
 	json_object_set_new(result, "remote", points_to_json(c->remote));
+	json_object_set_new(result, "perftest", perftest_to_json(c));
 }
 
 json_t *kvt_calibration_to_json(const kvt_calibration *c)
@@ -260,6 +280,20 @@ static void take_drive(taker *t, kvt_calibration *c, const json_t *value)
 	take_points(t, value, "drive", c->drive);
 }
 
+static void take_perftest(taker *t, kvt_calibration *c, const json_t *points)
+{
+	for (size_t i = 0; i < json_array_size(points) && !t->error; i++) {
+		const json_t *object = json_array_get(points, i);
+		g_string_printf(t->where, "perftest[%zu].", i);
+		kvt_perftest_point p = { .size = take_count(t, object, "size", 1 << 30),
+			.depth = (unsigned)take_count(t, object, "depth", 1 << 20) };
+		p.ours = take_number(t, object, p.depth == 1 ? "ours_s" : "ours_rate");
+		p.theirs = take_number(t, object, p.depth == 1 ? "theirs_s" : "theirs_rate");
+		g_array_append_val(c->perftest, p);
+	}
+	g_string_truncate(t->where, 0);
+}
+
 static void take_network(taker *t, kvt_calibration *c, const json_t *value)
 {
 	c->node = take_text(t, value, "node");
@@ -267,6 +301,7 @@ static void take_network(taker *t, kvt_calibration *c, const json_t *value)
 	take_points(t, value, "network", c->network);
 	take_points(t, value, "fetches", c->fetches);
 	take_points(t, value, "remote", c->remote);
+	take_perftest(t, c, json_object_get(value, "perftest"));
 }
 
 static void take_attention(taker *t, kvt_calibration *c, const json_t *points)

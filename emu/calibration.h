@@ -37,6 +37,13 @@ typedef struct kvt_drive_point {
 	uint64_t ios;
 } kvt_drive_point;
 
+/* One-sided reads beside perftest's: bytes/s, or, where one is in flight, the median latency. */
+typedef struct kvt_perftest_point {
+	uint64_t size;
+	unsigned depth;
+	double ours, theirs;
+} kvt_perftest_point;
+
 typedef enum kvt_host_figure {
 	KVT_HOST_MEMORY_ONE,   /* bytes/s that one thread reads */
 	KVT_HOST_MEMORY_ALL,   /* that a thread a core reads together */
@@ -91,6 +98,8 @@ typedef struct kvt_calibration {
 	/* kvt_drive_point: one-sided reads and writes of a storage node's memory, questions where a
 	 * run of `size` bytes lies, and reads of the remote tier. Empty: no network was measured */
 	GArray *network, *fetches, *remote;
+	GArray *perftest;    /* kvt_perftest_point, of reads */
+	char *why;           /* there are none of these, or not all; NULL: nothing is missing */
 	char *node, *device; /* what was reached, through which RDMA device; NULL: none */
 	kvt_measured host[KVT_HOST_FIGURES];
 } kvt_calibration;

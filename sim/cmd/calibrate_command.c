@@ -167,6 +167,24 @@ static void add_fio(kvt_table *table, const calibrate_options *given)
 	g_array_unref(points);
 }
 
+static void add_perftest(kvt_table *table, const kvt_calibration *c)
+{
+	for (unsigned i = 0; i < c->perftest->len; i++) {
+		const kvt_perftest_point *p = &g_array_index(c->perftest, kvt_perftest_point, i);
+		kvt_unit unit = p->depth == 1 ? KVT_UNIT_TIME : KVT_UNIT_RATE;
+		g_autofree char *size = kvt_unit_format((double)p->size, KVT_UNIT_BYTES);
+		g_autofree char *what = g_strdup_printf("%s, %u in flight", size, p->depth);
+		g_autofree char *ours = kvt_unit_format(p->ours, unit);
+		g_autofree char *theirs = kvt_unit_format(p->theirs, unit);
+		g_autofree char *source =
+			g_strdup_printf("measured: %s over %s in one run", ours, theirs);
+		add_row(table, p->depth == 1 ? "beside ib_read_lat" : "beside ib_read_bw", what,
+			p->ours / p->theirs, KVT_UNIT_SHARE, NAN, source);
+	}
+	if (c->why)
+		g_printerr("kvtier: calibrate: not compared with perftest: %s\n", c->why);
+}
+
 static void show_progress(void *arg, const char *what, unsigned done, unsigned total)
 {
 	if (kvt_progress_wanted())
@@ -223,6 +241,7 @@ static void print(const kvt_command_options *options, const calibrate_options *g
 	add_attention(table, c);
 	if (!given->from && drive)
 		add_fio(table, given);
+	add_perftest(table, c);
 	kvt_command_print_table(options, table, error);
 }
 

@@ -35,7 +35,10 @@ done
 run "$KVTIER" calibrate --tier rdma --node "$RXE_IP1:7471" --keys "$scratch/node.ini" --quick \
 	--dense l40s --out "$scratch/profile" --format csv
 exits 0 "calibrate --tier rdma"
-sed -n 's/^\(network\|one-sided\|where\)/# &/p' "$scratch/stdout"
+sed -n 's/^\(network\|one-sided\|where\|beside\)/# &/p' "$scratch/stdout"
+[ "$(grep -c '^beside ib_read_' "$scratch/stdout")" -ge 2 ] && ! grep 'not compared' "$scratch/stderr" &&
+	grep -q '^# beside ib_read_bw' "$scratch/profile/local-nic.ini"
+report $? "perftest read beside it, between the same devices" "$(cat "$scratch/stderr")"
 awk -F, '/^one-sided read/ { n++; split($0, says, "model says "); off = says[2] + 0
 	if (off < -15 || off > 15) print } END { if (n < 6) print n + 0, "points" }' \
 	"$scratch/stdout" >"$scratch/off"

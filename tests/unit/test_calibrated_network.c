@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <math.h>
+#include <string.h>
 
 #include "emu/calibration.h"
 #include "models/hardware.h"
@@ -52,6 +53,9 @@ static void add_network(kvt_calibration *c)
 		}
 	kvt_drive_point question = point_of(false, 65536, 1, 6e-4);
 	g_array_append_val(c->fetches, question);
+	const kvt_perftest_point beside[] = { { 4096, 1, 4.4e-4, 4e-4 },
+		{ 65536, 16, 19e6, 20e6 } };
+	g_array_append_vals(c->perftest, beside, G_N_ELEMENTS(beside));
 }
 
 static kvt_calibration *invented(void)
@@ -168,6 +172,11 @@ static void test_turn(void)
 	g_assert_true(nic->serial);
 	g_assert_cmpfloat_with_epsilon(nic->line_rate, RATE, 0.02 * RATE);
 	g_assert_cmpfloat_with_epsilon(nic->message_rate, 1 / MESSAGE, 0.02 / MESSAGE);
+
+	g_autofree char *text = NULL;
+	g_assert_true(g_file_get_contents(nic_path, &text, NULL, NULL));
+	g_assert_nonnull(strstr(text, "ib_read_lat in the same run: 1.10 of its latency at 4096"));
+	g_assert_nonnull(strstr(text, "ib_read_bw in the same run: 0.95 of its rate at 65536"));
 
 	kvt_turn shared = turn_by(folder, "remote-dram.in_turn=yes");
 	double bytes = (double)shared.read_bytes[0];
