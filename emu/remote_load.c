@@ -19,7 +19,6 @@ typedef struct lane {
 struct kvt_remote_load {
 	kvt_loop *loop;
 	kvt_tier *tier;
-	uint32_t tenant;
 	kvt_arena *arena;
 	lane *lanes;
 	kvt_meter meter;
@@ -63,7 +62,6 @@ static gboolean drive(kvt_remote_load *load, kvt_io_op op, GError **error)
 		lane *l = &load->lanes[i];
 		l->load = load;
 		l->io = (kvt_io){ .op = op,
-			.tenant = load->tenant,
 			.extents = &l->extent,
 			.n_extents = 1,
 			.memory = &l->memory,
@@ -97,7 +95,6 @@ kvt_remote_load *kvt_remote_load_new(
 	kvt_remote_load *load = g_new0(kvt_remote_load, 1);
 	const kvt_tier_env env = { .loop = loop };
 	load->loop = loop;
-	load->tenant = settings->tenants[0].number;
 	load->arena = kvt_arena_new(MEMORY, KVT_HUGE_TRANSPARENT, false, -1, error);
 	if (load->arena)
 		load->tier = kvt_remote_tier_new(&env, fabric, settings, error);
@@ -117,7 +114,7 @@ void kvt_remote_load_free(kvt_remote_load *load)
 		return;
 	if (load->tier) {
 		const kvt_extent all = { .n_pages = MEMORY / PAGE, .page_bytes = PAGE };
-		load->tier->ops->discard(load->tier, load->tenant, &all);
+		load->tier->ops->discard(load->tier, 0, &all);
 		kvt_loop_run(load->loop);
 		kvt_tier_close(load->tier);
 	}

@@ -20,7 +20,7 @@ cat >"$scratch/node.ini" <<END
 [node]
 listen = $RXE_IP1:7471
 pool = 256MiB
-[tenant 0]
+[tenant 7]
 key = 00112233445566778899aabbccddeeff
 capacity = 1GiB
 END
