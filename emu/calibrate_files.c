@@ -337,9 +337,10 @@ static void remote_text(const kvt_calibration *c, GString *text)
 		return;
 	kvt_remote_fit fit = kvt_remote_fit_points(c, &read);
 	g_string_append_printf(text,
-		"# processors: %u points, median error of the fit %.1f%%, largest %.0f%%\n"
+		"# processors: %u points, median error of the fit %.1f%%, largest %.0f%%; %.0f%% "
+		"of the pages came from the node's drives\n"
 		"[remote-dram]\nin_turn = yes\n",
-		fit.points, 100 * fit.error, 100 * fit.worst);
+		fit.points, 100 * fit.error, 100 * fit.worst, 100 * c->from_drives);
 	put_bytes(text, "max_transfer", fit.transfer);
 	put_time(text, "latency", fit.latency);
 	put_time(text, "latency_p99", fit.latency);

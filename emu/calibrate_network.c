@@ -146,6 +146,7 @@ static gboolean measure_all(kvt_calibration *c, network *n, kvt_loop *loop, GErr
 		.connection.queues = QUEUES };
 	n->load = good ? kvt_remote_load_new(loop, fabric, &remote, error) : NULL;
 	good = n->load && measure_remote(n, c->remote, error);
+	c->from_drives = good ? kvt_remote_load_from_drives(n->load) : 0;
 	kvt_remote_load_free(n->load);
 	fabric->ops->free(fabric);
 	return good;

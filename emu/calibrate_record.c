@@ -148,6 +148,7 @@ static void set_network(json_t *result, const kvt_calibration *c)
 	json_object_set_new(result, "network", points_to_json(c->network));
 	json_object_set_new(result, "fetches", points_to_json(c->fetches));
 	json_object_set_new(result, "remote", points_to_json(c->remote));
+	json_object_set_new(result, "from_drives", kvt_json_real(c->from_drives));
 	json_object_set_new(result, "perftest", perftest_to_json(c));
 }
 
@@ -301,6 +302,9 @@ static void take_network(taker *t, kvt_calibration *c, const json_t *value)
 	take_points(t, value, "network", c->network);
 	take_points(t, value, "fetches", c->fetches);
 	take_points(t, value, "remote", c->remote);
+	c->from_drives = json_number_value(json_object_get(value, "from_drives"));
+	if (!(c->from_drives >= 0 && c->from_drives <= 1))
+		refuse(t, "from_drives", "a share");
 	take_perftest(t, c, json_object_get(value, "perftest"));
 }
 

@@ -98,6 +98,7 @@ typedef struct kvt_calibration {
 	/* kvt_drive_point: one-sided reads and writes of a storage node's memory, questions where a
 	 * run of `size` bytes lies, and reads of the remote tier. Empty: no network was measured */
 	GArray *network, *fetches, *remote;
+	double from_drives;  /* share of what `remote` read that the node had on drives alone */
 	GArray *perftest;    /* kvt_perftest_point, of reads */
 	char *why;           /* there are none of these, or not all; NULL: nothing is missing */
 	char *node, *device; /* what was reached, through which RDMA device; NULL: none */

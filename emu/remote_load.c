@@ -57,7 +57,6 @@ static void on_done(kvt_io *io)
 static gboolean drive(kvt_remote_load *load, kvt_io_op op, GError **error)
 {
 	load->lanes = g_new0(lane, load->meter.depth);
-	load->at = 0;
 	for (unsigned i = 0; i < load->meter.depth; i++) {
 		lane *l = &load->lanes[i];
 		l->load = load;
@@ -120,6 +119,12 @@ void kvt_remote_load_free(kvt_remote_load *load)
 	}
 	kvt_arena_free(load->arena);
 	g_free(load);
+}
+
+double kvt_remote_load_from_drives(const kvt_remote_load *load)
+{
+	kvt_remote_counts counts = kvt_remote_tier_counts(load->tier);
+	return (double)counts.pushed_pages / (double)MAX(counts.verified_pages, 1);
 }
 
 uint64_t kvt_remote_load_memory(const kvt_remote_load *load)

@@ -18,6 +18,9 @@ kvt_remote_load *kvt_remote_load_new(
 	kvt_loop *loop, kvt_fabric *fabric, const kvt_remote_settings *settings, GError **error);
 void kvt_remote_load_free(kvt_remote_load *load);
 
+/* Share of the pages read so far that the node had to bring from its drives. */
+double kvt_remote_load_from_drives(const kvt_remote_load *load);
+
 /* Bytes that all in flight may be of together. */
 uint64_t kvt_remote_load_memory(const kvt_remote_load *load);
 

@@ -109,6 +109,37 @@ static void add_fetches(kvt_table *table, const GArray *points)
 	}
 }
 
+/* What reads of the remote tier take, as fitted and by size and depth. */
+static void add_remote(kvt_table *table, const kvt_calibration *c, const kvt_drive_fit *read)
+{
+	kvt_remote_fit fit = kvt_remote_fit_points(c, read);
+	g_autofree char *how =
+		g_strdup_printf("fitted: %u points, median error %.1f%%, largest %.0f%%",
+			fit.points, 100 * fit.error, 100 * fit.worst);
+	if (c->remote->len == 0)
+		return;
+	add_row(table, "remote tier", "processors, a request", fit.seconds, KVT_UNIT_TIME,
+		fit.error, how);
+	if (fit.per_byte > 0)
+		add_row(table, "remote tier", "bytes a processor moves", 1 / fit.per_byte,
+			KVT_UNIT_RATE, fit.error, how);
+	add_row(table, "remote tier", "waiting, a request", fit.latency, KVT_UNIT_TIME, NAN,
+		"derived: beyond processors' and the network's time");
+	add_row(table, "remote tier", "from the node's drives", c->from_drives, KVT_UNIT_SHARE, NAN,
+		"measured: of the pages that were read");
+	for (unsigned i = 0; i < c->remote->len; i++) {
+		const kvt_drive_point *p = &g_array_index(c->remote, kvt_drive_point, i);
+		g_autofree char *size = kvt_unit_format((double)p->size, KVT_UNIT_BYTES);
+		g_autofree char *what = g_strdup_printf("%s, %u in flight", size, p->depth);
+		g_autofree char *latency = kvt_unit_format(p->latency, KVT_UNIT_TIME);
+		g_autofree char *busy = kvt_unit_format(p->busy, KVT_UNIT_TIME);
+		g_autofree char *source =
+			g_strdup_printf("measured: latency %s, processors %s", latency, busy);
+		add_row(table, "remote tier", what, p->rate.value, KVT_UNIT_RATE,
+			spread_of(&p->rate), source);
+	}
+}
+
 static void add_host(kvt_table *table, const kvt_calibration *c)
 {
 	for (unsigned i = 0; i < KVT_HOST_FIGURES; i++) {
@@ -238,6 +269,7 @@ static void print(const kvt_command_options *options, const calibrate_options *g
 	add_host(table, c);
 	add_curve(table, kvt_calibration_points(c), curves[drive], fits);
 	add_fetches(table, c->fetches);
+	add_remote(table, c, &fits[0]);
 	add_attention(table, c);
 	if (!given->from && drive)
 		add_fio(table, given);
