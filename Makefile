@@ -44,9 +44,9 @@ BENCH_HELPERS := $(filter-out $(BENCH_SRC),$(wildcard tests/bench/*.c))
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_HELPERS := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 CLI_TESTS := $(wildcard tests/cli/*.t)
-# Those that a clock which counts instructions is needed for have a guest of their own.
-RXE_TIMED := tests/rxe/rxe_validate.t
-RXE_TESTS := $(filter-out $(RXE_TIMED),$(wildcard tests/rxe/*.t))
+# What needs one processor alone, or a clock that counts instructions, has a guest of its own.
+RXE_TIMED := tests/rxe/rxe_validate.t tests/rxe/rxe_nvmeof.t
+RXE_TESTS := $(filter-out tests/rxe/rxe_validate.t,$(wildcard tests/rxe/*.t))
 obj        = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 LIB       := $(BUILD)/libkvtier.a
@@ -87,12 +87,15 @@ cli: all fuzz-programs ## Run the tests of the command, layout and style alone
 # All that may take a while is bounded; RXE=guest or RXE=native chooses where it runs.
 RXE_PROGRAMS = $(addprefix $(BUILD)/tests/,test_io_engine test_verbs_fabric test_verbs_faults \
 	test_node_verbs test_remote_verbs) $(addprefix $(BUILD)/bench/,bench_rdma bench_remote)
+rxe_prove = KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) CI=$(CI) prove --timer -f -o
 .PHONY: check-rxe rxe-shell
 check-rxe: ## Tests over soft-RoCE and NVMe, in a guest where this kernel has no rxe
 	@CC='$(CC)' sh tests/deps.sh build check rxe
 	@+$(again) all $(RXE_PROGRAMS)
-	$(Q)sh tests/rxe/run.sh -t 420 env KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) CI=$(CI) prove --timer -f -o $(RXE_TESTS)
-	$(Q)RXE=guest sh tests/rxe/run.sh -r -t 300 env KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) CI=$(CI) prove --timer -f -o $(RXE_TIMED)
+	$(Q)RXE=guest sh tests/rxe/run.sh -r -t 420 -l $${RXE_CACHE:-build/rxe}/log-timed env $(rxe_prove) $(RXE_TIMED) \
+		>$(BUILD)/rxe-timed.out 2>&1 & timed=$$!; \
+	sh tests/rxe/run.sh -t 420 env $(rxe_prove) $(RXE_TESTS); status=$$?; \
+	wait $$timed || status=$$?; cat $(BUILD)/rxe-timed.out; exit $$status
 rxe-shell: ## A shell where those tests run; exit ends it
 	@CC='$(CC)' sh tests/deps.sh build rxe
 	@+$(again) all $(RXE_PROGRAMS)
