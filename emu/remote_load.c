@@ -8,6 +8,7 @@
 enum { MEMORY = 16 << 20, PAGE = 64 << 10 };
 /* No load takes longer, s. */
 static const double LONGEST = 5;
+static const kvt_time FAREWELL = 100 * KVT_MILLISECOND;
 
 typedef struct lane {
 	kvt_remote_load *load;
@@ -22,6 +23,7 @@ struct kvt_remote_load {
 	kvt_arena *arena;
 	lane *lanes;
 	kvt_meter meter;
+	unsigned in_flight;
 	uint64_t size, at; /* of an I/O; where the next one's pages are */
 	int status;
 };
@@ -37,6 +39,7 @@ static void submit(lane *l)
 	l->memory = kvt_arena_base(load->arena) + load->at;
 	load->at += load->size;
 	int status = load->tier->ops->submit(load->tier, &l->io);
+	load->in_flight += status == 0;
 	if (status != 0)
 		load->status = status;
 }
@@ -49,8 +52,11 @@ static void on_done(kvt_io *io)
 		load->status = io->status;
 		load->meter.stopping = true;
 	}
+	load->in_flight--;
 	if (kvt_meter_count(&load->meter, kvt_loop_now(load->loop), io->submitted))
 		submit(l);
+	if (load->in_flight == 0)
+		kvt_loop_stop(load->loop);
 }
 
 /* Runs I/Os of the meter's depth until it has enough. */
@@ -70,7 +76,8 @@ static gboolean drive(kvt_remote_load *load, kvt_io_op op, GError **error)
 	}
 	if (load->tier->ops->commit)
 		load->tier->ops->commit(load->tier);
-	kvt_loop_run(load->loop);
+	if (load->in_flight > 0)
+		kvt_loop_run(load->loop);
 	g_clear_pointer(&load->lanes, g_free);
 	if (load->status == 0)
 		return TRUE;
@@ -107,6 +114,11 @@ kvt_remote_load *kvt_remote_load_new(
 	return NULL;
 }
 
+static void stop(void *arg)
+{
+	kvt_loop_stop(((kvt_remote_load *)arg)->loop);
+}
+
 void kvt_remote_load_free(kvt_remote_load *load)
 {
 	if (!load)
@@ -114,6 +126,8 @@ void kvt_remote_load_free(kvt_remote_load *load)
 	if (load->tier) {
 		const kvt_extent all = { .n_pages = MEMORY / PAGE, .page_bytes = PAGE };
 		load->tier->ops->discard(load->tier, 0, &all);
+		/* nobody tells when the node has heard of it */
+		kvt_loop_after(load->loop, FAREWELL, stop, load);
 		kvt_loop_run(load->loop);
 		kvt_tier_close(load->tier);
 	}
