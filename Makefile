@@ -35,7 +35,7 @@ ALL_CFLAGS = -std=gnu11 $(OPT) -ffp-contract=off $(WARN) -I. -D_GNU_SOURCE $(SAN
 LIBS       = $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lm -lpthread
 
 # Sources are found, not listed: a new file is part of the next build.
-LIB_SRC   := $(filter-out sim/cmd/%,$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c emu/*.c)
+LIB_SRC   := $(filter-out sim/cmd/%,$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c emu/*/*.c)
 CMD_SRC   := $(wildcard sim/cmd/*.c)
 TEST_SRC  := $(wildcard tests/unit/test_*.c)
 TEST_HELPERS := $(filter-out $(TEST_SRC),$(wildcard tests/unit/*.c))
@@ -193,7 +193,7 @@ fuzz: ## Look for new inputs with clang's libFuzzer, FUZZ_SECONDS for each targe
 
 .PHONY: format
 format: ## Format every C file with clang-format (version 14 is what the checks use)
-	$(Q)clang-format -i $(wildcard $(foreach d,sim/* emu models traces kernels tests/*,$(d)/*.c $(d)/*.h))
+	$(Q)clang-format -i $(wildcard $(foreach d,sim/* emu/* models traces kernels tests/*,$(d)/*.c $(d)/*.h))
 
 # What the installed command reads: sources stay behind.
 DATA_DIRS = models experiments plots traces/samples

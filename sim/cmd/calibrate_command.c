@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "emu/calibration.h"
+#include "emu/calibrate/calibration.h"
 #include "sim/base/error.h"
 #include "sim/base/progress.h"
 #include "sim/cmd/command.h"

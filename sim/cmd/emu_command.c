@@ -1,5 +1,5 @@
 /* emu_command.c: `kvtier emu FILE.ini`: one experiment in real time on this machine. */
-#include "emu/emulation.h"
+#include "emu/turn/emulation.h"
 #include "sim/base/error.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"

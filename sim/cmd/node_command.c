@@ -1,5 +1,5 @@
 /* node_command.c: `kvtier node FILE.ini`: the storage node as a process: its fabric, store and
- * metrics, and the signals that end it. What it does is emu/node.h's. */
+ * metrics, and the signals that end it. What it does is emu/remote/node.h's. */
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -7,12 +7,12 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "emu/fd_source.h"
-#include "emu/metrics_server.h"
-#include "emu/node_settings.h"
-#include "emu/real_loop.h"
-#include "emu/uring_tier.h"
-#include "emu/verbs_fabric.h"
+#include "emu/loop/fd_source.h"
+#include "emu/remote/metrics_server.h"
+#include "emu/remote/node_settings.h"
+#include "emu/loop/real_loop.h"
+#include "emu/tier/uring_tier.h"
+#include "emu/fabric/verbs_fabric.h"
 #include "sim/base/error.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"

@@ -4,9 +4,9 @@
  */
 #include <string.h>
 
-#include "emu/emulation.h"
-#include "emu/validation.h"
-#include "emu/real_tiers.h"
+#include "emu/turn/emulation.h"
+#include "emu/turn/validation.h"
+#include "emu/turn/real_tiers.h"
 #include "sim/base/error.h"
 #include "sim/cache/policy.h"
 #include "sim/cmd/command.h"

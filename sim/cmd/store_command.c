@@ -1,9 +1,9 @@
 /* store_command.c: `kvtier store create|info|check|gc PATH`: page stores made, described, verified
- * and tidied. The work is done in emu/store.h. */
+ * and tidied. The work is done in emu/store/store.h. */
 #include <inttypes.h>
 #include <string.h>
 
-#include "emu/store.h"
+#include "emu/store/store.h"
 #include "sim/base/error.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"

@@ -1,11 +1,11 @@
 /* validate_command.c: `kvtier validate FILE.ini`: an experiment against models and in real time on
- * this machine, and how far apart they are. The judging is in emu/validation.c. */
+ * this machine, and how far apart they are. The judging is in emu/turn/validation.c. */
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <math.h>
 #include <string.h>
 
-#include "emu/validation.h"
+#include "emu/turn/validation.h"
 #include "sim/base/datadir.h"
 #include "sim/base/error.h"
 #include "sim/base/progress.h"

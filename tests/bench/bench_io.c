@@ -25,8 +25,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "emu/real_loop.h"
-#include "emu/uring_tier.h"
+#include "emu/loop/real_loop.h"
+#include "emu/tier/uring_tier.h"
 #include "sim/base/rng.h"
 
 enum { MOST_ROUNDS = 99, MOST_DEPTH = 256, WAYS = 3 };

@@ -20,8 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "emu/real_loop.h"
-#include "emu/verbs_fabric.h"
+#include "emu/loop/real_loop.h"
+#include "emu/fabric/verbs_fabric.h"
 #include "tests/bench/perftest.h"
 
 enum { MEMORY = 4 << 20, PORT = 18600 };

@@ -15,10 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "emu/node.h"
-#include "emu/real_loop.h"
-#include "emu/remote_tier.h"
-#include "emu/verbs_fabric.h"
+#include "emu/remote/node.h"
+#include "emu/loop/real_loop.h"
+#include "emu/remote/remote_tier.h"
+#include "emu/fabric/verbs_fabric.h"
 #include "tests/bench/perftest.h"
 
 enum { PORT = 18610, PAGES = 8, DEPTH_MOST = 128, MIB = 1 << 20 };

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "emu/store.h"
+#include "emu/store/store.h"
 #include "sim/base/rng.h"
 
 enum { PAGE = 16384, RUN = 8, RUNS = 2048, MIB = 1 << 20 };

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "emu/real_loop.h"
-#include "emu/verbs_fabric.h"
+#include "emu/loop/real_loop.h"
+#include "emu/fabric/verbs_fabric.h"
 
 const perftest_case perftest_cases[PERFTEST_CASES] = {
 	{ 4096, 1500, 1 },

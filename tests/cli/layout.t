@@ -24,9 +24,22 @@ layering() {
 		allow("sim/prefetch", "sim/cache sim/tier sim/core models sim/base")
 		allow("sim/engine", "traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
 		allow("sim/fleet", "sim/engine traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
-		allow("emu", "sim/engine traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
-		allow("sim/cmd", "emu sim/fleet sim/engine traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
-		allow("tests", "sim/cmd emu sim/fleet sim/engine traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
+		core = "sim/core models sim/base"
+		tier = "sim/tier " core
+		engine = "sim/engine traces sim/prefetch sim/cache " tier
+		allow("emu/loop", core)
+		allow("emu/io", "emu/loop " core)
+		allow("emu/store", "emu/io emu/loop " tier)
+		allow("emu/tier", "emu/store emu/io emu/loop " tier)
+		allow("emu/fabric", "emu/loop " core)
+		allow("emu/remote", "emu/fabric emu/tier emu/store emu/io emu/loop " tier)
+		allow("emu/device", "emu/loop " engine)
+		reality = "emu/device emu/remote emu/fabric emu/tier emu/store emu/io emu/loop"
+		allow("emu/calibrate", reality " " engine)
+		allow("emu/turn", "emu/calibrate " reality " " engine)
+		reality = "emu/turn emu/calibrate " reality
+		allow("sim/cmd", reality " sim/fleet " engine)
+		allow("tests", "sim/cmd " reality " sim/fleet " engine)
 	}
 	function allow(room, below, n, i, list) {
 		known[room] = 1
@@ -38,7 +51,7 @@ layering() {
 	}
 	function room_of(path, parts, n) {
 		n = split(path, parts, "/")
-		return parts[1] == "sim" ? parts[1] "/" parts[2] : parts[1]
+		return parts[1] == "sim" || parts[1] == "emu" ? parts[1] "/" parts[2] : parts[1]
 	}
 	{
 		file = substr($0, 1, index($0, ":") - 1)
@@ -110,7 +123,8 @@ top_level() {
 holds layering "rooms include what is below them"
 catches layering sim/base/up.c '#include "sim/core/loop.h"'
 catches layering sim/tier/trace_tier.c '#include "traces/attention_trace.h"'
-catches layering sim/engine/real.c '#include "emu/uring.h"'
+catches layering sim/engine/real.c '#include "emu/tier/uring_tier.h"'
+catches layering emu/store/remote.c '#include "emu/remote/node.h"'
 catches layering traces/model.h '#  include "models/llm.h"'
 catches layering kernels/merge.c '#include <glib.h>'
 catches layering kernels/gather.c '#include "sim/base/error.h"'

@@ -7,8 +7,8 @@
 #include <glib.h>
 #include <string.h>
 
-#include "emu/fabric.h"
-#include "emu/remote_protocol.h"
+#include "emu/fabric/fabric.h"
+#include "emu/remote/remote_protocol.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -14,8 +14,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "emu/store.h"
-#include "emu/store_format.h"
+#include "emu/store/store.h"
+#include "emu/store/store_format.h"
 #include "sim/base/error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# rxe_fabric.t: the contract of emu/fabric.h over two soft-RoCE devices, and what happens to it when
+# rxe_fabric.t: the contract of emu/fabric/fabric.h over two soft-RoCE devices, and what happens to it when
 # the wire or a peer fails.
 . tests/rxe/pair.sh
 

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 #include "tests/unit/fabric_faults.h"
 
 enum { MOST = 3000 };

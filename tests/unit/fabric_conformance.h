@@ -1,12 +1,12 @@
 /*
- * fabric_conformance.h: the contract of emu/fabric.h as tests that run over every kind of fabric. A
- * kind says how to make two hosts that reach each other, and which faults it can make; the suite
- * knows nothing of what is between them. Nothing measures speed.
+ * fabric_conformance.h: the contract of emu/fabric/fabric.h as tests that run over every kind of
+ * fabric. A kind says how to make two hosts that reach each other, and which faults it can make;
+ * the suite knows nothing of what is between them. Nothing measures speed.
  */
 #ifndef FABRIC_CONFORMANCE_H
 #define FABRIC_CONFORMANCE_H
 
-#include "emu/fabric.h"
+#include "emu/fabric/fabric.h"
 
 /* Two hosts on one loop: `near` connects, `far` listens. */
 typedef struct fabric_pair {

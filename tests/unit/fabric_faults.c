@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 
 enum {
 	MOST = 1500,

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 
 /* --- What the ends hear --- */
 

@@ -1,13 +1,13 @@
 /*
  * memory_fabric.h: hosts on a wire within one process and on one real loop, for tests: each host is
- * a fabric of emu/fabric.h that keeps to every word of it (keys, domains, access, order, credits,
- * nothing inline), and faults can be had at any moment. It moves bytes with memcpy and models no
- * speed.
+ * a fabric of emu/fabric/fabric.h that keeps to every word of it (keys, domains, access, order,
+ * credits, nothing inline), and faults can be had at any moment. It moves bytes with memcpy and
+ * models no speed.
  */
 #ifndef MEMORY_FABRIC_H
 #define MEMORY_FABRIC_H
 
-#include "emu/fabric.h"
+#include "emu/fabric/fabric.h"
 
 typedef struct memory_wire memory_wire;
 

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "emu/real_loop.h"
-#include "emu/uring_tier.h"
+#include "emu/loop/real_loop.h"
+#include "emu/tier/uring_tier.h"
 
 /* --- Hosts --- */
 

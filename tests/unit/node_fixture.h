@@ -5,7 +5,7 @@
 #ifndef NODE_FIXTURE_H
 #define NODE_FIXTURE_H
 
-#include "emu/node.h"
+#include "emu/remote/node.h"
 #include "sim/tier/fault_tier.h"
 #include "tests/unit/memory_fabric.h"
 

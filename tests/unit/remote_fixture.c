@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 
 enum { MIB = 1 << 20 };
 

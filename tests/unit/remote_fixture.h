@@ -5,7 +5,7 @@
 #ifndef REMOTE_FIXTURE_H
 #define REMOTE_FIXTURE_H
 
-#include "emu/remote_tier.h"
+#include "emu/remote/remote_tier.h"
 #include "sim/base/rng.h"
 #include "tests/unit/node_fixture.h"
 #include "tests/unit/remote_pages.h"

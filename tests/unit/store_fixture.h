@@ -7,7 +7,7 @@
 
 #include <glib.h>
 
-#include "emu/store.h"
+#include "emu/store/store.h"
 
 /* A new folder, and its end with all that is in it. */
 char *store_folder_new(void);

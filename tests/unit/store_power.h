@@ -9,7 +9,7 @@
 
 #include <glib.h>
 
-#include "emu/store_io.h"
+#include "emu/store/store_io.h"
 #include "sim/base/rng.h"
 
 typedef struct store_power store_power;

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "emu/calibration.h"
+#include "emu/calibrate/calibration.h"
 #include "models/hardware.h"
 #include "sim/base/output.h"
 #include "sim/engine/turn.h"

@@ -1,7 +1,7 @@
 /* test_calibration.c: curves of drives whose truth is known give that truth back; records and model
  * files survive a round trip; bad records are refused by one line; a modelled drive with the fitted
  * figures is as fast as the curve. Nothing here is measured. */
-#include "emu/calibration.h"
+#include "emu/calibrate/calibration.h"
 
 #include <glib/gstdio.h>
 #include <math.h>

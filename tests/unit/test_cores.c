@@ -2,7 +2,7 @@
 #include <glib.h>
 #include <sched.h>
 
-#include "emu/cores.h"
+#include "emu/loop/cores.h"
 
 static unsigned may_use(pthread_t thread)
 {

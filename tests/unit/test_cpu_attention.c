@@ -5,7 +5,7 @@
 #include <glib.h>
 #include <math.h>
 
-#include "emu/cpu_attention.h"
+#include "emu/device/cpu_attention.h"
 
 enum { KV_HEADS = 2, GROUP = 3, DIM = 32, PAGE = 16, TOKENS = 500 };
 

@@ -7,8 +7,8 @@
 #include <glib.h>
 #include <string.h>
 
-#include "emu/emulation.h"
-#include "emu/pinned_tier.h"
+#include "emu/turn/emulation.h"
+#include "emu/tier/pinned_tier.h"
 #include "tests/unit/lossy_tier.h"
 #include "tests/unit/recording_tier.h"
 #include "tests/unit/tiny_model.h"

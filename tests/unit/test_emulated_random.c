@@ -6,7 +6,7 @@
 #include <glib.h>
 #include <glib/gstdio.h>
 
-#include "emu/emulation.h"
+#include "emu/turn/emulation.h"
 #include "sim/base/rng.h"
 #include "sim/engine/replay_trace.h"
 #include "tests/unit/attention_fixture.h"

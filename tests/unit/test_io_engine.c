@@ -3,7 +3,7 @@
  * has it: what is read is what was written whatever is cut, put together, short or interrupted;
  * errors are those of their own I/O; classes, cancellation, a full ring. Nothing measures time.
  */
-#include "emu/io_engine.h"
+#include "emu/io/io_engine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 #include "sim/base/rng.h"
 
 enum { BLOCK = 4096, BLOCKS = 2048, MOST = 600 };

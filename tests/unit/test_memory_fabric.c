@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 #include "tests/unit/fabric_conformance.h"
 
 enum { BYTES = 1 << 16, HOSTS = 2 };

@@ -2,7 +2,7 @@
  * test_metrics_server.c: the text is served over HTTP on a Unix socket and on the loopback alone;
  * others, slow ones and many at once do no harm.
  */
-#include "emu/metrics_server.h"
+#include "emu/remote/metrics_server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 
 typedef struct fixture {
 	kvt_loop *loop;

@@ -2,7 +2,7 @@
  * test_node.c: the storage node over a fabric within the process: pages come back as they went,
  * from the pool and from the store; leases hold; clients that die leave nothing behind.
  */
-#include "emu/node.h"
+#include "emu/remote/node.h"
 
 #include <errno.h>
 #include <string.h>

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/node.h"
+#include "emu/remote/node.h"
 #include "sim/base/rng.h"
 #include "tests/unit/node_fixture.h"
 

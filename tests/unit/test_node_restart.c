@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/node.h"
+#include "emu/remote/node.h"
 #include "tests/unit/node_fixture.h"
 
 enum { RUNS = 24, PAGES = 5, ROUNDS = 10 };

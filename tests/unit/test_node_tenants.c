@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/node.h"
+#include "emu/remote/node.h"
 #include "tests/unit/node_fixture.h"
 
 /* --- Who is let in --- */

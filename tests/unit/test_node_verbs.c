@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/real_loop.h"
-#include "emu/verbs_fabric.h"
+#include "emu/loop/real_loop.h"
+#include "emu/fabric/verbs_fabric.h"
 #include "tests/unit/node_fixture.h"
 
 enum { RUNS = 12, PAGES = 3, AT_ONCE = 4 };

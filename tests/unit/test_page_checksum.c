@@ -1,5 +1,5 @@
 /* test_page_checksum.c: pages' checksums are XXH3's at any length and place, however computed. */
-#include "emu/page_checksum.h"
+#include "emu/store/page_checksum.h"
 
 #include <glib.h>
 #include <xxhash.h>

@@ -2,13 +2,13 @@
  * test_pinned_tier.c: the conformance suite over the tier of real memory, with and without helper
  * threads; bytes come back as they went, and a page that changed in memory is an error and a miss.
  */
-#include "emu/pinned_tier.h"
+#include "emu/tier/pinned_tier.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "emu/memory_arena.h"
-#include "emu/real_loop.h"
+#include "emu/tier/memory_arena.h"
+#include "emu/loop/real_loop.h"
 #include "sim/base/rng.h"
 #include "sim/tier/ring_tier.h"
 #include "tests/unit/tier_conformance.h"

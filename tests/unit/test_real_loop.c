@@ -2,7 +2,7 @@
  * test_real_loop.c: what loop.h promises, on both loops; and of the real one alone: batches, posts
  * from threads, sources, holds, waits. Nothing here depends on how fast the machine is.
  */
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 
 #include <glib.h>
 #include <sys/eventfd.h>

@@ -7,9 +7,9 @@
 #include <glib.h>
 #include <string.h>
 
-#include "emu/pinned_tier.h"
-#include "emu/real_loop.h"
-#include "emu/uring_tier.h"
+#include "emu/tier/pinned_tier.h"
+#include "emu/loop/real_loop.h"
+#include "emu/tier/uring_tier.h"
 #include "sim/base/datadir.h"
 #include "sim/base/rng.h"
 #include "sim/engine/decision_log.h"

@@ -5,11 +5,11 @@
  */
 #include <glib.h>
 
-#include "emu/attention_check.h"
-#include "emu/cpu_device.h"
-#include "emu/emulation.h"
-#include "emu/real_loop.h"
-#include "emu/real_tiers.h"
+#include "emu/device/attention_check.h"
+#include "emu/device/cpu_device.h"
+#include "emu/turn/emulation.h"
+#include "emu/loop/real_loop.h"
+#include "emu/turn/real_tiers.h"
 #include "sim/engine/decision_log.h"
 #include "tests/unit/store_fixture.h"
 #include "tests/unit/tiny_model.h"

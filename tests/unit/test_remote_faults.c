@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 #include "tests/unit/remote_fixture.h"
 
 enum { PAGE = 4096, IOS = 40 };

@@ -3,8 +3,8 @@
  * does not answer any more ends them with an error. How fast anything is does not matter here. */
 #include <string.h>
 
-#include "emu/remote_load.h"
-#include "emu/remote_probe.h"
+#include "emu/calibrate/remote_load.h"
+#include "emu/calibrate/remote_probe.h"
 #include "tests/unit/node_fixture.h"
 
 enum { SLAB = 4 << 20, POOL = 64 << 20 };

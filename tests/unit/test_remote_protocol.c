@@ -1,10 +1,10 @@
 /* test_remote_protocol.c: what is encoded decodes to itself, and nothing else decodes. */
-#include "emu/remote_protocol.h"
+#include "emu/remote/remote_protocol.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "emu/fabric.h"
+#include "emu/fabric/fabric.h"
 #include "sim/base/rng.h"
 
 enum { RECORD_TYPES = 12, ROUNDS = 2000 };

@@ -4,7 +4,7 @@
  * about it: bytes come back as they went, nothing wrong is ever served, and whatever befalls the
  * node or the wire, every I/O ends.
  */
-#include "emu/remote_tier.h"
+#include "emu/remote/remote_tier.h"
 
 #include <string.h>
 

@@ -6,8 +6,8 @@
 #include <glib.h>
 #include <string.h>
 
-#include "emu/emulation.h"
-#include "emu/real_loop.h"
+#include "emu/turn/emulation.h"
+#include "emu/loop/real_loop.h"
 #include "tests/unit/remote_fixture.h"
 #include "tests/unit/tiny_model.h"
 

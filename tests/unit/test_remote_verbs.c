@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "emu/real_loop.h"
-#include "emu/remote_tier.h"
+#include "emu/loop/real_loop.h"
+#include "emu/remote/remote_tier.h"
 #include "sim/base/rng.h"
 #include "tests/unit/remote_pages.h"
 #include "tests/unit/tier_test_io.h"

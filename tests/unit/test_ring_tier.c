@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/pinned_tier.h"
-#include "emu/real_loop.h"
+#include "emu/tier/pinned_tier.h"
+#include "emu/loop/real_loop.h"
 #include "sim/base/rng.h"
 #include "sim/tier/fault_tier.h"
 #include "tests/unit/tier_fixture.h"

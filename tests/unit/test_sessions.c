@@ -7,9 +7,9 @@
 #include <glib.h>
 #include <pthread.h>
 
-#include "emu/real_loop.h"
-#include "emu/real_tiers.h"
-#include "emu/uring_tier.h"
+#include "emu/loop/real_loop.h"
+#include "emu/turn/real_tiers.h"
+#include "emu/tier/uring_tier.h"
 #include "sim/base/rng.h"
 #include "tests/unit/session_stress.h"
 #include "tests/unit/store_fixture.h"

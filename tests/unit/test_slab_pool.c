@@ -3,7 +3,7 @@
  * their owner alone; what is held stays as it is; what was not used for longest goes first; and,
  * against a model of plain arrays, any order of calls keeps all of it so.
  */
-#include "emu/slab_pool.h"
+#include "emu/remote/slab_pool.h"
 
 #include <errno.h>
 #include <string.h>

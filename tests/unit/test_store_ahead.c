@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/store.h"
+#include "emu/store/store.h"
 #include "tests/unit/store_fixture.h"
 
 enum { MIB = 1 << 20 };

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "emu/store_device.h"
-#include "emu/store_format.h"
+#include "emu/store/store_device.h"
+#include "emu/store/store_format.h"
 #include "sim/base/rng.h"
 #include "tests/unit/store_fixture.h"
 #include "tests/unit/store_power.h"

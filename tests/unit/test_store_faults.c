@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "emu/store.h"
+#include "emu/store/store.h"
 #include "sim/base/rng.h"
 #include "tests/unit/store_fixture.h"
 

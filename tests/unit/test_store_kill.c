@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "emu/store.h"
+#include "emu/store/store.h"
 #include "sim/base/rng.h"
 #include "tests/unit/store_fixture.h"
 

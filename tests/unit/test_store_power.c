@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/store.h"
+#include "emu/store/store.h"
 #include "sim/base/rng.h"
 #include "tests/unit/store_fixture.h"
 #include "tests/unit/store_power.h"

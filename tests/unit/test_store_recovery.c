@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "emu/store.h"
-#include "emu/store_format.h"
+#include "emu/store/store.h"
+#include "emu/store/store_format.h"
 #include "sim/base/rng.h"
 #include "tests/unit/store_fixture.h"
 

@@ -5,7 +5,7 @@
 #include <glib.h>
 #include <string.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 #include "sim/prefetch/prefetcher.h"
 #include "tests/unit/recording_tier.h"
 #include "tests/unit/replay_fixture.h"

@@ -3,8 +3,8 @@
  */
 #include <string.h>
 
-#include "emu/real_loop.h"
-#include "emu/uring_tier.h"
+#include "emu/loop/real_loop.h"
+#include "emu/tier/uring_tier.h"
 #include "tests/unit/node_fixture.h"
 #include "tests/unit/tier_test_io.h"
 

@@ -7,7 +7,7 @@
  * Stores lie in $TMPDIR, in memory, and on the device $KVT_TEST_DEVICE, whose content goes, or a
  * file that stands for one.
  */
-#include "emu/uring_tier.h"
+#include "emu/tier/uring_tier.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 #include "sim/base/rng.h"
 #include "sim/tier/fault_tier.h"
 #include "tests/unit/tier_conformance.h"

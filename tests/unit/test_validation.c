@@ -1,6 +1,6 @@
 /* test_validation.c: how turns of two worlds are judged: medians, shares, tolerances, noise. The
  * turns are made up; nothing runs. */
-#include "emu/validation.h"
+#include "emu/turn/validation.h"
 
 #include <math.h>
 #include <string.h>

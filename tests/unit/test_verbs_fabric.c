@@ -3,13 +3,13 @@
  * only verbs have. Where there are no two devices on a wire (RXE_IP0 and RXE_IP1 name their
  * addresses, as tests/rxe/ sets them) it skips what needs them, and says so.
  */
-#include "emu/verbs_fabric.h"
+#include "emu/fabric/verbs_fabric.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "emu/key_quarantine.h"
-#include "emu/real_loop.h"
+#include "emu/fabric/key_quarantine.h"
+#include "emu/loop/real_loop.h"
 #include "tests/unit/fabric_conformance.h"
 
 /* --- The pair --- */

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "emu/pinned_tier.h"
+#include "emu/tier/pinned_tier.h"
 
 bool trace_emulate(const char *sets, const kvt_emulation_hooks *hooks, kvt_emulation_result *result,
 	GError **error)

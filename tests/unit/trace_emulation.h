@@ -5,7 +5,7 @@
 #ifndef TRACE_EMULATION_H
 #define TRACE_EMULATION_H
 
-#include "emu/emulation.h"
+#include "emu/turn/emulation.h"
 #include "tests/unit/recording_tier.h"
 #include "tests/unit/trace_reference.h"
 

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "emu/real_loop.h"
+#include "emu/loop/real_loop.h"
 #include "sim/base/rng.h"
 
 enum { PORT = 18811 };

@@ -7,7 +7,7 @@
 
 #include <sys/types.h>
 
-#include "emu/verbs_fabric.h"
+#include "emu/fabric/verbs_fabric.h"
 
 enum { PEER_MEMORY = 16 << 20, PEER_SECONDS = 60 };
 

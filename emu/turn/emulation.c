@@ -1,0 +1,368 @@
+/* emulation.c: the real world that a turn runs in, and Turn 1's writes. */
+#include "emu/turn/emulation.h"
+
+#include <stddef.h>
+
+#include "emu/device/cpu_device.h"
+#include "emu/tier/page_writer.h"
+#include "emu/loop/real_loop.h"
+#include "emu/turn/real_tiers.h"
+#include "sim/base/error.h"
+#include "sim/engine/turn_plan.h"
+
+#define SETTING(field) offsetof(kvt_emulation_settings, field)
+
+const kvt_option kvt_emulation_options[] = {
+	{ "tier", KVT_OPTION_STRING, 0, SETTING(tier_name), "memory", 0, 0, NULL,
+		"where pages are stored; its options are in [emulation TIER]" },
+	{ "threads", KVT_OPTION_INTEGER, 0, SETTING(threads), "0", 0, 1024, NULL,
+		"threads that compute attention; 0: one a processor but the engine's" },
+	{ "checks", KVT_OPTION_INTEGER, 0, SETTING(checks), "64", 0, 1e9, NULL,
+		"outputs of a layer, query token and KV head that are compared with double "
+		"precision; 0: all" },
+	{ "spin", KVT_OPTION_TIME, 0, SETTING(spin), "1s", 0, 1, NULL,
+		"for how long the engine's loop looks for events before it sleeps, where it has a "
+		"processor of its own" },
+	{ "run", KVT_OPTION_BYTES, 0, SETTING(run_bytes), "4MiB", 1, 1 << 30, NULL,
+		"bytes that Turn 1 writes at once, in whole pages" },
+	{ "trace", KVT_OPTION_STRING, 0, SETTING(trace), "", 0, 0, NULL,
+		"a recorded attention trace whose keys, values and queries are stored, brought "
+		"back and attended to; \"\": random ones" },
+	{ 0 },
+};
+
+typedef struct emulation {
+	const kvt_experiment *experiment;
+	const kvt_emulation_hooks *hooks;
+	kvt_emulation_settings settings;
+	kvt_emulated_decode_settings decode;
+	kvt_loop *loop;
+	kvt_kv_recording *recording; /* NULL: none */
+	kvt_cores cores;
+	kvt_tier *store; /* with what hooks put around it */
+	kvt_kv_source source;
+	kvt_attention_check *check;
+	kvt_emulation_result *result;
+	kvt_timeline *timeline;
+	uint64_t stored_tokens; /* by Turn 1 so far */
+} emulation;
+
+/* Whether the engine need not share one with threads that compute. */
+static bool has_own_processor(const emulation *e)
+{
+	return e->cores.n > 1 && e->settings.threads <= (int64_t)kvt_cores_compute(&e->cores);
+}
+
+static const kvt_tier_ops *find_tier(const char *name, GError **error)
+{
+	const kvt_tier_ops *ops = kvt_real_tier_find(name);
+	return ops ? ops : kvt_tier_find(name, error);
+}
+
+static kvt_tier *open_store(void *arg, const kvt_tier_env *env, const char *name, GError **error)
+{
+	emulation *e = arg;
+	const kvt_tier_ops *ops = find_tier(e->settings.tier_name, error);
+	if (!ops)
+		return NULL;
+	g_autofree char *section = g_strconcat("emulation ", ops->name, NULL);
+	kvt_tier *tier = kvt_tier_open_kind(
+		ops, env, kvt_config_section_or_empty(e->experiment->config, section), error);
+	e->result->tier = ops->name;
+	g_clear_pointer(&e->result->notice, g_free);
+	if (tier && ops->notice)
+		e->result->notice = g_strdup(ops->notice(tier));
+	if (tier && e->hooks && e->hooks->wrap)
+		tier = e->hooks->wrap(e->hooks->arg, env, tier);
+	e->store = tier;
+	return tier;
+}
+
+/* The recording's tokens that the turn stores, and those that it computes. */
+static bool record(emulation *e, GError **error)
+{
+	const kvt_experiment *experiment = e->experiment;
+	const kvt_kv_recording *recording = e->recording;
+	kvt_kv_source *source = &e->source;
+	kvt_emulation_data *data = &e->result->data;
+	uint64_t stored = kvt_turn_plan_storable(experiment);
+	uint64_t tokens = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens +
+				     experiment->output_tokens);
+	if (!kvt_kv_source_record(source, recording, stored, tokens - stored, error))
+		return false;
+	data->recorded = true;
+	data->rounded = source->shape.element != KVT_ELEMENT_F16;
+	data->trace = g_strdup(recording->path);
+	data->model = g_strdup(recording->model);
+	data->n_layers = recording->n_layers;
+	data->layers = g_memdup2(recording->layers, data->n_layers * sizeof(*data->layers));
+	data->stored_tokens = stored;
+	data->query_tokens = source->n_queries;
+	data->first_position = kvt_kv_source_position(source, stored);
+	data->last_position = kvt_kv_source_position(source, tokens - 1);
+	data->left_out = kvt_kv_source_left_out(source);
+	return true;
+}
+
+static void attended(void *arg, unsigned layer, uint64_t position, uint64_t tokens,
+	const float *output, const float *lse)
+{
+	emulation *e = arg;
+	kvt_attention_check_keep(e->check, layer, position, tokens, output, lse);
+	if (e->hooks && e->hooks->attended)
+		e->hooks->attended(e->hooks->arg, layer, position, tokens, output, lse);
+}
+
+static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
+{
+	emulation *e = arg;
+	const kvt_experiment *experiment = e->experiment;
+	if (!kvt_kv_shape_init(&e->source.shape, &system->engine.layout, error))
+		return NULL;
+	e->source.seed = (uint64_t)experiment->seed;
+	if (e->recording && !record(e, error))
+		return NULL;
+	uint64_t context = (uint64_t)experiment->context_tokens;
+	uint64_t page_tokens = e->source.shape.page_tokens;
+	e->check = kvt_attention_check_new(&e->source);
+	kvt_cpu_device_settings settings = { .loop = e->loop,
+		.cost = system->cost,
+		.timeline = e->timeline,
+		.source = &e->source,
+		.isa = kvt_isa_best(),
+		.threads = e->settings.threads > 0 ? (unsigned)e->settings.threads
+						   : kvt_cores_compute(&e->cores),
+		.tokens = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens +
+				     experiment->output_tokens),
+		.first_new = context / page_tokens * page_tokens,
+		.window_tokens = (uint64_t)experiment->window_tokens,
+		.buffers = (unsigned)experiment->buffers,
+		.attended = attended,
+		.attended_arg = e };
+	e->result->isa = kvt_isa_name(settings.isa);
+	e->result->threads = settings.threads;
+	return kvt_cpu_device_new(&settings, error);
+}
+
+/* Memory that pages are read into need not be found anew for every read. */
+static void register_region(void *arg, void *memory, uint64_t bytes)
+{
+	emulation *e = arg;
+	const kvt_tier_ops *ops = e->store->ops;
+	if (ops->register_memory && ops->register_memory(e->store, memory, bytes) != 0 &&
+		!e->result->notice)
+		e->result->notice = g_strdup("memory that pages are read into is not registered");
+}
+
+static bool make_room(
+	void *arg, kvt_system *system, uint64_t resident, uint64_t newest, GError **error)
+{
+	return kvt_cpu_device_commit(system->device, resident, newest, register_region, arg, error);
+}
+
+/* Where Turn 1 is: the next run of the layer's tokens [first, end). */
+typedef struct context_run {
+	const emulation *owner;
+	const kvt_kv_layout *layout;
+	unsigned layer;
+	uint64_t from, first, end;
+} context_run;
+
+static bool next_run(void *arg, kvt_extent *extent, void *memory)
+{
+	context_run *run = arg;
+	const kvt_kv_source *source = &run->owner->source;
+	const kvt_kv_shape *shape = &source->shape;
+	if (run->first == run->end) {
+		run->layer++;
+		run->first = run->from;
+	}
+	if (run->layer == shape->layers)
+		return false;
+	uint64_t pages = MAX(run->owner->settings.run_bytes / shape->page_bytes, 1);
+	uint64_t n = MIN(pages * shape->page_tokens, run->end - run->first);
+	*extent = kvt_kv_extent(run->layout, run->layer, run->first, n);
+	kvt_kv_source_fill(source, run->layer, run->first, n, memory);
+	run->first += n;
+	return true;
+}
+
+/* Turn 1: the pages of [0, tokens) that are not there yet go out to the tier. */
+static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError **error)
+{
+	emulation *e = arg;
+	const kvt_kv_shape *shape = &e->source.shape;
+	kvt_time began = kvt_loop_now(e->loop);
+	if (tokens <= e->stored_tokens)
+		return true;
+	/* a page that was stored in part is stored again */
+	uint64_t from = e->stored_tokens / shape->page_tokens * shape->page_tokens;
+	context_run run = { .owner = e,
+		.layout = &system->engine.layout,
+		.from = from,
+		.first = from,
+		.end = tokens };
+	kvt_page_writer writer = { .loop = e->loop,
+		.tier = system->storage,
+		.tenant = system->engine.tenant,
+		.run_bytes = MAX(e->settings.run_bytes, shape->page_bytes),
+		.next = next_run,
+		.arg = &run };
+	int status = kvt_page_writer_run(&writer, &e->result->stored_bytes, &e->result->written);
+	if (e->stored_tokens == 0 && has_own_processor(e) && kvt_cores_place_engine(&e->cores))
+		kvt_cpu_device_place(system->device, &e->cores);
+	e->stored_tokens = tokens;
+	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
+	if (status != 0) {
+		const char *notice = e->store->ops->notice ? e->store->ops->notice(e->store) : NULL;
+		return kvt_error_failed(error, "tier %s could not store the context: %s%s%s",
+			e->result->tier, kvt_page_writer_reason(status), notice ? "; " : "",
+			notice ? notice : "");
+	}
+	if (e->hooks && e->hooks->stored)
+		e->hooks->stored(e->hooks->arg, system->storage);
+	return true;
+}
+
+/* What the engine can and the emulation cannot. */
+static bool check_experiment(const kvt_experiment *e, GError **error)
+{
+	if (!e->llm)
+		return kvt_error_usage(error, "[model] name: the emulation needs a language model");
+	if (e->kind != KVT_RUN_RESUME)
+		return kvt_error_usage(
+			error, "[experiment] kind: the emulation is of Turn 2, expected resume");
+	if (e->selectivity)
+		return kvt_error_usage(error, "[select] curve: the emulation loads all pages");
+	if (e->second_share > 0)
+		return kvt_error_usage(
+			error, "[storage] second_share: the emulation has one tier, expected 0%%");
+	if (e->nodes > 1 || e->dead_nodes > 0)
+		return kvt_error_usage(error, "[storage] nodes, dead_nodes: the emulation has one "
+					      "tier, expected 1 and 0");
+	if (e->decode_samples > 0 && e->decode_samples < e->output_tokens)
+		return kvt_error_usage(
+			error, "[decode] samples: the emulation generates every token, expected 0");
+	return true;
+}
+
+/* A trace is found where it is said to be, beside the experiment file, or among the samples. */
+static bool open_recording(emulation *e, GError **error)
+{
+	const kvt_experiment *experiment = e->experiment;
+	const char *name = e->settings.trace;
+	if (*name == '\0')
+		return true;
+	if (experiment->resume_policy != KVT_RESUME_LOAD)
+		return kvt_error_usage(error,
+			"[resume] policy: a recorded context has no queries to be computed again "
+			"with, expected load");
+	g_autofree char *path =
+		g_file_test(name, G_FILE_TEST_EXISTS)
+			? g_strdup(name)
+			: kvt_experiment_find_file(experiment, name, "traces/samples");
+	e->recording = kvt_kv_recording_open(path, error);
+	return e->recording != NULL;
+}
+
+static bool make_loop(emulation *e, GError **error)
+{
+	kvt_cores_init(&e->cores);
+	const kvt_real_loop_settings loop = { .spin = has_own_processor(e) ? e->settings.spin : 0 };
+	e->loop = kvt_real_loop_new(&loop);
+	return e->loop || kvt_error_failed(error, "no descriptors are left for the loop");
+}
+
+static bool run_turn(emulation *e, GError **error)
+{
+	kvt_world world = { .loop = e->loop,
+		.open_store = open_store,
+		.open_device = open_device,
+		.make_room = make_room,
+		.store_context = store_context,
+		.arg = e,
+		.stored_only = e->recording != NULL,
+		.decisions = e->hooks ? e->hooks->decisions : NULL };
+	bool done = kvt_turn_run_in(
+		&world, e->experiment, KVT_RUN_RESUME, e->timeline, &e->result->turn, error);
+	kvt_cores_release(&e->cores);
+	return done;
+}
+
+/* The turn's output once more, from pages that are chosen. */
+static bool run_decode(emulation *e, GError **error)
+{
+	const kvt_experiment *experiment = e->experiment;
+	const kvt_emulation_hooks *hooks = e->hooks;
+	uint64_t before = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens);
+	if (*e->decode.prefetch == '\0')
+		return true;
+	if (!e->recording || experiment->output_tokens == 0)
+		return kvt_error_usage(error,
+			"[emulation decode] prefetch: pages are chosen by recorded queries of "
+			"tokens of the output, expected [emulation] trace and [context] "
+			"output_tokens");
+	kvt_world world = { .loop = e->loop, .open_store = open_store, .arg = e };
+	kvt_emulated_decode_job job = { .settings = &e->decode,
+		.experiment = experiment,
+		.recording = e->recording,
+		.first_step = e->source.first_step + before - e->source.stored,
+		.n_steps = (uint64_t)experiment->output_tokens,
+		.world = &world,
+		.tier = e->result->tier,
+		.timeline = e->timeline,
+		.threads = e->result->threads,
+		.cores = &e->cores,
+		.region = register_region,
+		.region_arg = e,
+		.checks = (uint64_t)e->settings.checks,
+		.run_bytes = e->settings.run_bytes,
+		.stored = hooks ? hooks->decode_stored : NULL,
+		.attended = hooks ? hooks->decode_attended : NULL,
+		.arg = hooks ? hooks->arg : NULL };
+	bool done = kvt_emulated_decode_run(&job, &e->result->decode, error);
+	kvt_cores_release(&e->cores);
+	return done;
+}
+
+bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hooks *hooks,
+	kvt_timeline *timeline, kvt_emulation_result *result, GError **error)
+{
+	emulation e = {
+		.experiment = experiment, .hooks = hooks, .timeline = timeline, .result = result
+	};
+	*result = (kvt_emulation_result){ 0 };
+	kvt_config *config = experiment->config;
+	bool done = check_experiment(experiment, error) &&
+		    kvt_section_read(kvt_config_section_or_empty(config, "emulation"),
+			    kvt_emulation_options, &e.settings, TRUE, error) &&
+		    kvt_section_read(kvt_config_section_or_empty(config, "emulation decode"),
+			    kvt_emulated_decode_options, &e.decode, TRUE, error) &&
+		    open_recording(&e, error) && make_loop(&e, error) && run_turn(&e, error) &&
+		    run_decode(&e, error);
+	kvt_loop_free(e.loop);
+	if (done)
+		kvt_attention_check_compare(e.check, (uint64_t)e.settings.checks, &result->errors);
+	kvt_attention_check_free(e.check);
+	kvt_kv_recording_free(e.recording);
+	kvt_option_clear(kvt_emulated_decode_options, &e.decode);
+	kvt_option_clear(kvt_emulation_options, &e.settings);
+	return done;
+}
+
+bool kvt_emulation_exact(const kvt_emulation_result *result, const kvt_attention_errors **errors)
+{
+	const kvt_emulated_decode *decode = &result->decode;
+	bool turn = kvt_attention_errors_pass(&result->errors);
+	*errors = turn ? &decode->errors : &result->errors;
+	return turn && (!decode->ran || kvt_attention_errors_pass(&decode->errors));
+}
+
+void kvt_emulation_result_clear(kvt_emulation_result *result)
+{
+	kvt_emulated_decode_clear(&result->decode);
+	g_clear_pointer(&result->notice, g_free);
+	g_clear_pointer(&result->data.trace, g_free);
+	g_clear_pointer(&result->data.model, g_free);
+	g_clear_pointer(&result->data.layers, g_free);
+}
