@@ -43,7 +43,7 @@ turn() {
 		--set context.prompt_tokens=2 --set context.output_tokens=1 \
 		--set emulation.checks=4 --set emulation.tier=remote \
 		--set "emulation remote.node=$RXE_IP1:7481" --set "emulation remote.acknowledge=67ms" \
-		--set "emulation remote.keys=$scratch/node.ini" \
+		--set "emulation remote.keys=$scratch/node.ini" --set "emulation remote.connect=30s" \
 		--set "emulation remote.model=$name" "$@"
 	exits 0 "$name"
 	grep -iE 'output|exact|remote' "$scratch/stdout" | sed 's/^/# /' | head -5

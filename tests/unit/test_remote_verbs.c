@@ -46,9 +46,9 @@ static void set_up(fixture *f, gconstpointer data)
 	if (!g_getenv("KVT_NODE_IP"))
 		return;
 	const char *more = g_getenv("KVT_REMOTE_OPTIONS");
-	g_autofree char *text =
-		g_strdup_printf("[remote]\nnode = %s:%s\nkeys = %s\n%s\n", g_getenv("KVT_NODE_IP"),
-			g_getenv("KVT_NODE_PORT"), g_getenv("KVT_NODE_KEYS"), more ? more : "");
+	g_autofree char *text = g_strdup_printf(
+		"[remote]\nnode = %s:%s\nkeys = %s\nconnect = 30s\n%s\n", g_getenv("KVT_NODE_IP"),
+		g_getenv("KVT_NODE_PORT"), g_getenv("KVT_NODE_KEYS"), more ? more : "");
 	g_autoptr(kvt_config) config = kvt_config_parse("remote", text, &error);
 	g_assert_no_error(error);
 	f->loop = kvt_real_loop_new(NULL);
