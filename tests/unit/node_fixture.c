@@ -2,12 +2,11 @@
 #include "tests/unit/node_fixture.h"
 
 #include <errno.h>
-#include <glib/gstdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "emu/loop/real_loop.h"
 #include "emu/tier/uring_tier.h"
+#include "tests/unit/store_fixture.h"
 
 /* --- Hosts --- */
 
@@ -43,28 +42,6 @@ node_setup node_setup_default(void)
 		memset(tenant->key, (int)i + 1, sizeof(tenant->key));
 	}
 	return setup;
-}
-
-char *node_folder_new(void)
-{
-	const char *base = g_access("/dev/shm", W_OK) == 0 ? "/dev/shm" : g_get_tmp_dir();
-	char *folder = g_build_filename(base, "kvtier-node-XXXXXX", NULL);
-	g_assert_nonnull(g_mkdtemp(folder));
-	return folder;
-}
-
-void node_folder_free(char *folder)
-{
-	GDir *dir = g_dir_open(folder, 0, NULL);
-	const char *name;
-	while (dir && (name = g_dir_read_name(dir))) {
-		g_autofree char *file = g_build_filename(folder, name, NULL);
-		g_unlink(file);
-	}
-	if (dir)
-		g_dir_close(dir);
-	g_rmdir(folder);
-	g_free(folder);
 }
 
 static kvt_tier *open_store(node_host *host)
@@ -121,7 +98,7 @@ node_host *node_host_new(const node_setup *setup)
 	host->far = memory_fabric_new(host->wire, "10.0.0.2", NULL);
 	host->near = memory_fabric_new(host->wire, "10.0.0.1", NULL);
 	if (setup->store) {
-		host->folder = setup->folder ? g_strdup(setup->folder) : node_folder_new();
+		host->folder = setup->folder ? g_strdup(setup->folder) : store_folder_new();
 		host->tier = open_store(host);
 		host->store = kvt_node_store_over(host->tier);
 		if (kvt_fault_settings_any(&setup->faults) || setup->wrap)
@@ -169,7 +146,7 @@ void node_host_free(node_host *host)
 	}
 	kvt_loop_free(host->loop);
 	if (host->folder && !host->setup.folder)
-		node_folder_free(g_steal_pointer(&host->folder));
+		store_folder_free(g_steal_pointer(&host->folder));
 	g_free(host->folder);
 	g_free(host);
 }

@@ -32,17 +32,13 @@ typedef struct node_host {
 	char *folder;           /* of the store; goes with this unless it was given */
 	kvt_tier *tier;
 	kvt_node_store store;
-	kvt_node *node; /* NULL: of another process */
+	kvt_node *node; /* NULL: of another process, or freed already */
 	const char *address;
 	uint16_t port;
 	bool drained;
 } node_host;
 
 node_setup node_setup_default(void);
-
-/* Where a store may lie; the folder is there, and the caller's to remove. */
-char *node_folder_new(void);
-void node_folder_free(char *folder);
 
 node_host *node_host_new(const node_setup *setup);
 /* Clients alone, of a node that another process is: over the fabric, which goes with the loop when

@@ -271,11 +271,9 @@ static void test_drain(void)
 	node_client_free(client);
 	while (!drained)
 		kvt_loop_run(host->loop);
-	/* freed here as node_host_free would */
 	char *folder = g_strdup(host->folder);
-	kvt_node_free(host->node);
-	kvt_tier_close(host->tier);
-	host->tier = NULL;
+	kvt_node_free(g_steal_pointer(&host->node));
+	kvt_tier_close(g_steal_pointer(&host->tier));
 	node_setup setup = node_setup_default();
 	setup.folder = folder;
 	node_host *again = node_host_new(&setup);
@@ -284,12 +282,7 @@ static void test_drain(void)
 	node_client_free(client);
 	node_host_free(again);
 	g_free(folder);
-	host->near->ops->free(host->near);
-	host->far->ops->free(host->far);
-	memory_wire_free(host->wire);
-	kvt_loop_free(host->loop);
-	node_folder_free(host->folder);
-	g_free(host);
+	node_host_free(host);
 }
 
 /* A client that never lets go is let go. */
@@ -311,14 +304,8 @@ static void test_drain_limit(void)
 	memory_fabric_stop(host->near, false);
 	node_host_until(host, &client->down);
 	node_client_free(client);
-	kvt_node_free(host->node);
-	kvt_tier_close(host->tier);
-	host->near->ops->free(host->near);
-	host->far->ops->free(host->far);
-	memory_wire_free(host->wire);
-	kvt_loop_free(host->loop);
-	node_folder_free(host->folder);
-	g_free(host);
+	kvt_node_free(g_steal_pointer(&host->node));
+	node_host_free(host);
 }
 
 int main(int argc, char **argv)

@@ -8,27 +8,9 @@
 
 #include "emu/remote/node.h"
 #include "tests/unit/node_fixture.h"
+#include "tests/unit/store_fixture.h"
 
 enum { RUNS = 24, PAGES = 5, ROUNDS = 10 };
-
-/* The store's files as they are now. */
-static char *copy_folder(const char *from)
-{
-	char *to = node_folder_new();
-	GDir *dir = g_dir_open(from, 0, NULL);
-	const char *name;
-	while ((name = g_dir_read_name(dir))) {
-		g_autofree char *source = g_build_filename(from, name, NULL);
-		g_autofree char *target = g_build_filename(to, name, NULL);
-		g_autofree char *data = NULL;
-		gsize size;
-		g_assert_true(g_file_get_contents(source, &data, &size, NULL));
-		g_assert_true(g_file_set_contents_full(
-			target, data, (gssize)size, G_FILE_SET_CONTENTS_NONE, 0644, NULL));
-	}
-	g_dir_close(dir);
-	return to;
-}
 
 typedef struct load {
 	node_host *host;
@@ -98,7 +80,7 @@ static void check_copy(const load *l, const node_setup *from, char *folder)
 	g_assert_cmpint(node_client_put(client, node_pages(0, 4), 9), ==, 0);
 	node_client_free(client);
 	node_host_free(host);
-	node_folder_free(folder);
+	store_folder_free(folder);
 }
 
 static void test_kill(void)
@@ -115,7 +97,9 @@ static void test_kill(void)
 		begin_write(&l, (11 * round) % RUNS);
 		/* at some moment of what the loop does for it */
 		node_host_run(l.host, (round % 4) * 20 * KVT_MICROSECOND);
-		check_copy(&l, &setup, copy_folder(l.host->folder));
+		char *copy = store_folder_new();
+		store_copy(l.host->folder, copy);
+		check_copy(&l, &setup, copy);
 		end_write(&l);
 	}
 	node_client_free(l.client);
@@ -125,7 +109,7 @@ static void test_kill(void)
 /* What is in the store counts against the capacities, of tenants that there are. */
 static void test_tenants(void)
 {
-	char *folder = node_folder_new();
+	char *folder = store_folder_new();
 	node_setup setup = node_setup_default();
 	setup.folder = folder;
 	for (unsigned round = 0; round < 2; round++) {
@@ -161,7 +145,7 @@ static void test_tenants(void)
 	g_assert_cmpint(node_client_get(client, node_pages(0, 1), 4, true), ==, -ENOENT);
 	node_client_free(client);
 	node_host_free(host);
-	node_folder_free(folder);
+	store_folder_free(folder);
 }
 
 int main(int argc, char **argv)

@@ -5,7 +5,7 @@
 
 #include "emu/loop/real_loop.h"
 #include "emu/tier/uring_tier.h"
-#include "tests/unit/node_fixture.h"
+#include "tests/unit/store_fixture.h"
 #include "tests/unit/tier_test_io.h"
 
 static kvt_tier *open_in(kvt_loop *loop, const char *folder, const char *more)
@@ -27,7 +27,7 @@ static kvt_tier *open_in(kvt_loop *loop, const char *folder, const char *more)
 static void test_beside(gconstpointer more)
 {
 	kvt_loop *loop = kvt_real_loop_new(NULL);
-	char *folder = node_folder_new();
+	char *folder = store_folder_new();
 	kvt_tier *tier = open_in(loop, folder, more), *beside = kvt_uring_tier_beside(tier, 5);
 	uint8_t *bytes[2] = { g_malloc(8192), g_malloc(8192) };
 	void *memory[1];
@@ -70,7 +70,7 @@ static void test_beside(gconstpointer more)
 	kvt_tier_close(beside);
 	kvt_tier_close(tier);
 	kvt_loop_free(loop);
-	node_folder_free(folder);
+	store_folder_free(folder);
 	g_free(bytes[0]);
 	g_free(bytes[1]);
 }
