@@ -1,5 +1,5 @@
 /* calibrate_loops.h: what a core can do at most: bytes read and multiply-adds, by instruction set.
- * For the files of calibration alone. */
+ * For calibration and for benchmarks. */
 #ifndef KVT_CALIBRATE_LOOPS_H
 #define KVT_CALIBRATE_LOOPS_H
 
