@@ -170,7 +170,7 @@ static double run_ours(void *arg, const perftest_case *c)
 			.queue = KVT_ANY_QUEUE,
 			.memory = e->region.memory,
 			.region = &e->region,
-			.length = c->bytes,
+			.length = c->size,
 			.remote_address = e->far.address,
 			.remote_key = e->far.key,
 			.done = on_read,
@@ -184,7 +184,7 @@ static double run_ours(void *arg, const perftest_case *c)
 		kvt_loop_run(e->loop);
 	if (c->depth == 1)
 		return perftest_median(times, m.n_times);
-	return (double)c->bytes * c->count / seconds / (1 << 20);
+	return (double)c->size * c->count / seconds / (1 << 20);
 }
 
 int main(int argc, char **argv)
@@ -204,7 +204,7 @@ int main(int argc, char **argv)
 	open_end(&sleeps, &here, 100 * KVT_MICROSECOND);
 	for (unsigned i = 0; i < PERFTEST_CASES; i++) {
 		const perftest_case *c = &perftest_cases[i];
-		if (bytes == 0 || bytes == c->bytes)
+		if (bytes == 0 || bytes == c->size)
 			perftest_compare(
 				&wire, c, pairs, run_ours, c->depth == 1 ? &polls : &sleeps);
 	}

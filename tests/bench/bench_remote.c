@@ -114,7 +114,7 @@ static void run_ios(measure *m, kvt_io_op op, const perftest_case *c, unsigned c
 	for (unsigned i = 0; i < depth; i++) {
 		one_read *r = &m->reads[i];
 		r->m = m;
-		r->run = (kvt_extent){ 1, (uint32_t)(c->bytes >> 12), 0, 1, c->bytes };
+		r->run = (kvt_extent){ 1, (uint32_t)(c->size >> 12), 0, 1, c->size };
 		r->where = m->memory;
 		r->io = (kvt_io){ .op = op,
 			.extents = &r->run,
@@ -132,7 +132,7 @@ static double run_ours(void *arg, const perftest_case *c)
 {
 	measure *m = arg;
 	g_autofree double *times = g_new0(double, c->count);
-	const kvt_extent all = { 1, (uint32_t)(c->bytes >> 12), 0, PAGES, c->bytes };
+	const kvt_extent all = { 1, (uint32_t)(c->size >> 12), 0, PAGES, c->size };
 	m->times = NULL;
 	m->page = 0;
 	if (!m->tier->ops->holds(m->tier, 0, &all))
@@ -145,7 +145,7 @@ static double run_ours(void *arg, const perftest_case *c)
 	double seconds = kvt_time_to_seconds(kvt_loop_now(m->loop) - begin);
 	if (c->depth == 1)
 		return perftest_median(times, m->n_times);
-	return (double)c->bytes * c->count / seconds / MIB;
+	return (double)c->size * c->count / seconds / MIB;
 }
 
 static measure *open_tier(const perftest_wire *wire, kvt_time spin)
@@ -194,7 +194,7 @@ int main(int argc, char **argv)
 	perftest_wire_open(&wire);
 	for (unsigned i = 0; i < PERFTEST_CASES; i++) {
 		const perftest_case *c = &perftest_cases[i];
-		if (bytes != 0 && bytes != c->bytes)
+		if (bytes != 0 && bytes != c->size)
 			continue;
 		measure *m =
 			open_tier(&wire, c->depth == 1 ? 10 * KVT_SECOND : 100 * KVT_MICROSECOND);

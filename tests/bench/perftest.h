@@ -8,12 +8,11 @@
 #include <glib.h>
 #include <stdint.h>
 
+#include "emu/calibrate/perftest_read.h"
+
 enum { PERFTEST_MOST_PAIRS = 99, PERFTEST_TRIES = 60 };
 
-typedef struct perftest_case {
-	uint64_t bytes;
-	unsigned count, depth; /* depth 1: latency */
-} perftest_case;
+typedef kvt_perftest_read perftest_case;
 
 enum { PERFTEST_CASES = 3 };
 extern const perftest_case perftest_cases[PERFTEST_CASES];
