@@ -172,7 +172,7 @@ bench-programs: $(BENCHES)
 # compiler; best with SANITIZE=1.
 MUTATIONS ?= 200
 FUZZ_DRIVER ?= $(BUILD)/obj/tests/fuzz/replay_main.o
-FUZZ_NODE := $(call obj,$(addprefix tests/unit/,node_fixture.c memory_fabric.c memory_connection.c))
+FUZZ_NODE := $(call obj,$(addprefix tests/unit/,node_fixture.c store_fixture.c memory_fabric.c memory_connection.c))
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_DRIVER) $(FUZZ_NODE) $(LIB)
 	$(call say,LD,$@)
 	$(link) $(FUZZ_LIBS)
