@@ -34,7 +34,8 @@ layering() {
 		allow("emu/fabric", "emu/loop " core)
 		allow("emu/remote", "emu/fabric emu/tier emu/store emu/io emu/loop " tier)
 		allow("emu/device", "emu/loop " engine)
-		reality = "emu/device emu/remote emu/fabric emu/tier emu/store emu/io emu/loop"
+		allow("emu/gpu", "emu/device emu/tier emu/store emu/io emu/loop " engine)
+		reality = "emu/gpu emu/device emu/remote emu/fabric emu/tier emu/store emu/io emu/loop"
 		allow("emu/calibrate", reality " " engine)
 		allow("emu/turn", "emu/calibrate " reality " " engine)
 		reality = "emu/turn emu/calibrate " reality
@@ -67,10 +68,10 @@ layering() {
 			print file ": " from " is not a room that the layering knows"
 		else if (!((from, to) in ok))
 			print file ": " line ": " from "/ may not include " to "/"
-		else if (from == "kernels" && quoted[2] !~ /^kernels\/(kernels|[a-z0-9_]*_lanes)\.h$/)
-			print file ": " line ": kernels/ includes kernels.h and loops over lanes alone"
-		else if (from != "kernels" && to == "kernels" && quoted[2] != "kernels/kernels.h")
-			print file ": " line ": of kernels/, kernels.h alone may be included"
+		else if (from == "kernels" && quoted[2] !~ /^kernels\/(kernels|cuda_kernels|[a-z0-9_]*_lanes)\.h$/)
+			print file ": " line ": kernels/ includes its interfaces and loops over lanes alone"
+		else if (from != "kernels" && to == "kernels" && quoted[2] !~ /^kernels\/(cuda_)?kernels\.h$/)
+			print file ": " line ": of kernels/, kernels.h and cuda_kernels.h alone may be included"
 	}'
 }
 

@@ -1,0 +1,76 @@
+/*
+ * cuda_kernels.h: kernels.h's attention on a CUDA device: query tokens over paged keys and values,
+ * with the log-sum-exp, the exact merge of parts, and copies that the device makes itself. C ABI;
+ * device pointers and a stream (cudaStream_t, as void *); nothing waits for the device. It knows no
+ * cache and no tier. What it computes is kvt_attention's, which is its reference. Built where there
+ * is nvcc.
+ */
+#ifndef KVT_CUDA_KERNELS_H
+#define KVT_CUDA_KERNELS_H
+
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How pages lie in device memory, and who attends to them. */
+typedef struct kvt_cuda_shape {
+	kvt_element element;  /* of keys and values: F16, BF16 or E4M3 */
+	uint32_t head_dim;    /* 64 or 128 */
+	uint32_t kv_heads;    /* of a page, all attended to */
+	uint32_t heads;       /* query heads that share a KV head, 1 to 16 */
+	uint32_t page_tokens; /* a power of two, 16 or more */
+	/* bytes from a page's keys of one KV head to those of the next, and from a KV head's keys
+	 * to its values: multiples of 16. Tokens of one follow each other. */
+	size_t head_stride, value_offset;
+	float scale;                  /* logit = scale x (query . key) */
+	float key_scale, value_scale; /* a stored number counts so much: 1, but for FP8 */
+} kvt_cuda_shape;
+
+/* Query tokens, FP32 in device memory, 16-byte aligned: KV head h's are queries + h * stride,
+ * [n][heads][head_dim]. stride in floats, a multiple of 4. */
+typedef struct kvt_cuda_queries {
+	const float *queries;
+	size_t stride;
+	uint32_t n;
+} kvt_cuda_queries;
+
+/* Tokens [skip, skip + n_tokens), counted from page 0's first. */
+typedef struct kvt_cuda_window {
+	const void *const *pages; /* in memory that the device reads: where each page begins,
+				   * 16-byte aligned device memory */
+	uint64_t n_tokens;
+	uint32_t skip; /* below page_tokens */
+	/* Query token i sees the first seen + i tokens, n_tokens at most; n_tokens: all see all. */
+	uint64_t seen;
+} kvt_cuda_window;
+
+/* Results in device memory: of query tokens that saw nothing, zeros and -infinity. */
+typedef struct kvt_cuda_partial {
+	float *output; /* [kv_heads][n][heads][head_dim], normalised */
+	float *lse;    /* [kv_heads][n][heads], the natural logarithm of the sum of e^logit */
+} kvt_cuda_partial;
+
+/* Bytes of scratch in device memory that a call takes, on the current device; 0: a shape that is
+ * not allowed, or no device. */
+size_t kvt_cuda_attention_scratch(const kvt_cuda_shape *shape, uint32_t n_queries);
+
+/*
+ * Attention of the query tokens over the window. scratch is the call's until the stream has passed
+ * it. 0, -EINVAL for a shape that is not allowed, -ENODEV where the device has no kernel for it,
+ * -EIO when the launch was refused.
+ */
+int kvt_cuda_attention(const kvt_cuda_shape *shape, const kvt_cuda_queries *queries,
+	const kvt_cuda_window *window, const kvt_cuda_partial *partial, void *scratch,
+	void *stream);
+
+/* kvt_attention_merge in device memory: n_rows = kv_heads x query tokens x heads. */
+int kvt_cuda_merge(const kvt_cuda_partial *into, const kvt_cuda_partial *from, size_t n_rows,
+	uint32_t head_dim, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
