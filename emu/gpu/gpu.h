@@ -22,7 +22,7 @@
 #include "kernels/cuda_kernels.h"
 #include "sim/base/sim_time.h"
 
-typedef struct kvt_gpu kvt_gpu;
+typedef struct kvt_real_gpu kvt_real_gpu;
 typedef struct kvt_gpu_stream kvt_gpu_stream;
 typedef struct kvt_gpu_event kvt_gpu_event;
 
@@ -46,20 +46,21 @@ typedef struct kvt_gpu_ops {
 	const char *name; /* "cuda" */
 	/* Device memory, at a multiple of 4096 (the system's, so that it may be registered), its
 	 * content undefined. NULL when the cap or the card does not allow it. */
-	void *(*alloc)(kvt_gpu *gpu, uint64_t bytes);
-	void (*release)(kvt_gpu *gpu, void *memory); /* waits for the device; NULL is allowed */
+	void *(*alloc)(kvt_real_gpu *gpu, uint64_t bytes);
+	void (*release)(
+		kvt_real_gpu *gpu, void *memory); /* waits for the device; NULL is allowed */
 	/* Pins memory of the host that is there, so that copies run at full speed and kernels may
 	 * read it; until unpin. */
-	int (*pin)(kvt_gpu *gpu, void *memory, uint64_t bytes);
-	void (*unpin)(kvt_gpu *gpu, void *memory);
+	int (*pin)(kvt_real_gpu *gpu, void *memory, uint64_t bytes);
+	void (*unpin)(kvt_real_gpu *gpu, void *memory);
 	/* Bytes of device memory taken now and at most. */
-	void (*memory_used)(const kvt_gpu *gpu, uint64_t *now, uint64_t *peak);
+	void (*memory_used)(const kvt_real_gpu *gpu, uint64_t *now, uint64_t *peak);
 
 	/* `urgent`: goes before streams that are not. NULL without memory. */
-	kvt_gpu_stream *(*stream_new)(kvt_gpu *gpu, bool urgent);
+	kvt_gpu_stream *(*stream_new)(kvt_real_gpu *gpu, bool urgent);
 	void (*stream_free)(kvt_gpu_stream *stream); /* waits for it; NULL is allowed */
 
-	kvt_gpu_event *(*event_new)(kvt_gpu *gpu);
+	kvt_gpu_event *(*event_new)(kvt_real_gpu *gpu);
 	void (*event_free)(kvt_gpu_event *event);
 	int (*record)(kvt_gpu_stream *stream, kvt_gpu_event *event);
 	/* The stream goes on when the event, recorded before, is over. */
@@ -82,20 +83,21 @@ typedef struct kvt_gpu_ops {
 	int (*merge)(kvt_gpu_stream *stream, const kvt_cuda_partial *into,
 		const kvt_cuda_partial *from, uint64_t n_rows, uint32_t head_dim);
 	/* Bytes of scratch that attend takes. */
-	uint64_t (*scratch_bytes)(kvt_gpu *gpu, const kvt_cuda_shape *shape, uint32_t n_queries);
-	void (*free)(kvt_gpu *gpu); /* after everything that was made of it */
+	uint64_t (*scratch_bytes)(
+		kvt_real_gpu *gpu, const kvt_cuda_shape *shape, uint32_t n_queries);
+	void (*free)(kvt_real_gpu *gpu); /* after everything that was made of it */
 } kvt_gpu_ops;
 
 /* A GPU, a stream and an event begin with their operations or their GPU; implementations embed
  * these first. */
-struct kvt_gpu {
+struct kvt_real_gpu {
 	const kvt_gpu_ops *ops;
 };
 struct kvt_gpu_stream {
-	kvt_gpu *gpu;
+	kvt_real_gpu *gpu;
 };
 struct kvt_gpu_event {
-	kvt_gpu *gpu;
+	kvt_real_gpu *gpu;
 };
 
 #endif
