@@ -26,6 +26,15 @@ typedef struct kvt_real_gpu kvt_real_gpu;
 typedef struct kvt_gpu_stream kvt_gpu_stream;
 typedef struct kvt_gpu_event kvt_gpu_event;
 
+/* What reports say of it. */
+typedef struct kvt_gpu_description {
+	char name[128];      /* "NVIDIA H200" */
+	char bus[32];        /* where on PCIe, "0000:3b:00.0"; "": nowhere */
+	char versions[96];   /* of its driver, and of what the kernels were built with */
+	uint64_t memory;     /* bytes that the card has, whatever the cap */
+	unsigned processors; /* streaming multiprocessors */
+} kvt_gpu_description;
+
 /* Bytes from one place to another: either may be the device's memory, pinned memory, or (slowly,
  * and the call may then wait) other memory of the host. */
 typedef struct kvt_gpu_copy {
@@ -44,6 +53,7 @@ typedef enum kvt_gpu_copy_way {
 
 typedef struct kvt_gpu_ops {
 	const char *name; /* "cuda" */
+	void (*describe)(const kvt_real_gpu *gpu, kvt_gpu_description *description);
 	/* Device memory, at a multiple of 4096 (the system's, so that it may be registered), its
 	 * content undefined. NULL when the cap or the card does not allow it. */
 	void *(*alloc)(kvt_real_gpu *gpu, uint64_t bytes);
