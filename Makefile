@@ -1,7 +1,7 @@
 # kvtier: build, tables, tests, benchmarks. `make help` lists the targets.
 # Everything is built under $(BUILD). V=1 shows the commands, SANITIZE=1 builds with ASan and UBSan
 # under build-asan, SANITIZE=thread with TSan under build-tsan, CC=clang BUILD=build-clang builds with
-# clang, WERROR=0 lets warnings pass.
+# clang, WERROR=0 lets warnings pass, CUDA=0 leaves out what runs on a GPU although there is an nvcc.
 
 SANITIZE ?= 0
 WERROR   ?= 1
@@ -25,14 +25,35 @@ PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 PROVE    ?= prove -j$(JOBS)
 
+# Where there is an nvcc (CUDA 11.8 or newer) the kernels of kernels/*.cu are built, too: not under
+# sanitizers, which know no GPU. What uses them sees KVT_CUDA.
+CUDA_HOME ?= /usr/local/cuda
+ifeq ($(origin NVCC),undefined)
+NVCC      := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard $(CUDA_HOME)/bin/nvcc))
+endif
+CUDA      ?= $(if $(SANFLAGS),0,$(if $(NVCC),1,0))
+ifeq ($(CUDA),1)
+CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v $(lastword $(NVCC)) 2>/dev/null))))
+CUDA_SRC  := $(wildcard kernels/*.cu)
+CUDA_CFLAGS = -DKVT_CUDA=1 $(addprefix -isystem ,$(wildcard $(CUDA_ROOT)/include))
+CUDA_LIBS = $(addprefix -L,$(wildcard $(CUDA_ROOT)/lib64)) -lcudart_static -ldl -lrt
+# Machine code for A100, L40S and H100 or H200; newer ones compile the last one's PTX.
+NVCC_ARCH ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_89,code=sm_89 \
+             -gencode arch=compute_90,code=[sm_90,compute_90]
+NVCC_FLAGS ?=
+ALL_NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(NVCC_ARCH) -I. $(if $(filter 1,$(WERROR)),-Werror all-warnings) \
+             -Xcompiler -Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics \
+             $(NVCC_FLAGS)
+endif
+
 PKGS      = glib-2.0 jansson libxxhash hdf5 liburing libibverbs librdmacm
 WARN      = -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) -Wshadow -Wstrict-prototypes \
             -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
 # Asked once, and only by a target that compiles: pkg-config may come with `make deps`.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $$(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $$(PKGS)))$(PKG_LIBS)
-ALL_CFLAGS = -std=gnu11 $(OPT) -ffp-contract=off $(WARN) -I. -D_GNU_SOURCE $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS)
-LIBS       = $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) -lm -lpthread
+ALL_CFLAGS = -std=gnu11 $(OPT) -ffp-contract=off $(WARN) -I. -D_GNU_SOURCE $(SANFLAGS) $(CUDA_CFLAGS) $(PKG_CFLAGS) $(CFLAGS)
+LIBS       = $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) $(CUDA_LIBS) -lm -lpthread
 
 # Sources are found, not listed: a new file is part of the next build.
 LIB_SRC   := $(filter-out sim/cmd/%,$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c emu/*/*.c)
@@ -47,7 +68,7 @@ CLI_TESTS := $(wildcard tests/cli/*.t)
 # What needs one processor alone, or a clock that counts instructions, has a guest of its own.
 RXE_TIMED := tests/rxe/rxe_validate.t tests/rxe/rxe_nvmeof.t
 RXE_TESTS := $(filter-out $(RXE_TIMED),$(wildcard tests/rxe/*.t))
-obj        = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+obj        = $(patsubst %.c,$(BUILD)/obj/%.o,$(patsubst %.cu,$(BUILD)/obj/%.o,$(1)))
 
 LIB       := $(BUILD)/libkvtier.a
 CMD_LIB   := $(BUILD)/libkvtier-cmd.a
@@ -119,7 +140,8 @@ $(BUILD)/flags: force
 	@mkdir -p $(@D)
 	@pkg-config --exists $(PKGS) 2>/dev/null || \
 		{ echo "kvtier: packages are missing: run \`make deps\` first" >&2; exit 1; }
-	@{ $(CC) --version | head -n 1; printf '%s\n' '$(CC) $(ALL_CFLAGS) $(LIBS)'; } >$@.new
+	@{ $(CC) --version | head -n 1; printf '%s\n' '$(CC) $(ALL_CFLAGS) $(LIBS)'; \
+		$(if $(CUDA_SRC),$(NVCC) --version | tail -n 1; echo '$(NVCC) $(ALL_NVCC_FLAGS)';) } >$@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 $(BUILD)/prefix: force
 	@mkdir -p $(@D)
@@ -127,19 +149,25 @@ $(BUILD)/prefix: force
 # So does the list of sources: a library must not keep what was removed from the tree.
 $(BUILD)/sources: force
 	@mkdir -p $(@D)
-	@echo '$(LIB_SRC) $(CMD_SRC)' | cmp -s - $@ || echo '$(LIB_SRC) $(CMD_SRC)' >$@
+	@echo '$(LIB_SRC) $(CUDA_SRC) $(CMD_SRC)' | cmp -s - $@ || echo '$(LIB_SRC) $(CUDA_SRC) $(CMD_SRC)' >$@
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+$(BUILD)/obj/%.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<)
+	$(Q)nice $(NVCC) $(ALL_NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
 $(BUILD)/obj/sim/base/datadir.o: $(BUILD)/prefix
 $(BUILD)/obj/sim/base/datadir.o: private ALL_CFLAGS += -DKVT_PREFIX='"$(PREFIX)"'
 # Under sanitizers, tests would wait longest for these loops.
 $(BUILD)/obj/kernels/%.o: private ALL_CFLAGS += $(KERNELS_OPT)
 
-$(LIB): $(call obj,$(LIB_SRC)) $(BUILD)/sources
+# What takes longest begins first.
+$(LIB): $(call obj,$(CUDA_SRC) $(LIB_SRC)) $(BUILD)/sources
 	$(call say,AR,$@)
 	@rm -f $@
 	$(Q)ar rcs $@ $(filter %.o,$^)
@@ -185,7 +213,7 @@ fuzz-replay: fuzz-programs ## Run the fuzz targets over their corpora and MUTATI
 # Finds stay under build-fuzz.
 FUZZ_SECONDS ?= 60
 fuzz: ## Look for new inputs with clang's libFuzzer, FUZZ_SECONDS for each target
-	$(MAKE) CC=clang BUILD=build-fuzz OPT='-O1 -g' FUZZ_DRIVER= FUZZ_LIBS=-fsanitize=fuzzer \
+	$(MAKE) CC=clang CUDA=0 BUILD=build-fuzz OPT='-O1 -g' FUZZ_DRIVER= FUZZ_LIBS=-fsanitize=fuzzer \
 		SANFLAGS='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined' fuzz-programs
 	set -e; for f in $(notdir $(FUZZERS)); do mkdir -p build-fuzz/corpus/$${f#fuzz_}; \
 		build-fuzz/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build-fuzz/$$f- \
@@ -193,7 +221,7 @@ fuzz: ## Look for new inputs with clang's libFuzzer, FUZZ_SECONDS for each targe
 
 .PHONY: format
 format: ## Format every C file with clang-format (version 14 is what the checks use)
-	$(Q)clang-format -i $(wildcard $(foreach d,sim/* emu/* models traces kernels tests/*,$(d)/*.c $(d)/*.h))
+	$(Q)clang-format -i $(wildcard $(foreach d,sim/* emu/* models traces kernels tests/*,$(d)/*.[ch] $(d)/*.cu $(d)/*.cuh))
 
 # What the installed command reads: sources stay behind.
 DATA_DIRS = models experiments plots traces/samples
@@ -219,5 +247,5 @@ help: ## Show this
 
 .DELETE_ON_ERROR:
 .SECONDARY:
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(TEST_SRC) $(BENCH_SRC) $(TEST_HELPERS) \
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CUDA_SRC) $(CMD_SRC) $(TEST_SRC) $(BENCH_SRC) $(TEST_HELPERS) \
 	$(BENCH_HELPERS) $(FUZZ_SRC) $(FUZZ_HELPERS)))

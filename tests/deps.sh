@@ -48,6 +48,10 @@ has_library() {
 	pkg-config --exists "$1"
 }
 
+has_nvcc() {
+	command -v nvcc || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]
+}
+
 look_for() {
 	case $1 in
 	build)
@@ -107,7 +111,7 @@ look_for_optional() {
 	optional "clang" has_command clang
 	optional ", clang-format" has_command clang-format
 	optional ", fio" has_command fio
-	optional ", CUDA" has_command nvcc
+	optional ", CUDA" has_nvcc
 	optional ", MPI" has_command mpicc
 	echo
 }

@@ -68,8 +68,8 @@ layering() {
 			print file ": " from " is not a room that the layering knows"
 		else if (!((from, to) in ok))
 			print file ": " line ": " from "/ may not include " to "/"
-		else if (from == "kernels" && quoted[2] !~ /^kernels\/(kernels|cuda_kernels|[a-z0-9_]*_lanes)\.h$/)
-			print file ": " line ": kernels/ includes its interfaces and loops over lanes alone"
+		else if (from == "kernels" && quoted[2] !~ /^kernels\/((kernels|cuda_[a-z0-9_]*|[a-z0-9_]*_lanes)\.h|cuda_[a-z0-9_]*\.cuh)$/)
+			print file ": " line ": kernels/ includes its interfaces, loops over lanes and what CUDA sources share alone"
 		else if (from != "kernels" && to == "kernels" && quoted[2] !~ /^kernels\/(cuda_)?kernels\.h$/)
 			print file ": " line ": of kernels/, kernels.h and cuda_kernels.h alone may be included"
 	}'
@@ -91,8 +91,8 @@ first_lines() {
 
 # NAME_H, with KVT_ before it in the library; a header made to be included again and again says so.
 header_guards() {
-	c_files | grep '\.h$' | while read -r file; do
-		guard=$(basename "$file" .h | tr 'a-z-' 'A-Z_')_H
+	c_files | grep -E '\.(h|cuh)$' | while read -r file; do
+		guard=$(basename "${file%.*}" | tr 'a-z-' 'A-Z_')_H
 		grep -qE "^#ifndef (KVT_)?$guard\$" "$file" && grep -qE "^#define (KVT_)?$guard\$" "$file" ||
 			head -n 5 "$file" | grep -q 'includes this once for' || echo "$file: no guard KVT_$guard"
 	done
@@ -129,6 +129,7 @@ catches layering emu/store/remote.c '#include "emu/remote/node.h"'
 catches layering traces/model.h '#  include "models/llm.h"'
 catches layering kernels/merge.c '#include <glib.h>'
 catches layering kernels/gather.c '#include "sim/base/error.h"'
+catches layering kernels/gather.cu '#include "sim/base/error.h"'
 catches layering sim/base/beside.c '#include "beside.h"'
 
 holds unique_names "file names are unique"
@@ -140,6 +141,7 @@ holds first_lines "files begin by saying what they are"
 catches first_lines sim/base/silent.c '#include <glib.h>'
 holds header_guards "headers are guarded"
 catches header_guards sim/base/open.h '/* open.h: not guarded. */'
+catches header_guards kernels/cuda_open.cuh '/* cuda_open.cuh: not guarded. */'
 
 holds short_files "files have 600 lines at most"
 catches short_files sim/base/long.c "$(seq 1 601)"

@@ -78,13 +78,13 @@ fast_math() {
 	grep -nHE '(-ffast-math|-Ofast|-funsafe-math)' Makefile tests/*.sh 2>/dev/null
 }
 
-# Variables of a library that outlive a call: none but GLib's quark of an error domain and the lock
-# that HDF5, which is not thread-safe, needs.
+# Variables of a library that outlive a call: none but GLib's quark of an error domain, the lock that
+# HDF5, which is not thread-safe, needs, and what nvcc adds by which the runtime finds kernels.
 mutable_state() {
 	nm -A --format=sysv "$archive" | awk -F '|' '
 		$4 ~ /OBJECT|TLS/ && $7 !~ /rodata|data\.rel\.ro|UND/ {
 			gsub(/ /, "", $1)
-			if ($1 !~ /:(q\.[0-9]+|library_lock)$/)
+			if ($1 !~ /:(q\.[0-9]+|library_lock|.*(__fatDeviceText|__cudaFatCubinHandle|__device_stub__.*))$/)
 				print $1
 		}'
 }
