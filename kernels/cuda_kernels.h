@@ -14,6 +14,15 @@
 extern "C" {
 #endif
 
+/* Queries and weights are FP32, and tensor cores multiply numbers of 16 bits. */
+typedef enum kvt_cuda_precision {
+	/* Each is the sum of two such numbers: errors are near those of FP32. */
+	KVT_CUDA_TWO_HALVES,
+	/* Each is rounded to one, as serving engines do: half the multiplications. It counts where
+	 * many query tokens share what is read; few are as fast as memory is, and keep two. */
+	KVT_CUDA_ROUNDED,
+} kvt_cuda_precision;
+
 /* How pages lie in device memory, and who attends to them. */
 typedef struct kvt_cuda_shape {
 	kvt_element element;  /* of keys and values: F16, BF16 or E4M3 */
@@ -26,6 +35,7 @@ typedef struct kvt_cuda_shape {
 	size_t head_stride, value_offset;
 	float scale;                  /* logit = scale x (query . key) */
 	float key_scale, value_scale; /* a stored number counts so much: 1, but for FP8 */
+	kvt_cuda_precision precision;
 } kvt_cuda_shape;
 
 /* Query tokens, FP32 in device memory, 16-byte aligned: KV head h's are queries + h * stride,
@@ -38,8 +48,8 @@ typedef struct kvt_cuda_queries {
 
 /* Tokens [skip, skip + n_tokens), counted from page 0's first. */
 typedef struct kvt_cuda_window {
-	const void *const *pages; /* in memory that the device reads: where each page begins,
-				   * 16-byte aligned device memory */
+	const void *const *pages; /* in memory that the device reads, best its own: where each page
+				   * begins, 16-byte aligned device memory */
 	uint64_t n_tokens;
 	uint32_t skip; /* below page_tokens */
 	/* Query token i sees the first seen + i tokens, n_tokens at most; n_tokens: all see all. */
@@ -68,6 +78,31 @@ int kvt_cuda_attention(const kvt_cuda_shape *shape, const kvt_cuda_queries *quer
 /* kvt_attention_merge in device memory: n_rows = kv_heads x query tokens x heads. */
 int kvt_cuda_merge(const kvt_cuda_partial *into, const kvt_cuda_partial *from, size_t n_rows,
 	uint32_t head_dim, void *stream);
+
+/* Bytes from one place to another, both of which the device reaches: addresses and bytes are
+ * multiples of 16. */
+typedef struct kvt_cuda_run {
+	void *to;
+	const void *from;
+	uint64_t bytes;
+} kvt_cuda_run;
+
+/* How the device moves them. */
+typedef enum kvt_cuda_gather_way {
+	KVT_CUDA_GATHER_BEST,  /* of those below, for this device */
+	KVT_CUDA_GATHER_LOADS, /* through registers */
+	KVT_CUDA_GATHER_BULK,  /* bulk copies through shared memory; compute capability 9.0 */
+} kvt_cuda_gather_way;
+
+/*
+ * Copies runs[n], a list in device memory (or pinned, more slowly), by `blocks` blocks of threads
+ * that share all bytes evenly, whatever the sizes; 0: as few as fill a PCIe link. For runs that are
+ * too small for the copy engines: these read and write pinned memory of the host, page by page,
+ * scattered or not, and keep more than half a megabyte under way. 0, -ENODEV where the device does
+ * not know the way, -EIO when the launch was refused.
+ */
+int kvt_cuda_gather(const kvt_cuda_run *runs, uint64_t n, unsigned blocks, kvt_cuda_gather_way way,
+	void *stream);
 
 #ifdef __cplusplus
 }
