@@ -1,10 +1,12 @@
-/* page_writer.c: a few runs at once, then the next ones. */
+/* page_writer.c: a few runs at once, made by threads, then written; then the next ones. */
 #include "emu/tier/page_writer.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-enum { WRITES = 8 }; /* under way at once */
+enum { WRITES = 16 }; /* under way at once */
+/* Less than this is not worth a thread. */
+static const uint64_t THREAD_BYTES = 4 << 20;
 
 /* What is under way. */
 typedef struct round_state {
@@ -49,13 +51,49 @@ static void submit(void *arg)
 	written(&run->io);
 }
 
+/* Runs that are made, one by one, by whoever is free. */
+typedef struct making {
+	const kvt_page_writer *writer;
+	run_state *runs;
+	unsigned n;
+	int next; /* atomic */
+} making;
+
+static gpointer make_runs(gpointer arg)
+{
+	making *m = arg;
+	for (;;) {
+		int i = g_atomic_int_add(&m->next, 1);
+		if ((unsigned)i >= m->n)
+			return NULL;
+		m->writer->fill(m->writer->arg, &m->runs[i].extent, m->runs[i].memory);
+	}
+}
+
+static void make_round(const kvt_page_writer *writer, run_state *runs, unsigned n)
+{
+	making m = { .writer = writer, .runs = runs, .n = n };
+	GThread *threads[WRITES];
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < n; i++)
+		bytes += kvt_extent_bytes(&runs[i].extent);
+	unsigned more = (unsigned)MIN(MIN(n, g_get_num_processors()), bytes / THREAD_BYTES + 1) - 1;
+	for (unsigned i = 0; i < more; i++)
+		threads[i] = g_thread_new("pages", make_runs, &m);
+	make_runs(&m);
+	for (unsigned i = 0; i < more; i++)
+		g_thread_join(threads[i]);
+}
+
 /* False when there was nothing to write. */
 static bool write_round(round_state *round, run_state *runs)
 {
 	const kvt_page_writer *writer = round->writer;
 	unsigned n = 0;
-	while (n < WRITES && writer->next(writer->arg, &runs[n].extent, runs[n].memory))
+	while (n < WRITES && writer->next(writer->arg, &runs[n].extent))
 		n++;
+	if (n > 0)
+		make_round(writer, runs, n);
 	for (unsigned i = 0; i < n; i++) {
 		run_state *run = &runs[i];
 		run->owner = round;

@@ -12,10 +12,11 @@ typedef struct kvt_page_writer {
 	kvt_loop *loop; /* a real one, with nothing else under way */
 	kvt_tier *tier;
 	uint32_t tenant;
-	uint64_t run_bytes; /* of memory for a run */
-	/* The next run's extent and, into memory that is page-aligned, its pages; false when there
-	 * is none. */
-	bool (*next)(void *arg, kvt_extent *extent, void *memory);
+	uint64_t run_bytes;                          /* of memory for a run */
+	bool (*next)(void *arg, kvt_extent *extent); /* the next run; false: there is none */
+	/* Its pages, into memory that is page-aligned; by several threads at once.
+	 */
+	void (*fill)(void *arg, const kvt_extent *extent, void *memory);
 	void *arg;
 } kvt_page_writer;
 

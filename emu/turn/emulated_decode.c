@@ -207,7 +207,7 @@ static void find_ranges(decode_run *run)
 	}
 }
 
-static bool next_run(void *arg, kvt_extent *extent, void *memory)
+static bool next_run(void *arg, kvt_extent *extent)
 {
 	decode_run *run = arg;
 	const kvt_kv_recording *r = run->job->recording;
@@ -222,8 +222,6 @@ static bool next_run(void *arg, kvt_extent *extent, void *memory)
 		.first_page = first,
 		.n_pages = n,
 		.page_bytes = bytes };
-	kvt_recorded_pages_fill(r, run->layer, run->head, first * r->block_tokens,
-		(first + n) * r->block_tokens, memory);
 	run->next_page = first + n;
 	if (run->next_page < range->end)
 		return true;
@@ -251,6 +249,17 @@ static bool is_stored(void *arg, const kvt_extent *extent, GError **error)
 	g_assert_not_reached();
 }
 
+static void fill_run(void *arg, const kvt_extent *extent, void *memory)
+{
+	const kvt_kv_recording *r = ((const decode_run *)arg)->job->recording;
+	uint32_t layer = 0;
+	while (r->layers[layer] != extent->layer)
+		layer++;
+	kvt_recorded_pages_fill(r, layer, extent->context - FIRST_CONTEXT,
+		extent->first_page * r->block_tokens,
+		(extent->first_page + extent->n_pages) * r->block_tokens, memory);
+}
+
 static bool store_pages(decode_run *run, kvt_system *system, GError **error)
 {
 	const kvt_emulated_decode_job *job = run->job;
@@ -259,6 +268,7 @@ static bool store_pages(decode_run *run, kvt_system *system, GError **error)
 		.tier = system->storage,
 		.run_bytes = MAX(job->run_bytes, kvt_recorded_page_bytes(job->recording)),
 		.next = next_run,
+		.fill = fill_run,
 		.arg = run };
 	int status =
 		kvt_page_writer_run(&writer, &run->decode->stored_bytes, &run->decode->written);

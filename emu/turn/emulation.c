@@ -168,11 +168,10 @@ typedef struct context_run {
 	uint64_t from, first, end;
 } context_run;
 
-static bool next_run(void *arg, kvt_extent *extent, void *memory)
+static bool next_run(void *arg, kvt_extent *extent)
 {
 	context_run *run = arg;
-	const kvt_kv_source *source = &run->owner->source;
-	const kvt_kv_shape *shape = &source->shape;
+	const kvt_kv_shape *shape = &run->owner->source.shape;
 	if (run->first == run->end) {
 		run->layer++;
 		run->first = run->from;
@@ -182,9 +181,18 @@ static bool next_run(void *arg, kvt_extent *extent, void *memory)
 	uint64_t pages = MAX(run->owner->settings.run_bytes / shape->page_bytes, 1);
 	uint64_t n = MIN(pages * shape->page_tokens, run->end - run->first);
 	*extent = kvt_kv_extent(run->layout, run->layer, run->first, n);
-	kvt_kv_source_fill(source, run->layer, run->first, n, memory);
 	run->first += n;
 	return true;
+}
+
+/* Runs begin with a page's first token. */
+static void fill_run(void *arg, const kvt_extent *extent, void *memory)
+{
+	const context_run *run = arg;
+	const kvt_kv_source *source = &run->owner->source;
+	uint64_t first = extent->first_page * source->shape.page_tokens;
+	uint64_t n = MIN(extent->n_pages * source->shape.page_tokens, run->end - first);
+	kvt_kv_source_fill(source, extent->layer, first, n, memory);
 }
 
 /* Turn 1: the pages of [0, tokens) that are not there yet go out to the tier. */
@@ -207,6 +215,7 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 		.tenant = system->engine.tenant,
 		.run_bytes = MAX(e->settings.run_bytes, shape->page_bytes),
 		.next = next_run,
+		.fill = fill_run,
 		.arg = &run };
 	int status = kvt_page_writer_run(&writer, &e->result->stored_bytes, &e->result->written);
 	if (e->stored_tokens == 0 && has_own_processor(e) && kvt_cores_place_engine(&e->cores))
