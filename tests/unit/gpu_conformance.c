@@ -167,7 +167,7 @@ static void test_refused(kvt_real_gpu *gpu, const gpu_conformance *suite)
 	g_assert_cmpint(ops->copy(stream, &short_one, 1, KVT_GPU_COPY_KERNEL), ==, -EINVAL);
 	g_assert_cmpint(ops->copy(stream, &odd, 0, KVT_GPU_COPY_AUTOMATIC), ==, 0);
 	g_assert_cmpint(ops->pin(gpu, host, 4096), ==, -EINVAL);
-	kvt_cuda_shape shape = { KVT_ELEMENT_BF16, 96, 1, 1, 16, 32 * 96, 16 * 96, 1, 1, 1 };
+	kvt_cuda_shape shape = { KVT_ELEMENT_BF16, 96, 1, 1, 16, 6144, 3072, 1, 1, 1, 0 };
 	g_assert_cmpuint(ops->scratch_bytes(gpu, &shape, 1), ==, 0);
 	kvt_cuda_queries queries = { (float *)(void *)device, 96, 1 };
 	kvt_cuda_window window = { (const void *const *)(void *)host, 16, 0, 16 };
@@ -429,7 +429,7 @@ static void test_attention(kvt_real_gpu *gpu, const gpu_conformance *suite)
 	for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
 		kvt_cuda_shape shape = { cases[i].element, cases[i].head_dim, cases[i].kv_heads,
 			cases[i].heads, cases[i].page_tokens, 0, 0,
-			1 / sqrtf((float)cases[i].head_dim), 1, 1 };
+			1 / sqrtf((float)cases[i].head_dim), 1, 1, KVT_CUDA_TWO_HALVES };
 		uint64_t n = cases[i].n_tokens;
 		uint64_t seen = cases[i].causal ? n - cases[i].n_queries + 1 : n;
 		problem *p =
