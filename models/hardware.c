@@ -35,6 +35,10 @@
 	{                                                                                          \
 #f, KVT_OPTION_BOOL, KVT_UNIT_NONE, FIELD(T, f), fallback, 0, 0, NULL, help        \
 	}
+#define CALL_TIME(f, help)                                                                         \
+	{                                                                                          \
+#f, KVT_OPTION_TIME, KVT_UNIT_TIME, FIELD(kvt_gpu, f), "0s", 0, 1, NULL, help      \
+	}
 #define END                                                                                        \
 	{                                                                                          \
 		0                                                                                  \
@@ -51,6 +55,11 @@ const kvt_option kvt_gpu_options[] = {
 		NULL, "of a call of next to no work, contained in the times of kernels" },
 	QUANTITY(kvt_gpu, merge_bandwidth, KVT_UNIT_RATE, "0GB/s", 0, 1e14,
 		"that merging partial results moves; 0GB/s: as a streaming read"),
+	CALL_TIME(launch_latency, "of a call on an idle stream, until the host knows of its end, "
+				  "beside the call itself"),
+	CALL_TIME(submit_time, "of the host's thread, a call that it submits"),
+	CALL_TIME(call_gap, "of a stream, between a dense call and the next"),
+	CALL_TIME(stream_latency, "from a call's end to one that waits for it on another stream"),
 	BYTES(kvt_gpu, l2, 1e5, "last-level cache"),
 	COUNT(kvt_gpu, sms, 1, 10000, "streaming multiprocessors"),
 	QUANTITY(kvt_gpu, flops_fp32, KVT_UNIT_FLOPS, NULL, 1e9, 1e18, "dense FP32"),

@@ -24,6 +24,12 @@ typedef struct kvt_gpu {
 	kvt_time call_latency;  /* of a call of next to no work; part of what kernels were timed at
 				 */
 	double merge_bandwidth; /* that merging partial results moves; 0: as a streaming read */
+	/* of a card that was measured, beyond its kernels' own times; 0 where nothing is known */
+	kvt_time launch_latency; /* from the submission of a call to its beginning where nothing is
+				    before it, and from its end to the host's knowing, together */
+	kvt_time submit_time;    /* of the host's one thread, a call */
+	kvt_time call_gap;       /* from a dense call's end to the next call of its stream */
+	kvt_time stream_latency; /* from a call's end to one that waits for it on another stream */
 	uint64_t l2;
 	int64_t sms;
 	/* peak FLOP/s of dense matrix products by format of both inputs; 0: none in hardware */

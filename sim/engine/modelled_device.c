@@ -1,5 +1,6 @@
 /* modelled_device.c: streams in virtual time. A call's end is known when it is submitted, so a
- * token is that time, and work costs an event only when somebody waits for it. */
+ * token is that time (times streams, plus the stream), and work costs an event only when somebody
+ * waits for it. */
 #include "sim/engine/modelled_device.h"
 
 #include <glib.h>
@@ -21,32 +22,58 @@ typedef struct modelled_device {
 	kvt_timeline *timeline;
 	unsigned tracks[KVT_STREAMS];
 	kvt_time free_at[KVT_STREAMS];
+	kvt_time submitting; /* until when the host's thread submits what it was told to */
 	kvt_time busy[KVT_WORK_KINDS];
 } modelled_device;
+
+static bool is_attention(kvt_work_kind kind)
+{
+	return kind == KVT_WORK_ATTENTION || kind == KVT_WORK_MERGE;
+}
+
+static kvt_time end_of(kvt_token token)
+{
+	return (kvt_time)(token / KVT_STREAMS);
+}
+
+/* When a call of the stream can begin that is submitted now. */
+static kvt_time start_of(
+	modelled_device *device, kvt_stream stream, const kvt_token *after, unsigned n_after)
+{
+	const kvt_gpu *gpu = kvt_work_cost_gpu(device->cost);
+	device->submitting = MAX(kvt_loop_now(device->loop), device->submitting) + gpu->submit_time;
+	kvt_time start = MAX(device->submitting + gpu->launch_latency, device->free_at[stream]);
+	for (unsigned i = 0; i < n_after; i++) {
+		bool other = after[i] > 0 && after[i] % KVT_STREAMS != (kvt_token)stream;
+		start = MAX(start, end_of(after[i]) + (other ? gpu->stream_latency : 0));
+	}
+	return start;
+}
 
 static kvt_token modelled_submit(kvt_device *base, kvt_stream stream, const kvt_work *work,
 	const kvt_token *after, unsigned n_after)
 {
 	modelled_device *device = (modelled_device *)base;
-	kvt_time start = MAX(kvt_loop_now(device->loop), device->free_at[stream]);
-	for (unsigned i = 0; i < n_after; i++)
-		start = MAX(start, (kvt_time)after[i]);
+	kvt_time start = start_of(device, stream, after, n_after);
 	kvt_time duration = kvt_work_cost_time(device->cost, work);
 	kvt_time end = start + duration;
-	if (duration > 0 && (work->kind == KVT_WORK_ATTENTION || work->kind == KVT_WORK_MERGE))
-		end += kvt_work_cost_call_overhead(device->cost);
+	if (duration > 0)
+		end += is_attention(work->kind) ? kvt_work_cost_call_overhead(device->cost)
+						: kvt_work_cost_gpu(device->cost)->call_gap;
 	device->free_at[stream] = end;
 	device->busy[work->kind] += duration;
 	if (device->timeline && duration > 0)
 		kvt_timeline_span(device->timeline, device->tracks[stream],
 			kvt_work_names[work->kind], start, start + duration);
-	return end;
+	return (kvt_token)end * KVT_STREAMS + stream;
 }
 
 static void modelled_notify(kvt_device *base, kvt_token token, kvt_callback callback, void *arg)
 {
 	modelled_device *device = (modelled_device *)base;
-	kvt_loop_at(device->loop, MAX((kvt_time)token, kvt_loop_now(device->loop)), callback, arg);
+	/* a thread that submits hears of nothing */
+	kvt_time now = MAX(kvt_loop_now(device->loop), device->submitting);
+	kvt_loop_at(device->loop, MAX(end_of(token), now), callback, arg);
 }
 
 static kvt_time modelled_busy(kvt_device *base, kvt_work_kind kind)

@@ -43,6 +43,7 @@ static kvt_topology_spec topology_spec(const kvt_experiment *e)
 		.gpu_link_rate = copy_rate(e, e->host->copy_to_gpu) * ranks,
 		.gpu_store_rate = copy_rate(e, e->host->copy_from_gpu) * ranks,
 		.gpu_copy_cost = kvt_time_to_seconds(e->host->copy_setup),
+		.copies = e->host->n_copy_points > 0 ? e->host : NULL,
 		.dram_rate = kvt_host_dram_bandwidth(e->host),
 		.nic_rate = nic_rate(e->nic, e->host, efficiency) * (double)e->nics,
 		.fabric_efficiency = efficiency,

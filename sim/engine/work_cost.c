@@ -286,6 +286,11 @@ kvt_time kvt_work_cost_time(kvt_work_cost *cost, const kvt_work *work)
 	return time;
 }
 
+const kvt_gpu *kvt_work_cost_gpu(const kvt_work_cost *cost)
+{
+	return cost->gpu;
+}
+
 kvt_time kvt_work_cost_call_overhead(const kvt_work_cost *cost)
 {
 	return cost->options.call_overhead;

@@ -149,7 +149,8 @@ static uint64_t pieces_of(uint64_t bytes, uint64_t piece)
 static kvt_path_load cut(const modelled_tier *tier, const kvt_io *io, uint64_t bytes)
 {
 	const kvt_modelled_spec *spec = &tier->spec;
-	double device_ios = 0, copies = 0;
+	const kvt_topology *topology = tier->env.topology;
+	double device_ios = 0, copy_seconds = 0;
 	for (unsigned i = 0; i < io->n_extents; i++) {
 		const kvt_extent *extent = &io->extents[i];
 		uint64_t runs = spec->page_ios ? extent->n_pages : 1;
@@ -157,8 +158,10 @@ static kvt_path_load cut(const modelled_tier *tier, const kvt_io *io, uint64_t b
 		uint64_t share = (run - 1) / spec->io_ranks + 1;
 		double shares = (double)runs * spec->io_ranks;
 		device_ios += shares * (double)pieces_of(share, spec->max_io_bytes);
-		copies += shares *
-			  (double)pieces_of(share, spec->copy_whole ? 0 : spec->max_io_bytes);
+		double copies = (double)pieces_of(share, spec->copy_whole ? 0 : spec->max_io_bytes);
+		if (topology)
+			copy_seconds += shares * copies *
+					kvt_topology_copy_cost(topology, (double)share / copies);
 	}
 	const kvt_direction_spec *direction = &spec->direction[direction_of(io)];
 	double rate =
@@ -167,7 +170,7 @@ static kvt_path_load cut(const modelled_tier *tier, const kvt_io *io, uint64_t b
 	return (kvt_path_load){
 		.bytes = (double)bytes,
 		.device_ios = device_ios,
-		.copies = copies,
+		.copy_seconds = copy_seconds,
 		.slot_seconds = device_ios * kvt_latency_mean(&direction->latency) + data,
 	};
 }

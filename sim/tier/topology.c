@@ -39,6 +39,15 @@ void kvt_topology_init(kvt_topology *topology, kvt_network *network, const kvt_t
 		add_link(network, "processors", spec->processors * KVT_PROCESSOR_UNITS);
 }
 
+double kvt_topology_copy_cost(const kvt_topology *topology, double bytes)
+{
+	const kvt_host *host = topology->spec.copies;
+	if (!host)
+		return topology->spec.gpu_copy_cost;
+	double rate = host->copy_points[host->n_copy_points - 1].rate;
+	return MAX(kvt_host_copy_seconds(host, (uint64_t)bytes, rate) - bytes / rate, 0);
+}
+
 void kvt_path_add_hop(kvt_path *path, const kvt_hop *hop)
 {
 	g_assert(path->n_hops < KVT_PATH_MAX);
@@ -70,13 +79,12 @@ void kvt_path_add_gpu(
 	if (spec->gpu_link_rate <= 0)
 		return;
 	double rate = gpu_rate(spec, direction);
-	/* each rank's engine pays for its own descriptors: the group's rate over ranks */
-	double copy = direct ? 0 : spec->gpu_copy_cost * rate / MAX(spec->ranks, 1);
 	kvt_hop hop = {
 		.link = topology->gpu[direction],
 		.rate = rate,
 		.per_byte = 1,
-		.per_copy = copy,
+		/* each rank's engine pays for its own descriptors */
+		.per_copy_second = direct ? 0 : rate / MAX(spec->ranks, 1),
 	};
 	kvt_path_add_hop(path, &hop);
 }
@@ -133,7 +141,8 @@ void kvt_path_add_processors(
 static double hop_units(const kvt_hop *hop, const kvt_path_load *load)
 {
 	double added = hop->per_byte * load->bytes + hop->per_io * load->device_ios +
-		       hop->per_copy * load->copies + hop->per_slot_second * load->slot_seconds;
+		       hop->per_copy_second * load->copy_seconds +
+		       hop->per_slot_second * load->slot_seconds;
 	return MAX(added, hop->min_per_io * load->device_ios);
 }
 

@@ -11,6 +11,7 @@
 
 #include <glib.h>
 
+#include "models/hardware.h"
 #include "sim/core/bandwidth.h"
 
 /* Towards HBM, as reads move, or away from it, as writes do. */
@@ -24,21 +25,21 @@ typedef enum kvt_direction {
 typedef struct kvt_path_load {
 	double bytes;
 	double device_ios;   /* commands or descriptors at the store: cut by its largest transfer */
-	double copies;       /* descriptors of the GPU's copy engines */
+	double copy_seconds; /* that its copies cost the GPU's copy engines beyond their bytes */
 	double slot_seconds; /* that its device I/Os hold slots of the store's queue, together */
 } kvt_path_load;
 
 /*
- * One hop of a path. A load takes the larger of per_byte * bytes + per_io * device_ios + per_copy *
- * copies + per_slot_second * slot_seconds and min_per_io * device_ios, in units of the link. On a
- * byte link per_copy is a descriptor's cost in seconds times the link's rate; a link whose units
- * are I/Os (IOPS) has per_byte 0 and per_io 1. What a link does one after the other is added, what
- * it does meanwhile (a NIC's messages) is a minimum.
+ * One hop of a path. A load takes the larger of per_byte * bytes + per_io * device_ios +
+ * per_copy_second * copy_seconds + per_slot_second * slot_seconds and min_per_io * device_ios, in
+ * units of the link. On a byte link per_copy_second is the rate of one copy engine; a link whose
+ * units are I/Os (IOPS) has per_byte 0 and per_io 1. What a link does one after the other is added,
+ * what it does meanwhile (a NIC's messages) is a minimum.
  */
 typedef struct kvt_hop {
 	kvt_link link;
 	double rate; /* the link's, units/s */
-	double per_byte, per_io, per_copy, per_slot_second;
+	double per_byte, per_io, per_copy_second, per_slot_second;
 	double min_per_io;
 } kvt_hop;
 
@@ -60,6 +61,8 @@ typedef struct kvt_topology_spec {
 	double gpu_link_rate;     /* host to GPU, all ranks, as measured for large copies */
 	double gpu_store_rate;    /* GPU to host, the same; 0: as gpu_link_rate */
 	double gpu_copy_cost;     /* seconds a copy descriptor costs one rank's copy engine */
+	const kvt_host *copies;   /* whose copies were measured by size: what a descriptor costs in
+				     the place of gpu_copy_cost; NULL: none; must outlive all */
 	double dram_rate;         /* client DRAM */
 	double nic_rate;          /* client NICs' line rate, one direction */
 	double fabric_efficiency; /* share of the NICs' line rate that payload reaches; 0: all */
@@ -88,6 +91,9 @@ typedef struct kvt_topology {
 
 /* Adds the links to the network. */
 void kvt_topology_init(kvt_topology *topology, kvt_network *network, const kvt_topology_spec *spec);
+
+/* Seconds that a copy of so many bytes, host to GPU, costs an engine beyond them. */
+double kvt_topology_copy_cost(const kvt_topology *topology, double bytes);
 
 /* Appends a hop as it is; there is room for KVT_PATH_MAX. */
 void kvt_path_add_hop(kvt_path *path, const kvt_hop *hop);
