@@ -91,6 +91,11 @@ uint8_t *kvt_arena_base(const kvt_arena *arena)
 	return arena->base;
 }
 
+uint64_t kvt_arena_bytes(const kvt_arena *arena)
+{
+	return arena->bytes;
+}
+
 uint64_t kvt_arena_take(kvt_arena *arena, uint64_t unit, uint64_t n, uint64_t *offset)
 {
 	for (guint i = 0; i < arena->ranges->len; i++) {

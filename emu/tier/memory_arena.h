@@ -27,6 +27,7 @@ kvt_arena *kvt_arena_new(
 void kvt_arena_free(kvt_arena *arena);
 
 uint8_t *kvt_arena_base(const kvt_arena *arena);
+uint64_t kvt_arena_bytes(const kvt_arena *arena); /* as asked for, or a little more */
 
 /* Takes the first free range, of as many units as it has and at most n: sets the offset and returns
  * how many; 0: there is none of even one unit. */

@@ -159,6 +159,130 @@ static void test_close_early(gconstpointer kind)
 		g_assert_cmpuint(ios[i].done, ==, 0);
 }
 
+/* A read in place of every other page, last one first, and what is to be moved. */
+typedef struct in_place {
+	test_io io;
+	kvt_extent pages[PAGES / 2];
+	void *memory[PAGES / 2];
+	GArray *runs;
+} in_place;
+
+static void begin_in_place(tier_under_test *t, in_place *read, uint8_t *home, bool verify)
+{
+	for (unsigned i = 0; i < PAGES / 2; i++) {
+		read->pages[i] = (kvt_extent){ 3, 4, PAGES - 2 - 2 * i, 1, PAGE };
+		read->memory[i] = home + i * PAGE;
+	}
+	test_io_init_many(&read->io, KVT_IO_READ, read->pages, PAGES / 2);
+	read->io.io.memory = read->memory;
+	read->runs = g_array_new(FALSE, FALSE, sizeof(kvt_pinned_run));
+	g_assert_cmpint(
+		kvt_pinned_tier_read_in_place(t->tier, &read->io.io, verify, read->runs), ==, 0);
+}
+
+/* Moves what is to be moved once the loop has done all that it can, and says so. */
+static int end_in_place(tier_under_test *t, in_place *read, int status)
+{
+	g_assert_cmpuint(read->io.done, ==, 0);
+	for (guint i = 0; i < read->runs->len; i++) {
+		const kvt_pinned_run *run = &g_array_index(read->runs, kvt_pinned_run, i);
+		memcpy(run->to, run->from, run->bytes);
+	}
+	if (read->runs->len > 0)
+		kvt_pinned_tier_moved(&read->io.io, status);
+	g_array_unref(read->runs);
+	kvt_loop_run(t->loop);
+	g_assert_cmpuint(read->io.done, ==, 1);
+	g_assert_cmpuint(read->io.io.bytes, ==, read->io.io.status ? 0 : PAGES / 2 * PAGE);
+	return read->io.io.status;
+}
+
+static void fill(uint8_t *memory, uint8_t salt)
+{
+	for (uint64_t i = 0; i < PAGES * PAGE; i++)
+		memory[i] = (uint8_t)(i / PAGE * 7 + i * 3 + salt);
+}
+
+static void check_in_place(const uint8_t *home, const uint8_t *memory)
+{
+	for (unsigned i = 0; i < PAGES / 2; i++)
+		g_assert_cmpint(
+			memcmp(home + i * PAGE, memory + (PAGES - 2 - 2 * i) * PAGE, PAGE), ==, 0);
+}
+
+/* What is moved is what was there at submission, and only that is an answer. */
+static void test_in_place(gconstpointer kind)
+{
+	tier_under_test t = { 0 };
+	if (((const tier_kind *)kind)->make == make_ring) {
+		g_test_skip("of the tier itself");
+		return;
+	}
+	((const tier_kind *)kind)->make(&t, (uint64_t)PAGE * PAGES * 2, 1);
+	g_autofree uint8_t *memory = g_malloc(PAGE * PAGES), *later = g_malloc(PAGE * PAGES);
+	g_autofree uint8_t *home = g_malloc0(PAGE * PAGES / 2);
+	const kvt_extent all = { 3, 4, 0, PAGES, PAGE }, one = { 3, 4, 100, 1, PAGE };
+	in_place read;
+	fill(memory, 0);
+	fill(later, 99);
+	begin_in_place(&t, &read, home, true);
+	g_assert_cmpuint(read.runs->len, ==, 0);
+	kvt_loop_run(t.loop);
+	g_assert_cmpint(read.io.io.status, ==, -ENOENT);
+	g_array_unref(read.runs);
+
+	g_assert_cmpint(move(&t, KVT_IO_WRITE, &all, memory), ==, 0);
+	for (unsigned verify = 0; verify < 2; verify++) {
+		begin_in_place(&t, &read, home, verify);
+		g_assert_cmpint(end_in_place(&t, &read, 0), ==, 0);
+		check_in_place(home, memory);
+		begin_in_place(&t, &read, home, verify);
+		g_assert_cmpint(end_in_place(&t, &read, -EIO), ==, -EIO);
+	}
+	/* neighbours in both places are one run */
+	read.runs = g_array_new(FALSE, FALSE, sizeof(kvt_pinned_run));
+	const kvt_extent halves[] = { { 3, 4, 0, 2, PAGE }, { 3, 4, 2, 3, PAGE } };
+	void *const places[] = { home, home + 2 * PAGE };
+	test_io_init_many(&read.io, KVT_IO_READ, halves, 2);
+	read.io.io.memory = places;
+	g_assert_cmpint(kvt_pinned_tier_read_in_place(t.tier, &read.io.io, true, read.runs), ==, 0);
+	g_assert_cmpuint(read.runs->len, ==, 1);
+	kvt_pinned_tier_moved(&read.io.io, 0);
+	kvt_loop_run(t.loop);
+	g_assert_cmpint(read.io.io.status, ==, 0);
+	g_array_unref(read.runs);
+
+	/* written anew meanwhile, twice, and into all memory that is free */
+	begin_in_place(&t, &read, home, true);
+	g_assert_cmpint(move(&t, KVT_IO_WRITE, &all, later), ==, 0);
+	g_assert_cmpint(move(&t, KVT_IO_WRITE, &all, later), ==, 0);
+	g_assert_cmpint(end_in_place(&t, &read, 0), ==, 0);
+	check_in_place(home, memory);
+	/* discarded meanwhile */
+	begin_in_place(&t, &read, home, true);
+	t.tier->ops->discard(t.tier, 0, &one);
+	g_assert_cmpint(move(&t, KVT_IO_WRITE, &one, memory), ==, 0);
+	g_assert_cmpint(end_in_place(&t, &read, 0), ==, -ENOENT);
+	check_in_place(home, later);
+	/* wrong: which shows where it is looked for */
+	*(uint8_t *)kvt_pinned_tier_page(t.tier, 0, &one) ^= 4;
+	begin_in_place(&t, &read, home, false);
+	g_assert_cmpint(end_in_place(&t, &read, 0), ==, 0);
+	begin_in_place(&t, &read, home, true);
+	kvt_loop_run(t.loop);
+	g_assert_cmpint(end_in_place(&t, &read, 0), ==, -EBADMSG);
+	g_assert_null(kvt_pinned_tier_page(t.tier, 0, &one));
+	kvt_tier_stats stats;
+	t.tier->ops->stats(t.tier, &stats);
+	g_assert_cmpuint(stats.used, ==, PAGE * (PAGES - 1));
+	/* and closed with one under way */
+	g_assert_cmpint(move(&t, KVT_IO_WRITE, &one, memory), ==, 0);
+	begin_in_place(&t, &read, home, true);
+	g_array_unref(read.runs);
+	free_kind(&t);
+	g_assert_cmpuint(read.io.done, ==, 0);
+}
+
 static void test_arena(void)
 {
 	enum { UNITS = 512 };
@@ -217,6 +341,7 @@ int main(int argc, char **argv)
 		{ "bytes", test_bytes },
 		{ "corrupt", test_corrupt },
 		{ "close-early", test_close_early },
+		{ "in-place", test_in_place },
 	};
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/pinned-tier/arena", test_arena);
