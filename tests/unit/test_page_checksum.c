@@ -10,7 +10,13 @@ enum { BYTES = 1 << 20 };
 
 static void check(const uint8_t *at, uint64_t bytes)
 {
-	g_assert_cmphex(kvt_page_checksum(at, bytes), ==, XXH3_64bits(at, bytes));
+	uint64_t right = XXH3_64bits(at, bytes);
+	g_assert_cmphex(kvt_page_checksum(at, bytes), ==, right);
+	g_assert_cmphex(kvt_page_checksum_plain(at, bytes), ==, right);
+#ifdef __x86_64__
+	if (__builtin_cpu_supports("avx2"))
+		g_assert_cmphex(kvt_page_checksum_avx2(at, bytes), ==, right);
+#endif
 }
 
 static void test_lengths(void)
