@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 extern void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
 /* No input may take this many seconds; an endless loop is a finding too. */
-enum { LONGEST_SECONDS = 60 };
+enum { LONGEST_SECONDS = 120 };
 
 /* The input that is running, for the report on the way down. */
 static struct {
