@@ -5,8 +5,7 @@
 #ifndef KVT_PAGE_WRITER_H
 #define KVT_PAGE_WRITER_H
 
-#include "sim/core/loop.h"
-#include "sim/tier/tier.h"
+#include "sim/tier/page_runs.h"
 
 typedef struct kvt_page_writer {
 	kvt_loop *loop; /* a real one, with nothing else under way */
@@ -20,9 +19,9 @@ typedef struct kvt_page_writer {
 	void *arg;
 } kvt_page_writer;
 
-/* Writes all runs, and adds to *bytes and to *seconds that writes took. 0, or the first failed
- * write's negative errno. */
-int kvt_page_writer_run(const kvt_page_writer *writer, uint64_t *bytes, double *seconds);
+/* Writes all runs, and adds to *writes. 0, or the first failed write's negative errno, after which
+ * no more are made. */
+int kvt_page_writer_run(const kvt_page_writer *writer, kvt_page_writes *writes);
 
 /* What a status of kvt_page_writer_run() other than 0 means, for a message. */
 const char *kvt_page_writer_reason(int status);

@@ -270,8 +270,10 @@ static bool store_pages(decode_run *run, kvt_system *system, GError **error)
 		.next = next_run,
 		.fill = fill_run,
 		.arg = run };
-	int status =
-		kvt_page_writer_run(&writer, &run->decode->stored_bytes, &run->decode->written);
+	kvt_page_writes writes = { 0 };
+	int status = kvt_page_writer_run(&writer, &writes);
+	run->decode->stored_bytes = writes.bytes;
+	run->decode->written = writes.seconds;
 	if (status != 0)
 		return kvt_error_failed(error, "tier %s could not store the context by KV head: %s",
 			job->tier, kvt_page_writer_reason(status));

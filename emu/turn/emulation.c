@@ -217,7 +217,10 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 		.next = next_run,
 		.fill = fill_run,
 		.arg = &run };
-	int status = kvt_page_writer_run(&writer, &e->result->stored_bytes, &e->result->written);
+	kvt_page_writes writes = { 0 };
+	int status = kvt_page_writer_run(&writer, &writes);
+	e->result->stored_bytes += writes.bytes;
+	e->result->written += writes.seconds;
 	if (e->stored_tokens == 0 && has_own_processor(e) && kvt_cores_place_engine(&e->cores))
 		kvt_cpu_device_place(system->device, &e->cores);
 	e->stored_tokens = tokens;

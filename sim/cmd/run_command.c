@@ -54,15 +54,8 @@ static json_t *run_migration(const kvt_experiment *experiment, kvt_timeline *tim
 	if (!kvt_migration_run(&models, experiment, timeline, &migration, error) ||
 		(decisions && !kvt_decision_log_end(decisions, error)))
 		return NULL;
-	const double fetch = migration.fetch.ttft, recompute = migration.recompute.ttft;
-	json_t *result = kvt_turn_to_json(experiment, &migration.fetch), *times = json_object();
-	json_object_set_new(times, "fetch_s", kvt_json_real(fetch));
-	json_object_set_new(times, "recompute_s", kvt_json_real(recompute));
-	json_object_set_new(times, "stay_s", kvt_json_real(migration.stay.ttft));
-	json_object_set_new(times, "recompute_over_fetch", kvt_json_real(recompute / fetch));
-	json_object_set_new(times, "break_even_bytes_per_s",
-		kvt_json_real(kvt_migration_break_even(&migration)));
-	json_object_set_new(result, "migration", times);
+	json_t *result = kvt_turn_to_json(experiment, &migration.turns[KVT_MIGRATION_FETCH]);
+	json_object_set_new(result, "migration", kvt_migration_to_json(&migration));
 	return result;
 }
 

@@ -73,6 +73,17 @@ static void print_choice(FILE *stream, const json_t *choice)
 	}
 }
 
+/* What was written once the first token was there. */
+static void print_writes(FILE *stream, const char *label, const json_t *writes)
+{
+	g_autofree char *failed = g_strconcat(label, ", but not", NULL);
+	double not_written = json_number_value(json_object_get(writes, "failed_bytes"));
+	print_quantity(stream, label, json_object_get(writes, "bytes"), KVT_UNIT_BYTES);
+	if (not_written > 0)
+		print_quantity(
+			stream, failed, json_object_get(writes, "failed_bytes"), KVT_UNIT_BYTES);
+}
+
 static void print_lost(FILE *stream, const json_t *lost)
 {
 	const char *why;
@@ -91,6 +102,7 @@ static void print_lost(FILE *stream, const json_t *lost)
 		KVT_UNIT_COUNT);
 	print_quantity(
 		stream, "  recomputing took", json_object_get(lost, "recompute_s"), KVT_UNIT_TIME);
+	print_writes(stream, "  stored again", json_object_get(lost, "stored_again"));
 	if (json_number_value(json_object_get(lost, "given_up_s")) > 0)
 		print_quantity(stream, "  too much: started over after",
 			json_object_get(lost, "given_up_s"), KVT_UNIT_TIME);
@@ -105,6 +117,7 @@ static void print_turn(FILE *stream, const json_t *turn)
 		KVT_UNIT_BYTES);
 	print_choice(stream, json_object_get(turn, "choice"));
 	print_lost(stream, json_object_get(turn, "lost"));
+	print_writes(stream, "kept for turns to come", json_object_get(turn, "kept"));
 	if (json_is_true(json_object_get(turn, "streamed")))
 		fprintf(stream,
 			"  the KV does not fit into HBM: %" JSON_INTEGER_FORMAT
@@ -129,20 +142,19 @@ static void print_turn(FILE *stream, const json_t *turn)
 	}
 }
 
-static void print_migration(FILE *stream, const json_t *times)
+void kvt_run_summary_migration(const json_t *times, FILE *stream)
 {
-	if (!times)
-		return;
 	fputs("\nThe session goes on at another node: time to first token\n", stream);
 	print_quantity(stream, "fetching from the first one's pool",
 		json_object_get(times, "fetch_s"), KVT_UNIT_TIME);
 	print_quantity(stream, "recomputing", json_object_get(times, "recompute_s"), KVT_UNIT_TIME);
 	print_quantity(stream, "had it stayed", json_object_get(times, "stay_s"), KVT_UNIT_TIME);
+	print_quantity(stream, "once more, from its own pool", json_object_get(times, "settled_s"),
+		KVT_UNIT_TIME);
 	fprintf(stream, "  %-34s %.4g times as fast\n", "fetching is",
 		json_number_value(json_object_get(times, "recompute_over_fetch")));
 	print_quantity(stream, "both are even at", json_object_get(times, "break_even_bytes_per_s"),
 		KVT_UNIT_RATE);
-	fputs("\nBy fetching\n", stream);
 }
 
 static void print_provenance(FILE *stream, const json_t *provenance)
@@ -171,7 +183,11 @@ void kvt_run_summary_write(const json_t *result, FILE *stream)
 		fprintf(stream, "\nTurn 2 from stored KV: %.4g times as fast\n",
 			json_number_value(json_object_get(result, "speedup")));
 	}
-	print_migration(stream, json_object_get(result, "migration"));
+	const json_t *migration = json_object_get(result, "migration");
+	if (migration) {
+		kvt_run_summary_migration(migration, stream);
+		fputs("\nBy fetching\n", stream);
+	}
 	print_turn(stream, result);
 	print_provenance(stream, json_object_get(result, "provenance"));
 }

@@ -9,4 +9,7 @@
  * for the caller to find. */
 void kvt_run_summary_write(const json_t *result, FILE *stream);
 
+/* The part of it that compares a migration's turns (kvt_migration_to_json). */
+void kvt_run_summary_migration(const json_t *times, FILE *stream);
+
 #endif

@@ -145,6 +145,9 @@ static const kvt_option resume_options[] = {
 static const kvt_option migrate_options[] = {
 	{ "home_tier", KVT_OPTION_STRING, 0, FIELD(home_tier), "dram", 0, 0, NULL,
 		"where the same pages are for the node that the session leaves" },
+	{ "keep_tier", KVT_OPTION_STRING, 0, FIELD(keep_tier), "", 0, 0, NULL,
+		"the other node's own pool, where what it fetched is kept once the first token is "
+		"there; \"\": it is not" },
 	{ 0 },
 };
 
@@ -321,6 +324,10 @@ static gboolean check(const kvt_experiment *experiment, GError **error)
 			"%" G_GINT64_FORMAT " is not a whole number of pages, expected a multiple "
 			"of [model] page_tokens (%" G_GINT64_FORMAT ")",
 			experiment->window_tokens, experiment->page_tokens);
+	if (*experiment->keep_tier != '\0' && experiment->selectivity)
+		return kvt_section_error(kvt_config_section(experiment->config, "migrate"),
+			"keep_tier", error,
+			"not all pages are fetched ([select] curve), expected one of both");
 	return !experiment->llm ||
 	       kvt_llm_check_ranks(experiment->llm, (unsigned)experiment->ranks, error);
 }

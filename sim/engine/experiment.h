@@ -77,7 +77,7 @@ typedef struct kvt_experiment {
 	bool write_out;
 	double all_reduce_rate;
 
-	char *home_tier; /* [migrate] */
+	char *home_tier, *keep_tier; /* [migrate] */
 
 	int64_t reload_depth; /* [resume] */
 	int resume_policy;

@@ -12,6 +12,7 @@ struct kvt_lost_pages {
 	kvt_span_map reached; /* the layer whose input is there; 0: the embedding */
 	kvt_span_map *kept;   /* of each layer: 1 */
 	kvt_span_map again;   /* went through any layers: 1 */
+	GArray *made;         /* kvt_page_run */
 	uint64_t kept_tokens;
 	bool nothing_came; /* of the last read */
 	kvt_lost_counts counts;
@@ -25,6 +26,7 @@ kvt_lost_pages *kvt_lost_pages_new(
 	lost->chunk_tokens = chunk_tokens;
 	lost->limits = *limits;
 	lost->kept = g_new0(kvt_span_map, engine->layout.llm->n_layers);
+	lost->made = g_array_new(FALSE, FALSE, sizeof(kvt_page_run));
 	return lost;
 }
 
@@ -36,6 +38,7 @@ void kvt_lost_pages_free(kvt_lost_pages *lost)
 		kvt_span_map_clear(&lost->kept[i]);
 	kvt_span_map_clear(&lost->reached);
 	kvt_span_map_clear(&lost->again);
+	g_array_unref(lost->made);
 	g_free(lost->kept);
 	g_free(lost);
 }
@@ -127,6 +130,18 @@ void kvt_lost_pages_done(kvt_lost_pages *lost, const kvt_recompute_job *job)
 void kvt_lost_pages_waited(kvt_lost_pages *lost, kvt_time time)
 {
 	lost->counts.time += time;
+}
+
+void kvt_lost_pages_made(kvt_lost_pages *lost, const kvt_page_run *run)
+{
+	g_array_append_val(lost->made, *run);
+}
+
+GArray *kvt_lost_pages_take_made(kvt_lost_pages *lost)
+{
+	GArray *made = lost->made;
+	lost->made = g_array_new(FALSE, FALSE, sizeof(kvt_page_run));
+	return made;
 }
 
 void kvt_lost_pages_keep(kvt_lost_pages *lost, unsigned layer, uint64_t first, uint64_t end)

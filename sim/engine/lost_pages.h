@@ -1,12 +1,14 @@
 /*
  * lost_pages.h: what a turn knows of pages that storage did not deliver: which were made again and
- * stay in HBM, how far through the layers their tokens have come, what that cost, and how much more
- * of it is worth while. It runs nothing; recompute.h does.
+ * stay in HBM, and have yet to be stored again, how far through the layers their tokens have come,
+ * what that cost, and how much more of it is worth while. It runs nothing; recompute.h does, and
+ * settle.h stores them.
  */
 #ifndef KVT_LOST_PAGES_H
 #define KVT_LOST_PAGES_H
 
 #include "sim/engine/page_read.h"
+#include "sim/tier/page_runs.h"
 
 /* Where a person wants to know. All 0 without faults. */
 typedef struct kvt_lost_counts {
@@ -65,6 +67,12 @@ bool kvt_lost_pages_plan(kvt_lost_pages *lost, unsigned layer, uint64_t first, u
 /* A piece of the plan was done, or has taken so long that a pass of the turn waited for it. */
 void kvt_lost_pages_done(kvt_lost_pages *lost, const kvt_recompute_job *job);
 void kvt_lost_pages_waited(kvt_lost_pages *lost, kvt_time time);
+
+/* Pages were made again: storage lacks them, of which each run is one of its own. */
+void kvt_lost_pages_made(kvt_lost_pages *lost, const kvt_page_run *run);
+
+/* All that were made since this was last called (kvt_page_run): the caller's. */
+GArray *kvt_lost_pages_take_made(kvt_lost_pages *lost);
 
 /* Pages of a layer that else pass through HBM were made again, and stay. */
 void kvt_lost_pages_keep(kvt_lost_pages *lost, unsigned layer, uint64_t first, uint64_t end);

@@ -53,6 +53,28 @@ static bool plan(recompute *r)
 	return kvt_lost_pages_plan(r->spec.lost, r->layer, first, end, r->keep, r->jobs);
 }
 
+/* Storage is to have the run's pages, too: of a choice by parts, which lie nowhere. */
+static void count_made(recompute *r, const kvt_extent *extent)
+{
+	const kvt_kv_layout *layout = &r->engine->layout;
+	bool global = kvt_kv_layer_is_global(layout, r->layer);
+	kvt_page_run run = { *extent, NULL };
+	if (!r->spec.choice || !global) {
+		if (!r->spec.choice)
+			run.memory = kvt_device_memory(r->engine->device, KVT_PLACE_HOME, extent);
+		kvt_lost_pages_made(r->spec.lost, &run);
+		return;
+	}
+	kvt_extent_list parts = { 0 };
+	kvt_page_choice_extents(
+		r->spec.choice, layout, r->layer, extent->first_page, extent->n_pages, &parts);
+	for (unsigned i = 0; i < parts.n; i++) {
+		run.extent = parts.extents[i];
+		kvt_lost_pages_made(r->spec.lost, &run);
+	}
+	kvt_extent_list_free(&parts);
+}
+
 /* The pages are there. */
 static void take_pages(recompute *r)
 {
@@ -63,6 +85,7 @@ static void take_pages(recompute *r)
 		uint64_t tokens = run->n_pages * layout->page_tokens;
 		kvt_extent extent = kvt_kv_extent(layout, r->layer, first, tokens);
 		kvt_device_remake(r->engine->device, &extent);
+		count_made(r, &extent);
 		if (r->keep)
 			kvt_lost_pages_keep(r->spec.lost, r->layer, first, first + tokens);
 	}

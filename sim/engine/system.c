@@ -161,6 +161,23 @@ static gboolean open_stores(kvt_system *system, const kvt_tier_env *env, GError 
 	return TRUE;
 }
 
+/* Opens what a session that comes here leaves its pages in. */
+static gboolean open_keep(kvt_system *system, const kvt_tier_env *env, GError **error)
+{
+	const kvt_experiment *e = system->experiment;
+	const kvt_world *world = &system->world;
+	if (e->kind != KVT_RUN_MIGRATE || *e->keep_tier == '\0')
+		return TRUE;
+	kvt_tier_env own = *env;
+	own.instance = KVT_SYSTEM_STORES_MAX * KVT_RING_PARTS_MAX;
+	system->keep =
+		world->open_keep
+			? world->open_keep(world->arg, &own, e->keep_tier, error)
+			: kvt_tier_open(e->keep_tier, &own,
+				  kvt_config_section_or_empty(e->config, e->keep_tier), error);
+	return system->keep != NULL;
+}
+
 /* What only a language model needs: HBM beside its weights, and a device that computes. */
 static gboolean open_device(kvt_system *system, const kvt_tier_env *env, GError **error)
 {
@@ -226,7 +243,7 @@ kvt_system *kvt_system_new_in(const kvt_world *world, const kvt_experiment *expe
 		.seed = (uint64_t)experiment->seed,
 		.topology = &system->topology };
 	if ((experiment->llm && !open_device(system, &env, error)) ||
-		!open_stores(system, &env, error)) {
+		!open_stores(system, &env, error) || !open_keep(system, &env, error)) {
 		kvt_system_free(system);
 		return NULL;
 	}
@@ -242,6 +259,7 @@ void kvt_system_free(kvt_system *system)
 		kvt_tier_close(system->storage);
 	for (unsigned i = 0; i < system->n_stores; i++)
 		kvt_tier_close(system->stores[i]);
+	kvt_tier_close(system->keep);
 	kvt_tier_close(system->hbm);
 	kvt_device_free(system->device);
 	kvt_work_cost_free(system->cost);

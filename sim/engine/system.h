@@ -21,6 +21,9 @@ typedef struct kvt_world {
 	/* The i-th storage tier: `name` is what the experiment calls it. */
 	kvt_tier *(*open_store)(
 		void *arg, const kvt_tier_env *env, const char *name, GError **error);
+	/* The pool of the node that a session comes to ([migrate] keep_tier). */
+	kvt_tier *(*open_keep)(
+		void *arg, const kvt_tier_env *env, const char *name, GError **error);
 	/* Called when all else is there but the stores. */
 	kvt_device *(*open_device)(void *arg, kvt_system *system, GError **error);
 	/* Told, before anything runs, which KV stays in the device's memory: of each layer tokens
@@ -49,6 +52,7 @@ struct kvt_system {
 	kvt_tier *stores[KVT_SYSTEM_STORES_MAX];
 	unsigned n_stores;
 	kvt_tier *storage; /* the store, or the stripe over both */
+	kvt_tier *keep;    /* gets what is fetched, too; NULL: nothing does */
 	kvt_device *device;
 	kvt_engine engine; /* these, by way of a log of decisions where there is one */
 	uint64_t weight_bytes, reserved_bytes; /* all ranks: weights; activations */

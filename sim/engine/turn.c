@@ -6,7 +6,7 @@
 
 #include "models/llm_cost.h"
 #include "sim/base/error.h"
-#include "sim/engine/turn_plan.h"
+#include "sim/engine/settle.h"
 
 /* Of recomputation, that a turn may do beyond its context. */
 enum { SMALL_PIECES = 16 };
@@ -17,8 +17,9 @@ typedef struct turn_run {
 	kvt_engine *engine;
 	kvt_turn_plan plan;
 	kvt_turn *turn;
-	kvt_lost_pages *lost; /* NULL: a page that is lost ends the turn */
-	uint64_t lost_bytes;  /* of HBM, for those, at most */
+	kvt_lost_pages *lost;   /* NULL: a page that is lost ends the turn */
+	uint64_t lost_bytes;    /* of HBM, for those, at most */
+	kvt_turn_plan given_up; /* of a resume that was: what is stored then */
 	kvt_time first_submit, last_load;
 	bool loaded_any;
 } turn_run;
@@ -474,6 +475,7 @@ static bool start_over(turn_run *run, GError **error)
 	kvt_turn *turn = run->turn;
 	account_losses(run);
 	release_hbm(run);
+	run->given_up = run->plan;
 	if (!kvt_turn_plan_make(&run->plan, run->system, KVT_RUN_COLD, error) ||
 		!account_hbm(run, error))
 		return false;
@@ -499,6 +501,44 @@ static bool prefill(turn_run *run, kvt_run_kind kind, GError **error)
 		return start_over(run, error);
 	g_propagate_error(error, g_steal_pointer(&why));
 	return false;
+}
+
+/* Pages that were made again are stored again: of a context that was computed from its beginning
+ * all that was stored of it, unless it went to storage chunk by chunk. */
+static void store_again(turn_run *run)
+{
+	kvt_tier *storage = run->engine->storage;
+	const kvt_turn_plan *stored = &run->given_up;
+	kvt_page_writes *writes = &run->turn->stored_again;
+	uint64_t before[KVT_SYSTEM_STORES_MAX];
+	if (!run->lost)
+		return;
+	for (unsigned i = 0; i < run->system->n_stores; i++)
+		before[i] = store_stats(run, i).written_bytes;
+	g_autoptr(GArray) made = kvt_lost_pages_take_made(run->lost);
+	kvt_settle_runs(run->engine, &run->plan, storage, made, writes);
+	if (run->plan.streamed)
+		kvt_settle_windows(run->engine, &run->plan, storage, stored->stored_tokens, writes);
+	else if (stored->chooses)
+		kvt_settle_parts(run->engine, &run->plan, &stored->choice, storage,
+			stored->stored_tokens, writes);
+	else
+		kvt_settle_context(
+			run->engine, &run->plan, run->lost, storage, stored->stored_tokens, writes);
+	run->given_up = (kvt_turn_plan){ 0 };
+	for (unsigned i = 0; i < run->system->n_stores; i++)
+		run->turn->written_bytes[i] += store_stats(run, i).written_bytes - before[i];
+}
+
+/* What the turn leaves in storage once its first token is there. */
+static void settle(turn_run *run)
+{
+	kvt_tier *keep = run->system->keep;
+	uint64_t tokens = kvt_turn_plan_storable(run->experiment);
+	store_again(run);
+	if (keep)
+		kvt_settle_context(
+			run->engine, &run->plan, run->lost, keep, tokens, &run->turn->kept);
 }
 
 bool kvt_turn_run_in(const kvt_world *world, const kvt_experiment *experiment, kvt_run_kind kind,
@@ -528,7 +568,12 @@ bool kvt_turn_run_in(const kvt_world *world, const kvt_experiment *experiment, k
 	if (!account_hbm(&run, error) || !make_room(&run, error))
 		return false;
 	expect_losses(&run);
-	bool good = prefill(&run, kind, error) && decode(&run, error);
+	bool good = prefill(&run, kind, error);
+	if (good)
+		settle(&run);
+	good = good && decode(&run, error);
+	if (good)
+		store_again(&run);
 	account_losses(&run);
 	turn->hbm_peak += run.lost_bytes;
 	return good;

@@ -36,6 +36,8 @@ typedef struct kvt_turn {
 	 * were spent, of ttft, when a resume was given up because too much was lost */
 	kvt_lost_counts lost;
 	double given_up;
+	kvt_page_writes stored_again; /* of these, after the first token, and after the others */
+	kvt_page_writes kept;         /* by [migrate] keep_tier, after the first token */
 	unsigned chunks_simulated, chunks;
 	bool chooses;                      /* some pages of global layers are not loaded at all */
 	kvt_selectivity_point selectivity; /* the choice, then */
@@ -47,8 +49,9 @@ typedef struct kvt_turn {
 /*
  * Runs one turn on a fresh system: the context is stored before it begins (KVT_RUN_RESUME) or not
  * (KVT_RUN_COLD). Pages that storage does not deliver are recomputed (recompute.h); a resume that
- * lost more than that is worth is given up and the context computed from its beginning. False with
- * an error when something does not fit, a write fails, or, with [storage] lost = fail, a read.
+ * lost more than that is worth is given up and the context computed from its beginning. What was
+ * made again is stored again when the first token is there; that may fail. False with an error when
+ * something does not fit, another write fails, or, with [storage] lost = fail, a read.
  */
 bool kvt_turn_run(const kvt_experiment *experiment, kvt_run_kind kind, kvt_timeline *timeline,
 	kvt_turn *turn, GError **error);

@@ -88,7 +88,6 @@ static bool plan_streaming(kvt_turn_plan *plan, const kvt_system *system, GError
 		/* a window may begin and end within a page */
 		used += (held / layout->page_tokens + 2) * page_bytes;
 	}
-	plan->window_tokens = (uint64_t)e->window_tokens;
 	plan->buffers = (uint64_t)e->buffers;
 	used += plan->buffers * plan->window_tokens * layout->token_bytes;
 	uint64_t tail_pages = plan->tail_tokens / layout->page_tokens + 2;
@@ -131,6 +130,7 @@ bool kvt_turn_plan_make(
 	uint64_t context = (uint64_t)e->context_tokens, prompt = (uint64_t)e->prompt_tokens;
 	*plan = (kvt_turn_plan){ .prefill_tokens = context + prompt };
 	plan->total_tokens = plan->prefill_tokens + (uint64_t)e->output_tokens;
+	plan->window_tokens = (uint64_t)e->window_tokens;
 	if (kind != KVT_RUN_COLD) {
 		plan->stored_tokens = kvt_turn_plan_storable(e);
 		plan->load_estimate = estimate_load(system, plan->stored_tokens);

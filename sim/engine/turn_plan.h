@@ -21,11 +21,12 @@ typedef struct kvt_turn_plan {
 	kvt_selectivity_point selectivity; /* where `choice` is from */
 	uint64_t skipped_tokens;           /* 0 when nothing is left out */
 	uint64_t sketch_bytes;             /* in HBM at once */
+	uint64_t window_tokens;            /* that are loaded, or written, at once */
 	bool streamed;
 	/* when streamed: of each global layer, [0, resident_tokens) stay in HBM, the newest
 	 * tail_tokens too (they are being written), and the rest goes through `buffers` staging
 	 * buffers of window_tokens */
-	uint64_t resident_tokens, tail_tokens, window_tokens, buffers;
+	uint64_t resident_tokens, tail_tokens, buffers;
 } kvt_turn_plan;
 
 /* Tokens of the context whose KV is found in storage: whole pages. */

@@ -56,6 +56,17 @@ static json_t *choice(const kvt_selectivity_point *point)
 	return object;
 }
 
+/* What went to a tier once the first token was there. */
+static json_t *writes(const kvt_page_writes *written)
+{
+	json_t *object = json_object();
+	json_object_set_new(object, "bytes", json_integer((json_int_t)written->bytes));
+	json_object_set_new(
+		object, "failed_bytes", json_integer((json_int_t)written->failed_bytes));
+	set_real(object, "seconds", written->seconds);
+	return object;
+}
+
 /* What storage did not deliver; NULL: nothing. */
 static json_t *lost_pages(const kvt_turn *turn)
 {
@@ -74,6 +85,7 @@ static json_t *lost_pages(const kvt_turn *turn)
 		object, "recomputed_token_layers", json_integer((json_int_t)lost->token_layers));
 	set_real(object, "recompute_s", kvt_time_to_seconds(lost->time));
 	set_real(object, "given_up_s", turn->given_up);
+	json_object_set_new(object, "stored_again", writes(&turn->stored_again));
 	if (n > 0)
 		return object;
 	json_decref(object);
@@ -105,6 +117,8 @@ json_t *kvt_turn_to_json(const kvt_experiment *e, const kvt_turn *turn)
 	json_t *lost = lost_pages(turn);
 	if (lost)
 		json_object_set_new(object, "lost", lost);
+	if (turn->kept.bytes + turn->kept.failed_bytes > 0)
+		json_object_set_new(object, "kept", writes(&turn->kept));
 	json_t *policy = json_object();
 	set_real(policy, "load_estimate_s", turn->load_estimate);
 	set_real(policy, "compute_estimate_s", turn->compute_estimate);

@@ -18,14 +18,40 @@ typedef struct passed_io {
 	void *arg;
 } passed_io;
 
+static gpointer key_of(unsigned layer, uint64_t page)
+{
+	return GSIZE_TO_POINTER(((uint64_t)layer << 40 | page) + 1);
+}
+
 int lossy_page(const lossy_settings *settings, unsigned layer, uint64_t page)
 {
 	static const int all[] = { -ENOENT, -EIO, -EBADMSG };
+	if (settings->mended && g_hash_table_contains(settings->mended, key_of(layer, page)))
+		return 0;
 	kvt_rng rng = kvt_rng_init(settings->seed, (uint64_t)layer << 40 | page);
 	if (kvt_rng_uniform(&rng) >= settings->rate)
 		return 0;
 	return settings->status != 0 ? settings->status
 				     : all[kvt_rng_below(&rng, G_N_ELEMENTS(all))];
+}
+
+static void lose(lossy_settings *settings, kvt_io *io)
+{
+	settings->reads++;
+	for (unsigned i = 0; io->status == 0 && i < io->n_extents; i++)
+		for (uint64_t p = 0; io->status == 0 && p < io->extents[i].n_pages; p++)
+			io->status = lossy_page(
+				settings, io->extents[i].layer, io->extents[i].first_page + p);
+	settings->failed += io->status != 0;
+	io->bytes = io->status == 0 ? io->bytes : 0;
+}
+
+static void mend(lossy_settings *settings, const kvt_io *io)
+{
+	for (unsigned i = 0; io->status == 0 && i < io->n_extents; i++)
+		for (uint64_t p = 0; p < io->extents[i].n_pages; p++)
+			g_hash_table_add(settings->mended,
+				key_of(io->extents[i].layer, io->extents[i].first_page + p));
 }
 
 static void on_done(kvt_io *io)
@@ -34,13 +60,10 @@ static void on_done(kvt_io *io)
 	lossy_settings *settings = passed->tier->settings;
 	io->done = passed->done;
 	io->arg = passed->arg;
-	settings->reads++;
-	for (unsigned i = 0; io->status == 0 && i < io->n_extents; i++)
-		for (uint64_t p = 0; io->status == 0 && p < io->extents[i].n_pages; p++)
-			io->status = lossy_page(
-				settings, io->extents[i].layer, io->extents[i].first_page + p);
-	settings->failed += io->status != 0;
-	io->bytes = io->status == 0 ? io->bytes : 0;
+	if (io->op == KVT_IO_READ)
+		lose(settings, io);
+	else if (settings->mended && settings->mends)
+		mend(settings, io);
 	g_free(passed);
 	io->done(io);
 }
@@ -48,8 +71,6 @@ static void on_done(kvt_io *io)
 static int lossy_submit(kvt_tier *base, kvt_io *io)
 {
 	lossy_tier *tier = (lossy_tier *)base;
-	if (io->op != KVT_IO_READ)
-		return kvt_tier_submit(tier->inner, io);
 	passed_io *passed = g_new(passed_io, 1);
 	*passed = (passed_io){ tier, io->done, io->arg };
 	io->done = on_done;

@@ -283,6 +283,41 @@ static void test_rates(void)
 	g_assert_cmpuint(given_up, >=, 4);
 }
 
+/* What was made again is stored again, in whatever form it had: a second resume finds it, and takes
+ * as long as one that never lost anything. The first token did not wait for it. */
+static void test_stored_again(void)
+{
+	static const double rates[] = { 0.0001, 0.001, 0.05, 1 };
+	unsigned lossy_turns = 0, given_up = 0;
+	for (unsigned t = 0; t < G_N_ELEMENTS(turns); t++)
+		for (unsigned i = 0; i < G_N_ELEMENTS(rates); i++) {
+			g_autoptr(GHashTable) mended = g_hash_table_new(NULL, NULL);
+			lossy_settings lossy = { .seed = 1, .rate = rates[i], .mends = true };
+			lossy_settings never = lossy;
+			lossy.mended = mended;
+			kvt_turn plain = run_turn(turns[t], NULL, KVT_RUN_RESUME);
+			kvt_turn first = run_turn(turns[t], &lossy, KVT_RUN_RESUME);
+			kvt_turn second = run_turn(turns[t], &lossy, KVT_RUN_RESUME);
+			kvt_turn without = run_turn(turns[t], &never, KVT_RUN_RESUME);
+			/* what streams from its beginning goes to storage chunk by chunk */
+			bool by_chunks = first.given_up > 0 && first.streamed;
+			if (!by_chunks) {
+				g_assert_true(first.ttft == without.ttft);
+				g_assert_cmpuint(
+					first.stored_again.bytes > 0, ==, lost_pages(&first) > 0);
+			}
+			g_assert_cmpuint(first.stored_again.failed_bytes, ==, 0);
+			g_assert_cmpuint(first.written_bytes[0], >=, first.stored_again.bytes);
+			g_assert_cmpuint(lost_pages(&second), ==, 0);
+			g_assert_cmpuint(second.stored_again.bytes, ==, 0);
+			g_assert_true(second.ttft == plain.ttft && second.tpot == plain.tpot);
+			lossy_turns += lost_pages(&first) > 0;
+			given_up += first.given_up > 0;
+		}
+	g_assert_cmpuint(lossy_turns, >=, 12);
+	g_assert_cmpuint(given_up, >=, 4);
+}
+
 /* A tier that delivers nothing: about what a cold turn takes, and every token recomputed. */
 static void test_dead(void)
 {
@@ -333,6 +368,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/recompute/page-read", test_page_read);
 	g_test_add_func("/recompute/plan", test_plan);
 	g_test_add_func("/recompute/rates", test_rates);
+	g_test_add_func("/recompute/stored-again", test_stored_again);
 	g_test_add_func("/recompute/dead", test_dead);
 	g_test_add_func("/recompute/dead-node", test_dead_node);
 	return g_test_run();
