@@ -45,7 +45,7 @@ uint64_t kvt_attention_spread(uint64_t n, uint64_t wanted, uint64_t i);
 kvt_attention_check *kvt_attention_check_new(const kvt_kv_source *source);
 void kvt_attention_check_free(kvt_attention_check *check);
 
-/* A kvt_attended (cpu_device.h); arg is the check. */
+/* A kvt_attended (turn_tokens.h); arg is the check. */
 void kvt_attention_check_keep(void *check, unsigned layer, uint64_t position, uint64_t tokens,
 	const float *output, const float *lse);
 

@@ -59,8 +59,8 @@ struct cpu_device {
 	/* memory: one region a layer, one of all staging buffers, one after another */
 	uint8_t **home, *staging;
 	uint64_t home_bytes, buffer_bytes, staging_bytes;
-	/* of tokens [first_new, tokens) of every layer: queries[kv_heads][tokens][heads][head_dim],
-	 * and pages of their keys and values */
+	/* of every layer (turn_tokens.h) */
+	kvt_turn_tokens new_tokens;
 	float **queries_of;
 	uint8_t **pages_of;
 	/* the job that runs */
@@ -69,15 +69,10 @@ struct cpu_device {
 	int64_t job_nanoseconds;
 };
 
-bool kvt_cpu_device_is_real(kvt_work_kind kind)
-{
-	return kind == KVT_WORK_ATTENTION || kind == KVT_WORK_MERGE;
-}
-
 /* What is computed again is no one's to look at: the source has its keys and values. */
 static bool is_real(const kvt_work *work)
 {
-	return kvt_cpu_device_is_real(work->kind) && !work->again;
+	return kvt_turn_work_is_real(work->kind) && !work->again;
 }
 
 static bool is_over(const cpu_device *device, kvt_token token)
@@ -123,22 +118,16 @@ static kvt_cpu_queries *find_queries(cpu_device *device, const kvt_work *work)
 	return oldest;
 }
 
-/* Copies keys and values that were made before to where they stay. */
-static void copy_new_tokens(cpu_device *device, const kvt_work *work)
+/* Keys and values that were made before, on their way to where they stay. */
+typedef struct new_pages {
+	const uint8_t *from;
+	uint8_t *to;
+} new_pages;
+
+static void copy_run(void *arg, uint64_t from, uint64_t to, uint64_t bytes)
 {
-	const kvt_kv_shape *shape = &device->settings.source->shape;
-	const uint64_t page_tokens = shape->page_tokens, end = work->position + work->tokens;
-	const size_t row = shape->block_bytes / page_tokens;
-	for (uint64_t token = work->position; token < end;) {
-		uint64_t page = token / page_tokens, at = token % page_tokens * row;
-		uint64_t n = MIN(page_tokens - token % page_tokens, end - token);
-		uint64_t made = page - device->settings.first_new / page_tokens;
-		const uint8_t *from = device->pages_of[work->layer] + made * shape->page_bytes + at;
-		uint8_t *to = device->home[work->layer] + page * shape->page_bytes + at;
-		for (uint64_t block = 0; block < shape->page_bytes; block += shape->block_bytes)
-			memcpy(to + block, from + block, n * row);
-		token += n;
-	}
+	const new_pages *pages = arg;
+	memcpy(pages->to + to, pages->from + from, bytes);
 }
 
 /* Keys and values of new tokens go to where they stay; their queries are known from now on. */
@@ -146,15 +135,16 @@ static void take_new_tokens(cpu_device *device, const kvt_work *work)
 {
 	const kvt_kv_source *source = device->settings.source;
 	const kvt_kv_shape *shape = &source->shape;
-	const uint64_t first_new = device->settings.first_new;
+	const uint64_t first_new = device->new_tokens.first;
 	const size_t row = (size_t)shape->heads * shape->head_dim;
 	kvt_cpu_queries *q = find_queries(device, work);
 	q->used = ++device->uses;
 	if (work->position >= first_new) {
-		g_assert(work->position + work->tokens <= device->settings.tokens);
-		q->stride = (device->settings.tokens - first_new) * row;
+		new_pages pages = { device->pages_of[work->layer], device->home[work->layer] };
+		q->stride = (device->new_tokens.end - first_new) * row;
 		q->queries = device->queries_of[work->layer] + (work->position - first_new) * row;
-		copy_new_tokens(device, work);
+		kvt_turn_tokens_each(
+			&device->new_tokens, work->position, work->tokens, copy_run, &pages);
 		return;
 	}
 	/* what was to come back is computed instead: too much to have been made before */
@@ -172,21 +162,15 @@ static void take_new_tokens(cpu_device *device, const kvt_work *work)
 /* Asks the source for all that passes will need, so that it takes none of their time. */
 static bool make_new_tokens(cpu_device *device)
 {
-	const kvt_kv_source *source = device->settings.source;
-	const kvt_kv_shape *shape = &source->shape;
-	const uint64_t first = device->settings.first_new, n = device->settings.tokens - first;
-	const uint64_t row = (uint64_t)shape->heads * shape->head_dim;
-	const uint64_t n_pages = (first % shape->page_tokens + n) / shape->page_tokens + 1;
-	for (unsigned layer = 0; layer < shape->layers; layer++) {
-		float *queries = g_try_new(float, n * shape->kv_heads * row + 1);
+	const kvt_turn_tokens *tokens = &device->new_tokens;
+	for (unsigned layer = 0; layer < tokens->source->shape.layers; layer++) {
+		float *queries = g_try_malloc(kvt_turn_tokens_query_bytes(tokens) + 1);
+		uint8_t *pages = g_try_malloc(kvt_turn_tokens_page_bytes(tokens));
 		device->queries_of[layer] = queries;
-		device->pages_of[layer] = g_try_malloc(n_pages * shape->page_bytes);
-		if (!queries || !device->pages_of[layer])
+		device->pages_of[layer] = pages;
+		if (!queries || !pages)
 			return false;
-		kvt_kv_source_fill(source, layer, first, n, device->pages_of[layer]);
-		for (unsigned head = 0; head < shape->kv_heads; head++)
-			kvt_kv_source_queries(
-				source, layer, head, first, n, queries + head * n * row);
+		kvt_turn_tokens_make(tokens, layer, queries, pages);
 	}
 	return true;
 }
@@ -373,7 +357,7 @@ static kvt_token cpu_submit(kvt_device *base, kvt_stream stream_index, const kvt
 	cpu_device *device = (cpu_device *)base;
 	stream *s = &device->streams[stream_index];
 	/* threads have one job at a time */
-	g_assert(stream_index == KVT_STREAM_COMPUTE || !kvt_cpu_device_is_real(work->kind));
+	g_assert(stream_index == KVT_STREAM_COMPUTE || !kvt_turn_work_is_real(work->kind));
 	g_assert(n_after <= AFTER_MAX);
 	call *c = g_new0(call, 1);
 	c->work = *work;
@@ -498,6 +482,8 @@ kvt_device *kvt_cpu_device_new(const kvt_cpu_device_settings *settings, GError *
 	device->base.ops = &cpu_ops;
 	device->settings = *settings;
 	device->last_waiter = &device->waiters;
+	device->new_tokens =
+		(kvt_turn_tokens){ settings->source, settings->first_new, settings->tokens };
 	device->home = g_new0(uint8_t *, shape->layers);
 	device->queries_of = g_new0(float *, shape->layers);
 	device->pages_of = g_new0(uint8_t *, shape->layers);

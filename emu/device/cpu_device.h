@@ -8,15 +8,10 @@
 #define KVT_CPU_DEVICE_H
 
 #include "emu/loop/cores.h"
-#include "emu/device/kv_source.h"
+#include "emu/device/turn_tokens.h"
 #include "sim/core/timeline.h"
 #include "sim/engine/device.h"
 #include "sim/engine/work_cost.h"
-
-/* What a layer's attention came to, of query tokens [position, position + tokens):
- * output[kv_heads][tokens][heads][head_dim], lse[kv_heads][tokens][heads]. */
-typedef void (*kvt_attended)(void *arg, unsigned layer, uint64_t position, uint64_t tokens,
-	const float *output, const float *lse);
 
 /* All pointers must outlive the device; the loop is a real one (real_loop.h). */
 typedef struct kvt_cpu_device_settings {
@@ -35,10 +30,6 @@ typedef struct kvt_cpu_device_settings {
 	kvt_attended attended; /* on the loop, when a layer's attention is over; may be NULL */
 	void *attended_arg;
 } kvt_cpu_device_settings;
-
-/* Whether work of a kind is done, and not a timed wait; of tokens whose KV was lost all of it is
- * timed, and the source makes their pages once more, in time that nobody takes off. */
-bool kvt_cpu_device_is_real(kvt_work_kind kind);
 
 /* NULL with an error without memory or threads. Memory is taken as it is used, or by
  * kvt_cpu_device_commit(). */

@@ -1,6 +1,6 @@
 /* emulation_report.c: an emulated turn to JSON: the engine's figures, and which of them are real.
  */
-#include "emu/device/cpu_device.h"
+#include "emu/device/turn_tokens.h"
 #include "emu/turn/emulation.h"
 #include "sim/base/output.h"
 #include "sim/engine/replay_feed.h"
@@ -22,8 +22,7 @@ static void add_work(json_t *stages, const char *prefix, const double *work)
 		if (work[kind] <= 0)
 			continue;
 		g_autofree char *name = g_strconcat(prefix, kvt_work_names[kind], NULL);
-		json_array_append_new(
-			stages, stage(name, work[kind], kvt_cpu_device_is_real(kind)));
+		json_array_append_new(stages, stage(name, work[kind], kvt_turn_work_is_real(kind)));
 	}
 }
 

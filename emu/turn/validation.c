@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "emu/device/cpu_device.h"
+#include "emu/device/turn_tokens.h"
 #include "sim/base/error.h"
 #include "sim/base/output.h"
 
@@ -60,12 +60,12 @@ static GArray *all_figures(void)
 	for (unsigned kind = 0; kind < KVT_WORK_KINDS; kind++)
 		add_figure(figures, "", kvt_work_names[kind],
 			offsetof(kvt_turn, work) + kind * sizeof(double),
-			kvt_cpu_device_is_real((kvt_work_kind)kind), false);
+			kvt_turn_work_is_real((kvt_work_kind)kind), false);
 	add_figure(figures, "step.", "waiting", offsetof(kvt_turn, step_waiting), true, true);
 	for (unsigned kind = 0; kind < KVT_WORK_KINDS; kind++)
 		add_figure(figures, "step.", kvt_work_names[kind],
 			offsetof(kvt_turn, step_work) + kind * sizeof(double),
-			kvt_cpu_device_is_real((kvt_work_kind)kind), true);
+			kvt_turn_work_is_real((kvt_work_kind)kind), true);
 	return figures;
 }
 

@@ -3,6 +3,8 @@
 
 #include <glib/gstdio.h>
 
+#include "models/llm_cost.h"
+
 static char *folder, *path;
 
 void tiny_model_make(void)
@@ -44,4 +46,10 @@ kvt_experiment *tiny_experiment(const char *format, const char *more)
 	kvt_experiment *experiment = kvt_experiment_new(config, &error);
 	g_assert_no_error(error);
 	return experiment;
+}
+
+void tiny_limit_memory(kvt_experiment *e, uint64_t bytes)
+{
+	uint64_t usable = (uint64_t)((double)e->gpu->memory * e->memory_share);
+	e->activation_bytes = usable - kvt_llm_weight_bytes(e->llm, 1) - bytes;
 }

@@ -16,4 +16,7 @@ void tiny_model_remove(void);
  * format; `more`: further sections. */
 kvt_experiment *tiny_experiment(const char *format, const char *more);
 
+/* Leaves its GPU room for so many bytes of KV. */
+void tiny_limit_memory(kvt_experiment *experiment, uint64_t bytes);
+
 #endif
