@@ -8,8 +8,8 @@
  * power of two, so weights are rounded the same whatever the order of tokens and the cut of
  * windows.
  */
-#ifndef KVT_CUDA_DECODE_CUH
-#define KVT_CUDA_DECODE_CUH
+#ifndef KVT_CUDA_DECODE_H
+#define KVT_CUDA_DECODE_H
 
 #include <float.h>
 

@@ -5,8 +5,8 @@
  * are 16 bytes, dimensions are taken in another order, the same for queries and keys. For sources
  * compiled by nvcc alone.
  */
-#ifndef KVT_CUDA_LAYOUT_CUH
-#define KVT_CUDA_LAYOUT_CUH
+#ifndef KVT_CUDA_LAYOUT_H
+#define KVT_CUDA_LAYOUT_H
 
 #include "kernels/cuda_tensor.cuh"
 

@@ -89,10 +89,10 @@ first_lines() {
 	done
 }
 
-# NAME_H or NAME_CUH, with KVT_ before it in the library; a header made to be included again and again says so.
+# NAME_H, with KVT_ before it in the library; a header made to be included again and again says so.
 header_guards() {
 	c_files | grep -E '\.(h|cuh)$' | while read -r file; do
-		guard=$(basename "$file" | tr 'a-z.-' 'A-Z__')
+		guard=$(basename "${file%.*}" | tr 'a-z-' 'A-Z_')_H
 		grep -qE "^#ifndef (KVT_)?$guard\$" "$file" && grep -qE "^#define (KVT_)?$guard\$" "$file" ||
 			head -n 5 "$file" | grep -q 'includes this once for' || echo "$file: no guard KVT_$guard"
 	done
