@@ -8,7 +8,8 @@ WERROR   ?= 1
 ifeq ($(SANITIZE),1)
 BUILD    ?= build-asan
 SANFLAGS  = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-OPT      ?= -O1 -g
+# lines are all that reports need of debug information
+OPT      ?= -O1 -g1
 KERNELS_OPT ?= -O2
 else ifeq ($(SANITIZE),thread)
 BUILD    ?= build-tsan
@@ -72,6 +73,7 @@ obj        = $(patsubst %.c,$(BUILD)/obj/%.o,$(patsubst %.cu,$(BUILD)/obj/%.o,$(
 
 LIB       := $(BUILD)/libkvtier.a
 CMD_LIB   := $(BUILD)/libkvtier-cmd.a
+TEST_LIB  := $(BUILD)/libkvtier-test.a
 TESTS     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 BENCHES   := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 FUZZERS   := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
@@ -149,7 +151,8 @@ $(BUILD)/prefix: force
 # So does the list of sources: a library must not keep what was removed from the tree.
 $(BUILD)/sources: force
 	@mkdir -p $(@D)
-	@echo '$(LIB_SRC) $(CUDA_SRC) $(CMD_SRC)' | cmp -s - $@ || echo '$(LIB_SRC) $(CUDA_SRC) $(CMD_SRC)' >$@
+	@echo '$(LIB_SRC) $(CUDA_SRC) $(CMD_SRC) $(TEST_HELPERS)' >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -178,19 +181,32 @@ $(CMD_LIB): $(call obj,$(filter-out sim/cmd/main.c,$(CMD_SRC))) $(BUILD)/sources
 	@rm -f $@
 	$(Q)ar rcs $@ $(filter %.o,$^)
 
+# A library, so that a test has of them what it needs: a hundred programs are linked.
+$(TEST_LIB): $(call obj,$(TEST_HELPERS)) $(BUILD)/sources
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)ar rcs $@ $(filter %.o,$^)
+
 link = $(Q)mkdir -p $(@D) && $(CC) -o $@ $^ $(LIBS)
 
 $(BUILD)/kvtier: $(BUILD)/obj/sim/cmd/main.o $(CMD_LIB) $(LIB)
 	$(call say,LD,$@)
 	$(link)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(TEST_HELPERS)) $(CMD_LIB) $(LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIB) $(CMD_LIB) $(LIB)
 	$(call say,LD,$@)
 	$(link)
 
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(call obj,$(BENCH_HELPERS)) $(LIB)
 	$(call say,LD,$@)
 	$(link)
+
+# For another compiler's opinion its code is not needed.
+.PHONY: syntax
+syntax: $(BUILD)/flags ## Look for warnings in every source, without code: make syntax CC=clang
+	$(call say,CHECK,'all sources')
+	$(Q)printf '%s\n' $(LIB_SRC) $(CMD_SRC) $(wildcard tests/*/*.c) | \
+		xargs -P $(JOBS) -n 8 $(CC) $(ALL_CFLAGS) -DKVT_PREFIX='"$(PREFIX)"' -fsyntax-only
 
 .PHONY: test-programs bench-programs
 test-programs: $(TESTS)
@@ -200,8 +216,7 @@ bench-programs: $(BENCHES)
 # compiler; best with SANITIZE=1.
 MUTATIONS ?= 200
 FUZZ_DRIVER ?= $(BUILD)/obj/tests/fuzz/replay_main.o
-FUZZ_NODE := $(call obj,$(addprefix tests/unit/,node_fixture.c store_fixture.c memory_fabric.c memory_connection.c))
-$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_DRIVER) $(FUZZ_NODE) $(LIB)
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_DRIVER) $(TEST_LIB) $(CMD_LIB) $(LIB)
 	$(call say,LD,$@)
 	$(link) $(FUZZ_LIBS)
 

@@ -2,11 +2,12 @@
 #include "emu/calibrate/perftest_read.h"
 
 #include <glib.h>
+#include <math.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 
-enum { TRIES = 40, WORDS = 24, GIDS = 32 };
+enum { TRIES = 40, WORDS = 24, GIDS = 32, RUNS = 5 };
 /* Between tries of a client whose server may not listen yet. */
 static const gulong PAUSE_US = 100000;
 
@@ -114,9 +115,17 @@ double kvt_perftest_read_run(const kvt_perftest_read *c, unsigned listens, const
 		}
 		words[end][n] = end == 1 ? (char *)address : NULL;
 	}
-	g_autofree char *out = run_pair(words[0], words[1]);
+	double figure = 0;
+	bool ran = true;
+	/* where the processor was taken away while it compared its clocks, it says 0 or inf */
+	for (unsigned run = 0; run < RUNS && ran && !(figure > 0); run++) {
+		g_autofree char *out = run_pair(words[0], words[1]);
+		ran = out != NULL;
+		figure = ran ? figure_of(out, c->size, latency ? 4 : 3) : 0;
+		if (!isfinite(figure))
+			figure = 0;
+	}
 	g_free(gids[0]);
 	g_free(gids[1]);
-	double figure = out ? figure_of(out, c->size, latency ? 4 : 3) : 0;
 	return latency ? figure * 1e-6 : figure * (1 << 20);
 }

@@ -146,7 +146,8 @@ static int get_leased(node_client *client)
 	return node_client_get(client, node_pages(0, 16), 3, false);
 }
 
-/* On a busy machine a ticket or a lease may run out before it is used, which cuts the connection. */
+/* On a busy machine a ticket or a lease may run out before it is used, which cuts the connection.
+ */
 static void succeed(node_client **client, int (*act)(node_client *client))
 {
 	node_host *host = (*client)->host;

@@ -136,7 +136,7 @@ start_qemu() {
 	set -- -m "$memory" -smp "$processors" -M q35,sata=off,smbus=off,usb=off,vmport=off \
 		-nodefaults -no-user-config -display none -no-reboot \
 		-kernel "$vmlinux" -initrd "$initramfs" \
-		-append "console=ttyS0 panic=-1 oops=panic unknown_nmi_panic loglevel=5 nokaslr mitigations=off random.trust_cpu=on init_on_alloc=0 $kernel_line" \
+		-append "console=ttyS0 panic=-1 oops=panic unknown_nmi_panic loglevel=5 nokaslr mitigations=off random.trust_cpu=on init_on_alloc=0 no_timer_check $kernel_line" \
 		-serial "file:$work/console.log" -device isa-debug-exit,iobase=0xf4,iosize=1 \
 		-chardev "pipe,id=monitor,path=$work/monitor" -mon chardev=monitor,mode=readline \
 		-virtfs "$(share / host),readonly=on" -virtfs "$(share "$work/control" control)"

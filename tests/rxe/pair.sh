@@ -72,18 +72,21 @@ perftest() {
 	[ "$status" -ne 0 ] || status=$server_status
 }
 
-# completes PROGRAM BYTES COUNT NAME [OPTION...]: it reads all of them; its line of figures is shown.
+# completes PROGRAM BYTES COUNT NAME [OPTION...]: it reads all of them over the wire; its line of figures
+# is shown, which are 0 where the processor was taken away while it compared its clocks.
 completes() {
 	program=$1
 	bytes=$2
 	count=$3
 	name=$4
 	shift 4
+	sent=$(sent_bytes v1)
 	perftest "$program" "$bytes" "$count" "$@"
-	figures=$(awk -v bytes="$bytes" -v count="$count" '$1 == bytes && $2 == count' \
-		"$scratch/stdout")
-	[ "$status" -eq 0 ] && [ -n "$figures" ]
-	report $? "$name" "exit status $status; $(cat "$scratch/stdout" "$scratch/stderr" "$scratch/server")"
+	sent=$(($(sent_bytes v1) - sent))
+	figures=$(awk -v bytes="$bytes" -v count="$count" '$1 == bytes && $2 == count' "$scratch/stdout")
+	[ "$status" -eq 0 ] && [ -n "$figures" ] && [ $sent -ge $((bytes * count)) ]
+	report $? "$name" \
+		"exit status $status; $sent bytes sent; $(cat "$scratch/stdout" "$scratch/stderr" "$scratch/server")"
 	echo "# $(grep '#bytes' "$scratch/stdout")"
 	echo "# $figures"
 }

@@ -8,8 +8,8 @@
 
 #include "emu/calibrate/calibration.h"
 #include "models/hardware.h"
-#include "sim/base/output.h"
 #include "sim/engine/turn.h"
+#include "tests/unit/calibration_fixture.h"
 
 /* A network whose software is one processor's: bytes/s, s a message, s a part of 1 MiB. */
 static const double RATE = 20e6, MESSAGE = 300e-6, PART = 1e-3, PER_BYTE = 1 / 16e6, IDLE = 50e-6;
@@ -110,27 +110,12 @@ static void test_fit(void)
 	g_assert_cmpfloat(fit.latency, ==, 0);
 }
 
-static char *record_text(const kvt_calibration *c)
-{
-	json_t *value = kvt_calibration_to_json(c);
-	char *text = kvt_json_dump(value);
-	json_decref(value);
-	return text;
-}
-
 static void test_record(void)
 {
 	g_autoptr(kvt_calibration) c = invented();
 	/* one that could not be told is none again */
 	g_array_index(c->remote, kvt_drive_point, 0).busy = NAN;
-	g_autofree char *text = record_text(c);
-	json_t *value = json_loads(text, 0, NULL);
-	GError *error = NULL;
-	g_autoptr(kvt_calibration) again = kvt_calibration_from_json("r.json", value, &error);
-	g_assert_no_error(error);
-	json_decref(value);
-	g_autofree char *second = record_text(again);
-	g_assert_cmpstr(second, ==, text);
+	g_autoptr(kvt_calibration) again = calibration_read_again(c);
 	g_assert_true(isnan(g_array_index(again->remote, kvt_drive_point, 0).busy));
 }
 

@@ -11,8 +11,8 @@
 #include "models/attention_model.h"
 #include "models/hardware.h"
 #include "sim/base/error.h"
-#include "sim/base/output.h"
 #include "sim/base/rng.h"
+#include "tests/unit/calibration_fixture.h"
 
 typedef struct truth {
 	double bandwidth, iops, latency, command_rate;
@@ -191,25 +191,10 @@ static kvt_calibration *invented(void)
 	return c;
 }
 
-static char *record_text(const kvt_calibration *c)
-{
-	json_t *value = kvt_calibration_to_json(c);
-	char *text = kvt_json_dump(value);
-	json_decref(value);
-	return text;
-}
-
 static void test_record(void)
 {
 	g_autoptr(kvt_calibration) c = invented();
-	g_autofree char *text = record_text(c);
-	json_t *value = json_loads(text, 0, NULL);
-	GError *error = NULL;
-	g_autoptr(kvt_calibration) again = kvt_calibration_from_json("r.json", value, &error);
-	g_assert_no_error(error);
-	json_decref(value);
-	g_autofree char *second = record_text(again);
-	g_assert_cmpstr(second, ==, text);
+	kvt_calibration_free(calibration_read_again(c));
 }
 
 static char *read_all(const char *folder, const char *name)
@@ -337,7 +322,7 @@ static void test_bad_records(void)
 			"r.json: attention: missing or impossible, expected points" },
 	};
 	g_autoptr(kvt_calibration) c = invented();
-	g_autofree char *text = record_text(c);
+	g_autofree char *text = calibration_text(c);
 	for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
 		g_autofree char *broken = changed(text, bad[i].from, bad[i].to);
 		assert_refused(broken, bad[i].message);

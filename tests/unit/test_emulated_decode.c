@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "sim/engine/replay_trace.h"
+#include "tests/unit/page_damage.h"
 #include "tests/unit/store_fixture.h"
 #include "tests/unit/trace_emulation.h"
 
@@ -164,7 +165,8 @@ static void test_store(void)
 static void damage_page(void *arg, kvt_tier *tier)
 {
 	const kvt_extent page = { 17, 7, 0, 1, TRACE_PAGE_BYTES };
-	trace_damage_page(arg, tier, &page);
+	const trace_damage *d = arg;
+	page_damage(tier, &page, d->drop);
 }
 
 static void test_damage(void)

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "emu/turn/emulation.h"
-#include "emu/tier/pinned_tier.h"
 #include "tests/unit/lossy_tier.h"
+#include "tests/unit/page_damage.h"
 #include "tests/unit/recording_tier.h"
 #include "tests/unit/tiny_model.h"
 
@@ -99,13 +99,7 @@ static void damage_page(void *arg, kvt_tier *tier)
 	if (d->done)
 		return;
 	d->done = true;
-	if (d->drop) {
-		g_assert_cmpuint(tier->ops->discard(tier, 0, &extent), >, 0);
-		return;
-	}
-	uint8_t *page = kvt_pinned_tier_page(tier, 0, &extent);
-	g_assert_nonnull(page);
-	page[1000] ^= 0x10;
+	page_damage(tier, &extent, d->drop);
 }
 
 /* What a real tier itself finds. */

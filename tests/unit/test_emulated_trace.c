@@ -6,6 +6,7 @@
 #include <glib.h>
 #include <string.h>
 
+#include "tests/unit/page_damage.h"
 #include "tests/unit/store_fixture.h"
 #include "tests/unit/trace_emulation.h"
 
@@ -110,7 +111,8 @@ static void test_store(void)
 static void damage_page(void *arg, kvt_tier *tier)
 {
 	const kvt_extent page = { 1, 1, 7, 1, TRACE_KV_HEADS * TRACE_PAGE_BYTES };
-	trace_damage_page(arg, tier, &page);
+	const trace_damage *d = arg;
+	page_damage(tier, &page, d->drop);
 }
 
 static void test_damage(void)

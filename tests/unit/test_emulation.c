@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "emu/turn/emulation.h"
-#include "emu/tier/pinned_tier.h"
 #include "sim/base/error.h"
+#include "tests/unit/page_damage.h"
 #include "tests/unit/recording_tier.h"
 #include "tests/unit/tiny_model.h"
 
@@ -85,13 +85,7 @@ static void damage_page(void *arg, kvt_tier *tier)
 {
 	const damage *d = arg;
 	kvt_extent extent = { 1, 1, 7, 1, 16 * 2 * 2 * 64 * 2 };
-	if (d->drop) {
-		g_assert_cmpuint(tier->ops->discard(tier, 0, &extent), >, 0);
-		return;
-	}
-	uint8_t *page = kvt_pinned_tier_page(tier, 0, &extent);
-	g_assert_nonnull(page);
-	page[1000] ^= 0x10;
+	page_damage(tier, &extent, d->drop);
 }
 
 static void test_damage(void)

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "emu/tier/pinned_tier.h"
-
 bool trace_emulate(const char *sets, const kvt_emulation_hooks *hooks, kvt_emulation_result *result,
 	GError **error)
 {
@@ -12,7 +10,8 @@ bool trace_emulate(const char *sets, const kvt_emulation_hooks *hooks, kvt_emula
 		"[experiment]\nkind = resume\n[model]\nname = mini-irope-28m-global\n"
 		"[gpu]\nname = l40s\n[context]\ntokens = 2128\nprompt_tokens = 6\n"
 		"output_tokens = 2\n[storage]\ntier = null\n[prefill]\noverlap = none\n"
-		"[decode]\nsamples = 0\n[emulation]\ntrace = " TRACE_SAMPLE "\nchecks = 4\n";
+		"[decode]\nsamples = 0\n[emulation]\ntrace = " TRACE_SAMPLE
+		"\nchecks = 4\nspin = 0s\n";
 	kvt_config *config = kvt_config_parse("test.ini", text, error);
 	g_assert_nonnull(config);
 	g_auto(GStrv) lines = g_strsplit(sets, "\n", -1);
@@ -30,18 +29,6 @@ void trace_refused(const char *sets, const char *reason)
 	g_assert_false(trace_emulate(sets, NULL, &result, &error));
 	g_test_message("%s", error->message);
 	g_assert_nonnull(strstr(error->message, reason));
-}
-
-void trace_damage_page(const trace_damage *d, kvt_tier *tier, const kvt_extent *page)
-{
-	if (d->drop) {
-		uint64_t bytes = tier->ops->discard(tier, 0, page);
-		g_assert_cmpuint(bytes, ==, page->page_bytes);
-		return;
-	}
-	uint8_t *content = kvt_pinned_tier_page(tier, 0, page);
-	g_assert_nonnull(content);
-	content[999] ^= 0x01;
 }
 
 kvt_tier *trace_wrap(void *arg, const kvt_tier_env *env, kvt_tier *tier)

@@ -23,9 +23,6 @@ typedef struct trace_damage {
 	unsigned countdown; /* of reads, until one is changed */
 } trace_damage;
 
-/* Loses the page, all of whose bytes are said, or changes a bit of it; arg of a host tier. */
-void trace_damage_page(const trace_damage *d, kvt_tier *tier, const kvt_extent *page);
-
 /* For kvt_emulation_hooks: a recording tier (arg: the recording) around the tier. */
 kvt_tier *trace_wrap(void *arg, const kvt_tier_env *env, kvt_tier *tier);
 
