@@ -59,6 +59,7 @@ const kvt_option kvt_gpu_options[] = {
 				  "beside the call itself"),
 	CALL_TIME(submit_time, "of the host's thread, a call that it submits"),
 	CALL_TIME(call_gap, "of a stream, between a dense call and the next"),
+	CALL_TIME(append_time, "of putting new tokens' keys and values into their pages, a layer"),
 	CALL_TIME(stream_latency, "from a call's end to one that waits for it on another stream"),
 	BYTES(kvt_gpu, l2, 1e5, "last-level cache"),
 	COUNT(kvt_gpu, sms, 1, 10000, "streaming multiprocessors"),

@@ -29,6 +29,7 @@ typedef struct kvt_gpu {
 				    before it, and from its end to the host's knowing, together */
 	kvt_time submit_time;    /* of the host's one thread, a call */
 	kvt_time call_gap;       /* from a dense call's end to the next call of its stream */
+	kvt_time append_time;    /* of new tokens' keys and values to where they stay, a layer */
 	kvt_time stream_latency; /* from a call's end to one that waits for it on another stream */
 	uint64_t l2;
 	int64_t sms;

@@ -88,13 +88,13 @@ double kvt_llm_gemm_flops(const kvt_llm_gemm *gemm);
 
 /* What an attention kernel of one rank is asked for. A latent is one KV head of kv_rank + rope_dim
  * when `absorbed`, and query_heads heads of nope_dim + rope_dim otherwise. */
-typedef struct kvt_attention_shape {
+typedef struct kvt_llm_attention {
 	uint64_t query_heads, kv_heads;
 	uint64_t head_dim, value_dim; /* of q and k; of v and the output */
 	kvt_dtype kv_format;
-} kvt_attention_shape;
+} kvt_llm_attention;
 
-kvt_attention_shape kvt_llm_attention_shape(const kvt_llm *llm, unsigned ranks, bool absorbed);
+kvt_llm_attention kvt_llm_attention_shape(const kvt_llm *llm, unsigned ranks, bool absorbed);
 
 /* (query, key) pairs that tokens start .. start + count - 1 attend to in a layer, each itself
  * included: for a global layer count x start + count (count + 1) / 2. */

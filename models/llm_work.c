@@ -93,10 +93,10 @@ double kvt_llm_gemm_flops(const kvt_llm_gemm *gemm)
 	return 2.0 * (double)gemm->m * (double)gemm->n * (double)gemm->k * (double)gemm->groups;
 }
 
-kvt_attention_shape kvt_llm_attention_shape(const kvt_llm *llm, unsigned ranks, bool absorbed)
+kvt_llm_attention kvt_llm_attention_shape(const kvt_llm *llm, unsigned ranks, bool absorbed)
 {
 	uint64_t heads = divide_up((uint64_t)llm->attention.query_heads, ranks);
-	kvt_attention_shape shape = { .query_heads = heads,
+	kvt_llm_attention shape = { .query_heads = heads,
 		.kv_format = (kvt_dtype)llm->kv.format };
 	if (llm->attention.form == KVT_ATTENTION_GROUPED) {
 		shape.kv_heads = divide_up((uint64_t)llm->attention.kv_heads, ranks);
@@ -147,7 +147,7 @@ double kvt_llm_attention_pairs(const kvt_llm *llm, unsigned layer, uint64_t star
 double kvt_llm_attention_flops(const kvt_llm *llm, unsigned layer, uint64_t start, uint64_t count,
 	unsigned ranks, bool absorbed)
 {
-	kvt_attention_shape shape = kvt_llm_attention_shape(llm, ranks, absorbed);
+	kvt_llm_attention shape = kvt_llm_attention_shape(llm, ranks, absorbed);
 	return 2.0 * (double)(shape.head_dim + shape.value_dim) * (double)shape.query_heads *
 	       kvt_llm_attention_pairs(llm, layer, start, count);
 }

@@ -5,63 +5,16 @@
 #include <math.h>
 #include <string.h>
 
-#include "emu/calibrate/calibration.h"
+#include "emu/calibrate/gpu_profile.h"
+#include "emu/calibrate/profile_text.h"
 #include "models/attention_model.h"
+#include "models/gemm_model.h"
 #include "models/hardware.h"
 #include "sim/base/error.h"
 #include "sim/base/output.h"
 
 /* Commands that a store has in flight unless it is told otherwise (emu/io/io_engine.c). */
 enum { STORE_DEPTH = 64 };
-/* No spread of a few repeats is smaller than what the next day brings. */
-static const double LEAST_UNCERTAINTY = 0.02, MOST_UNCERTAINTY = 0.95;
-
-static void put(GString *text, const char *key, double value, const char *format)
-{
-	char number[64];
-	g_ascii_formatd(number, sizeof(number), format, value);
-	g_string_append_printf(text, "%s = %s", key, number);
-}
-
-static void put_rate(GString *text, const char *key, double value)
-{
-	put(text, key, value / 1e6, "%.2f");
-	g_string_append(text, "MB/s\n");
-}
-
-static void put_time(GString *text, const char *key, double value)
-{
-	put(text, key, MAX(value, 2e-9) * 1e6, "%.4f");
-	g_string_append(text, "us\n");
-}
-
-static void put_frequency(GString *text, const char *key, double value)
-{
-	put(text, key, value, "%.0f");
-	g_string_append(text, "/s\n");
-}
-
-static void put_share(GString *text, const char *key, double value)
-{
-	put(text, key, 100 * value, "%.1f");
-	g_string_append(text, "%\n");
-}
-
-static void put_uncertainty(GString *text, const char *key, double value)
-{
-	g_autofree char *full = g_strconcat(key, ".uncertainty", NULL);
-	put_share(text, full, CLAMP(value, LEAST_UNCERTAINTY, MOST_UNCERTAINTY));
-}
-
-static double spread_of(const kvt_measured *m)
-{
-	return (m->high - m->low) / (2 * m->value);
-}
-
-static void put_bytes(GString *text, const char *key, uint64_t bytes)
-{
-	g_string_append_printf(text, "%s = %" G_GUINT64_FORMAT "B\n", key, bytes);
-}
 
 static void put_drive_fit(GString *text, const char *way, const kvt_drive_fit *fit)
 {
@@ -71,15 +24,15 @@ static void put_drive_fit(GString *text, const char *way, const kvt_drive_fit *f
 	for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
 		g_autofree char *key = g_strdup_printf("%s_%s", way, names[i]);
 		if (i == 0)
-			put_rate(text, key, CLAMP(fit->bandwidth, 1e6, 9.9e11));
+			kvt_put_rate(text, key, CLAMP(fit->bandwidth, 1e6, 9.9e11));
 		else if (i == 1)
-			put_frequency(text, key, CLAMP(fit->iops, 100, 9.9e9));
+			kvt_put_frequency(text, key, CLAMP(fit->iops, 100, 9.9e9));
 		else if (i == 2)
-			put_rate(text, key, MIN(fit->command_rate, 9.9e11));
+			kvt_put_rate(text, key, MIN(fit->command_rate, 9.9e11));
 		else
-			put_time(text, key,
+			kvt_put_time(text, key,
 				CLAMP(i == 3 ? fit->latency_median : fit->latency_p99, 1e-7, 0.99));
-		put_uncertainty(text, key, off);
+		kvt_put_uncertainty(text, key, off);
 		if (i == 4)
 			g_string_append_printf(text,
 				"%s.source = derived: the lognormal with the fitted mean latency "
@@ -107,7 +60,7 @@ static gboolean drive_text(const kvt_calibration *c, GString *text, GError **err
 		"%s, in a file of %" G_GUINT64_FORMAT " MiB\n",
 		c->name, c->filesystem, c->filesystem, c->cpu, c->kernel, c->method,
 		c->direct ? "O_DIRECT" : "through the page cache", c->file_bytes >> 20);
-	put_bytes(text, "capacity", MAX(c->capacity, 1000000));
+	kvt_put_bytes(text, "capacity", MAX(c->capacity, 1000000));
 	g_string_append(text, "capacity.source = measured: size of the file system\n");
 	put_drive_fit(text, "read", &read);
 	put_drive_fit(text, "write", &write);
@@ -121,13 +74,13 @@ static gboolean drive_text(const kvt_calibration *c, GString *text, GError **err
 	g_string_append(text, "queue_depth.source = derived: no more is faster, and a store has "
 			      "as many in flight\nqueue_shared = yes\nqueue_shared.source = "
 			      "assumed: as a virtual disk was seen to do\n");
-	put_bytes(text, "transfer_max", read.transfer);
+	kvt_put_bytes(text, "transfer_max", read.transfer);
 	g_string_append(text,
 		"pcie_generation = 6\npcie_lanes = 16\n"
 		"pcie_generation.source = assumed: a link that does not limit what was "
 		"measured behind it\n"
 		"pcie_lanes.source = assumed: as pcie_generation\n");
-	put_share(text, "mixed_efficiency", c->mixed);
+	kvt_put_share(text, "mixed_efficiency", c->mixed);
 	g_string_append(text, "mixed_efficiency.source = measured: half reads, half writes of 128 "
 			      "KiB at depth 32, "
 			      "over the one after the other\n"
@@ -152,18 +105,18 @@ static gboolean nic_text(const kvt_calibration *c, GString *text, GError **error
 		"source = fitted: rates of one-sided reads by size and depth from %s over %s (%s, "
 		"%s)\nports = 1\nports.source = assumed: one is used\n",
 		c->name, c->device, c->node, c->device, c->cpu, c->kernel);
-	put_rate(text, "line_rate", CLAMP(read.bandwidth, 1e6, 9.9e12));
-	put_uncertainty(text, "line_rate", off);
+	kvt_put_rate(text, "line_rate", CLAMP(read.bandwidth, 1e6, 9.9e12));
+	kvt_put_uncertainty(text, "line_rate", off);
 	g_string_append(text, "efficiency = 100%\nefficiency.source = derived: line_rate is what "
 			      "reads reach\n");
-	put_time(text, "read_latency", CLAMP(read.latency_median, 1e-7, 0.99));
-	put_uncertainty(text, "read_latency", off);
-	put_time(text, "read_latency_p99", CLAMP(read.latency_p99, 1e-7, 0.99));
-	put_uncertainty(text, "read_latency_p99", off);
-	put_frequency(text, "message_rate", CLAMP(read.iops, 100, 9.9e10));
-	put_uncertainty(text, "message_rate", off);
+	kvt_put_time(text, "read_latency", CLAMP(read.latency_median, 1e-7, 0.99));
+	kvt_put_uncertainty(text, "read_latency", off);
+	kvt_put_time(text, "read_latency_p99", CLAMP(read.latency_p99, 1e-7, 0.99));
+	kvt_put_uncertainty(text, "read_latency_p99", off);
+	kvt_put_frequency(text, "message_rate", CLAMP(read.iops, 100, 9.9e10));
+	kvt_put_uncertainty(text, "message_rate", off);
 	g_string_append_printf(text, "serial = %s\n", read.serial ? "yes" : "no");
-	put_rate(text, "message_bandwidth", MIN(read.command_rate, 9.9e12));
+	kvt_put_rate(text, "message_bandwidth", MIN(read.command_rate, 9.9e12));
 	g_string_append_printf(text,
 		"# reads: %u points, median error of the fit %.1f%%, largest %.0f%%, spread of "
 		"repeats %.1f%%\n# writes: %.2f MB/s, %.0f messages/s, latency %.2f us\n"
@@ -188,34 +141,11 @@ static gboolean nic_text(const kvt_calibration *c, GString *text, GError **error
 	return TRUE;
 }
 
-/* "source" of a key that was measured on this machine, and how far repeats were apart. */
-static void put_measured(GString *text, const char *key, const char *how, double uncertainty)
-{
-	g_string_append_printf(text, "%s.source = measured: %s\n", key, how);
-	put_uncertainty(text, key, uncertainty);
-}
-
-static void host_text(const kvt_calibration *c, GString *text)
+/* Links where the device is the CPU: none but memory is crossed. */
+static void link_text(const kvt_calibration *c, GString *text)
 {
 	const kvt_measured *host = c->host;
-	double io_cpu = kvt_calibration_io_cpu(c);
-	g_string_append_printf(text,
-		"# A host, measured by `kvtier calibrate`; %s.json has the figures.\n[host]\n"
-		"title = %s\nsource = measured: %s, %s\nsockets = 1\ncores = %u\n"
-		"sockets.source = assumed: memory is alike for all cores\ndram_channels = 1\n"
-		"dram_channels.source = assumed: what was measured is the rate of all\n",
-		c->name, c->cpu, c->cpu, c->kernel, c->cores);
-	put_rate(text, "dram_channel_rate", CLAMP(host[KVT_HOST_MEMORY_ALL].value, 1e9, 9.9e11));
-	put_measured(text, "dram_channel_rate", "a thread a core, each reading its part, CPU time",
-		spread_of(&host[KVT_HOST_MEMORY_ALL]));
-	g_string_append(text, "dram_efficiency = 100%\n"
-			      "dram_efficiency.source = derived: the rate is what reads reach\n");
-	put_bytes(text, "dram", MAX(c->memory, 1000000000));
-	put_time(text, "dram_latency", host[KVT_HOST_DRAM_LATENCY].value);
-	put_measured(text, "dram_latency", "a random cycle through memory",
-		spread_of(&host[KVT_HOST_DRAM_LATENCY]));
-	g_string_append(text, "socket_link = 0GB/s\nsocket_link.source = assumed: one socket\n"
-			      "pcie_generation = 6\npcie_efficiency = 100%\n"
+	g_string_append(text, "pcie_generation = 6\npcie_efficiency = 100%\n"
 			      "root_complexes = 1\ngpu_slots = 1\ngpu_lanes = 16\ndrive_slots = 8\n"
 			      "drive_lanes = 16\nnic_slots = 1\nnic_lanes = 16\n"
 			      "gpu_peer_to_peer = yes\n");
@@ -230,23 +160,52 @@ static void host_text(const kvt_calibration *c, GString *text)
 	g_string_append(text, "copy_setup = 0s\ncopy_setup.source = assumed: no descriptors\n");
 	const char *const copies[] = { "copy_to_gpu", "copy_from_gpu" };
 	for (unsigned i = 0; i < G_N_ELEMENTS(copies); i++) {
-		put_rate(text, copies[i], host[KVT_HOST_COPY].value);
-		put_measured(text, copies[i], "memory copied by one thread, CPU time",
-			spread_of(&host[KVT_HOST_COPY]));
+		kvt_put_rate(text, copies[i], host[KVT_HOST_COPY].value);
+		kvt_put_measured(text, copies[i], "memory copied by one thread, CPU time",
+			kvt_measured_spread(&host[KVT_HOST_COPY]));
 	}
+	kvt_put_rate(text, "checksum_rate", host[KVT_HOST_CHECKSUM].value);
+	kvt_put_measured(text, "checksum_rate", "xxh3 of 64 KiB, one thread, CPU time",
+		kvt_measured_spread(&host[KVT_HOST_CHECKSUM]));
+	kvt_put_time(text, "call_overhead", MIN(host[KVT_HOST_CALL].value, 0.5));
+	kvt_put_measured(text, "call_overhead", "from the loop to the device's threads and back",
+		kvt_measured_spread(&host[KVT_HOST_CALL]));
+}
+
+static gboolean host_text(const kvt_calibration *c, GString *text, GError **error)
+{
+	const kvt_measured *host = c->host;
+	double io_cpu = kvt_calibration_io_cpu(c);
+	g_string_append_printf(text,
+		"# A host, measured by `kvtier calibrate`; %s.json has the figures.\n[host]\n"
+		"title = %s\nsource = measured: %s, %s\nsockets = 1\ncores = %u\n"
+		"sockets.source = assumed: memory is alike for all cores\ndram_channels = 1\n"
+		"dram_channels.source = assumed: what was measured is the rate of all\n",
+		c->name, c->cpu, c->cpu, c->kernel, c->cores);
+	kvt_put_rate(
+		text, "dram_channel_rate", CLAMP(host[KVT_HOST_MEMORY_ALL].value, 1e9, 9.9e11));
+	kvt_put_measured(text, "dram_channel_rate",
+		"a thread a core, each reading its part, CPU time",
+		kvt_measured_spread(&host[KVT_HOST_MEMORY_ALL]));
+	g_string_append(text, "dram_efficiency = 100%\n"
+			      "dram_efficiency.source = derived: the rate is what reads reach\n");
+	kvt_put_bytes(text, "dram", MAX(c->memory, 1000000000));
+	kvt_put_time(text, "dram_latency", host[KVT_HOST_DRAM_LATENCY].value);
+	kvt_put_measured(text, "dram_latency", "a random cycle through memory",
+		kvt_measured_spread(&host[KVT_HOST_DRAM_LATENCY]));
+	g_string_append(text, "socket_link = 0GB/s\nsocket_link.source = assumed: one socket\n");
 	if (io_cpu > 0) {
-		put_frequency(text, "io_rate", MIN(1 / io_cpu, 9.9e11));
-		put_measured(text, "io_rate",
+		kvt_put_frequency(text, "io_rate", MIN(1 / io_cpu, 9.9e11));
+		kvt_put_measured(text, "io_rate",
 			"CPU time of the loop's thread a read of up to 16 KiB, at depth 8 and more",
 			0.1);
 	}
-	put_rate(text, "checksum_rate", host[KVT_HOST_CHECKSUM].value);
-	put_measured(text, "checksum_rate", "xxh3 of 64 KiB, one thread, CPU time",
-		spread_of(&host[KVT_HOST_CHECKSUM]));
-	put_time(text, "call_overhead", MIN(host[KVT_HOST_CALL].value, 0.5));
-	put_measured(text, "call_overhead", "from the loop to the device's threads and back",
-		spread_of(&host[KVT_HOST_CALL]));
+	if (c->gpu && !kvt_gpu_profile_links(c, text, error))
+		return FALSE;
+	if (!c->gpu)
+		link_text(c, text);
 	g_string_append(text, "power_idle = 100W\npower_idle.source = assumed: not measured\n");
+	return TRUE;
 }
 
 /* Matrix products as on a GPU: attention is this machine's, the rest of the model another's. */
@@ -262,7 +221,7 @@ static gboolean dense_text(const kvt_calibration *c, GString *text, GError **err
 		{ "flops_fp8", gpu->flops_fp8 }, { "flops_int8", gpu->flops_int8 },
 		{ "flops_fp4", gpu->flops_fp4 } };
 	for (unsigned i = 0; i < G_N_ELEMENTS(rates); i++) {
-		put(text, rates[i].key, rates[i].flops / 1e12, "%.6f");
+		kvt_put(text, rates[i].key, rates[i].flops / 1e12, "%.6f");
 		g_string_append_printf(text,
 			"TFLOP/s\n%s.source = assumed: matrix products as on %s\n", rates[i].key,
 			gpu->name);
@@ -276,7 +235,8 @@ static gboolean dense_text(const kvt_calibration *c, GString *text, GError **err
 	return TRUE;
 }
 
-static gboolean gpu_text(const kvt_calibration *c, GString *text, GError **error)
+/* The CPU as the device. */
+static gboolean cpu_text(const kvt_calibration *c, GString *text, GError **error)
 {
 	const kvt_measured *host = c->host;
 	double flops = MAX(host[KVT_HOST_FMA].value * c->cores, 1e9) / 1e12;
@@ -284,20 +244,21 @@ static gboolean gpu_text(const kvt_calibration *c, GString *text, GError **error
 		"# A CPU as the device that attends, measured by `kvtier calibrate`.\n[gpu]\n"
 		"title = %s\nsource = measured: %s, %s\n",
 		c->cpu, c->cpu, c->kernel);
-	put_bytes(text, "memory", MAX(c->memory, 1000000000));
-	put_bytes(text, "memory_nominal", MAX(c->memory, 1000000000));
-	put_rate(text, "memory_bandwidth", MAX(host[KVT_HOST_MEMORY_ALL].value, 1e9));
-	put_measured(text, "memory_bandwidth", "a thread a core, each reading its part, CPU time",
-		spread_of(&host[KVT_HOST_MEMORY_ALL]));
+	kvt_put_bytes(text, "memory", MAX(c->memory, 1000000000));
+	kvt_put_bytes(text, "memory_nominal", MAX(c->memory, 1000000000));
+	kvt_put_rate(text, "memory_bandwidth", MAX(host[KVT_HOST_MEMORY_ALL].value, 1e9));
+	kvt_put_measured(text, "memory_bandwidth",
+		"a thread a core, each reading its part, CPU time",
+		kvt_measured_spread(&host[KVT_HOST_MEMORY_ALL]));
 	g_string_append(text, "memory_efficiency = 100%\nmemory_efficiency.source = derived: "
 			      "memory_bandwidth is what reads reach\n");
-	put_time(text, "call_latency", MIN(host[KVT_HOST_START].value, 0.5));
-	put_measured(text, "call_latency", "a call of next to no work, all threads",
-		spread_of(&host[KVT_HOST_START]));
-	put_rate(text, "merge_bandwidth", CLAMP(host[KVT_HOST_MERGE].value, 1e8, 9.9e13));
-	put_measured(text, "merge_bandwidth", "partial results of 64 tokens, all threads",
-		spread_of(&host[KVT_HOST_MERGE]));
-	put_bytes(text, "l2", MAX(c->cache, 100000));
+	kvt_put_time(text, "call_latency", MIN(host[KVT_HOST_START].value, 0.5));
+	kvt_put_measured(text, "call_latency", "a call of next to no work, all threads",
+		kvt_measured_spread(&host[KVT_HOST_START]));
+	kvt_put_rate(text, "merge_bandwidth", CLAMP(host[KVT_HOST_MERGE].value, 1e8, 9.9e13));
+	kvt_put_measured(text, "merge_bandwidth", "partial results of 64 tokens, all threads",
+		kvt_measured_spread(&host[KVT_HOST_MERGE]));
+	kvt_put_bytes(text, "l2", MAX(c->cache, 100000));
 	g_string_append_printf(text,
 		"l2.source = measured: last level of cache, as the system says\nsms = %u\n"
 		"sms.source = measured: cores\n",
@@ -310,10 +271,10 @@ static gboolean gpu_text(const kvt_calibration *c, GString *text, GError **error
 		return FALSE;
 	const char *const rates[] = { "flops_fp32", "flops_bf16" };
 	for (unsigned i = 0; !c->dense && i < G_N_ELEMENTS(rates); i++) {
-		put(text, rates[i], flops, "%.6f");
+		kvt_put(text, rates[i], flops, "%.6f");
 		g_string_append(text, "TFLOP/s\n");
-		put_measured(text, rates[i], "FP32 multiply-adds of one thread, times cores",
-			spread_of(&host[KVT_HOST_FMA]));
+		kvt_put_measured(text, rates[i], "FP32 multiply-adds of one thread, times cores",
+			kvt_measured_spread(&host[KVT_HOST_FMA]));
 	}
 	g_string_append_printf(text,
 		"pcie_generation = 6\npcie_lanes = 16\n"
@@ -341,16 +302,17 @@ static void remote_text(const kvt_calibration *c, GString *text)
 		"of the pages came from the node's drives\n"
 		"[remote-dram]\nin_turn = yes\n",
 		fit.points, 100 * fit.error, 100 * fit.worst, 100 * c->from_drives);
-	put_bytes(text, "max_transfer", fit.transfer);
-	put_time(text, "latency", fit.latency);
-	put_time(text, "latency_p99", fit.latency);
-	put_time(text, "processor_time", fit.seconds);
+	kvt_put_bytes(text, "max_transfer", fit.transfer);
+	kvt_put_time(text, "latency", fit.latency);
+	kvt_put_time(text, "latency_p99", fit.latency);
+	kvt_put_time(text, "processor_time", fit.seconds);
 	if (fit.per_byte > 0)
-		put_rate(text, "processor_rate", 1 / fit.per_byte);
+		kvt_put_rate(text, "processor_rate", 1 / fit.per_byte);
 	g_string_append(text, "\n");
 }
 
-/* Where pages are: on the drive, or with the node whose machine is taken to be like this one. */
+/* Where pages are: on the drive, in memory beside a GPU, or with the node whose machine is taken to
+ * be like this one. */
 static void storage_text(const kvt_calibration *c, const char *folder, GString *text)
 {
 	if (c->drive->len > 0)
@@ -361,7 +323,13 @@ static void storage_text(const kvt_calibration *c, const char *folder, GString *
 			"[sources]\nfabric = assumed: none is used\n"
 			"nvme = measured: kvtier calibrate\n",
 			folder, c->name, folder, c->name);
-	else
+	else if (c->gpu) {
+		g_string_append(text, "[storage]\ntier = dram\n\n[dram]\n");
+		kvt_gpu_profile_memory(c, text);
+		g_string_append(text,
+			"\n[sources]\ndram = measured: kvtier calibrate --device cuda, "
+			"a copy of 4 KiB until the loop hears\n");
+	} else
 		g_string_append_printf(text,
 			"[fabric]\nnics = 1\ntargets = 1\ntarget_nics = 1\n"
 			"nic = %s/%s-nic.ini\ntarget = %s/%s-host.ini\n\n"
@@ -380,16 +348,19 @@ static void include_text(const kvt_calibration *c, const char *folder, GString *
 	g_autofree char *full = g_canonicalize_filename(folder, NULL);
 	g_string_append_printf(text,
 		"# This machine, for experiments: include = %s/%s.ini\n"
-		"[gpu]\nname = %s/%s-gpu.ini\ncount = 1\nactivations = 0B\n\n"
-		"[host]\nname = %s/%s-host.ini\ngpu_direct = yes\n\n",
-		full, c->name, full, c->name, full, c->name);
+		"[gpu]\nname = %s/%s-gpu.ini\n%s\n"
+		"[host]\nname = %s/%s-host.ini\n%s\n",
+		full, c->name, full, c->name, c->gpu ? "" : "count = 1\nactivations = 0B\n", full,
+		c->name, c->gpu ? "" : "gpu_direct = yes\n");
 	if (c->remote->len > 0)
 		remote_text(c, text);
 	storage_text(c, full, text);
 	g_string_append(text,
 		"gpu = measured: kvtier calibrate\nhost = measured: kvtier calibrate\n"
-		"host.gpu_direct = assumed: reads go to where attention finds them\n"
 		"storage = measured: kvtier calibrate\n");
+	if (!c->gpu)
+		g_string_append(text, "host.gpu_direct = assumed: reads go to where attention "
+				      "finds them\n");
 }
 
 char *kvt_calibration_kernel_csv(const kvt_calibration *c)
@@ -459,26 +430,41 @@ static gboolean write_nic(writer *w)
 static gboolean write_host(writer *w)
 {
 	g_autoptr(GString) text = g_string_new(NULL);
-	host_text(w->calibration, text);
+	if (!host_text(w->calibration, text, w->error))
+		return FALSE;
 	const char *path = write_file(w, "-host.ini", text->str);
 	g_autoptr(kvt_host) again = path ? kvt_host_load(path, w->error) : NULL;
 	return again != NULL;
 }
 
-/* Fits the attention times and writes them, as measured and as fitted, and the file that names
- * them. */
-static gboolean write_gpu(writer *w)
+/* What fits of attention begin with. */
+static gboolean attention_gpu(const kvt_calibration *c, kvt_attention_gpu *gpu, GError **error)
 {
-	const kvt_calibration *c = w->calibration;
-	g_autofree char *csv = kvt_calibration_kernel_csv(c);
-	const char *path = write_file(w, "-attention.csv", csv);
-	g_autoptr(kvt_kernel_csv) rows = path ? kvt_kernel_csv_load(path, w->error) : NULL;
-	if (!rows)
-		return FALSE;
-	kvt_attention_gpu gpu = { .sms = c->cores,
+	*gpu = (kvt_attention_gpu){ .sms = c->gpu ? c->gpu->processors : c->cores,
 		.l2 = 1, /* what was measured came from memory */
 		.bandwidth = c->host[KVT_HOST_MEMORY_ALL].value,
 		.flops = c->host[KVT_HOST_FMA].value * c->cores };
+	if (!c->gpu)
+		return TRUE;
+	g_autoptr(kvt_gpu) sheet = kvt_gpu_load(c->gpu->datasheet, error);
+	if (!sheet)
+		return FALSE;
+	gpu->bandwidth = sheet->memory_bandwidth;
+	gpu->flops = sheet->flops_bf16;
+	return TRUE;
+}
+
+/* Fits the attention times and writes them, as measured and as fitted. */
+static gboolean write_attention(writer *w)
+{
+	const kvt_calibration *c = w->calibration;
+	kvt_attention_gpu gpu;
+	g_autofree char *csv =
+		c->gpu ? kvt_gpu_calibration_attention_csv(c->gpu) : kvt_calibration_kernel_csv(c);
+	const char *path = write_file(w, "-attention.csv", csv);
+	g_autoptr(kvt_kernel_csv) rows = path ? kvt_kernel_csv_load(path, w->error) : NULL;
+	if (!rows || !attention_gpu(c, &gpu, w->error))
+		return FALSE;
 	g_autoptr(kvt_attention_model) model =
 		kvt_attention_model_fit(c->name, &gpu, rows->rows, rows->count, w->error);
 	if (!model)
@@ -487,12 +473,38 @@ static gboolean write_gpu(writer *w)
 	path = write_file(w, "-attention.table", table);
 	g_autoptr(kvt_attention_model) reloaded =
 		path ? kvt_attention_model_load(path, w->error) : NULL;
-	if (!reloaded)
+	return reloaded != NULL;
+}
+
+/* The same of a GPU's matrix products, where there are any. */
+static gboolean write_products(writer *w)
+{
+	const kvt_calibration *c = w->calibration;
+	if (!c->gpu || c->gpu->products->len == 0)
+		return TRUE;
+	g_autofree char *csv = kvt_gpu_calibration_products_csv(c->gpu);
+	const char *path = write_file(w, "-products.csv", csv);
+	g_autoptr(kvt_kernel_csv) rows = path ? kvt_kernel_csv_load(path, w->error) : NULL;
+	g_autoptr(kvt_gemm_model) model = rows ? kvt_gemm_model_fit(c->name, c->gpu->processors,
+							 rows->rows, rows->count, w->error)
+					       : NULL;
+	if (!model)
 		return FALSE;
+	g_autofree char *table = kvt_gemm_model_text(model);
+	path = write_file(w, "-gemm.table", table);
+	g_autoptr(kvt_gemm_model) reloaded = path ? kvt_gemm_model_load(path, w->error) : NULL;
+	return reloaded != NULL;
+}
+
+/* Kernel times, and the file that names them. */
+static gboolean write_gpu(writer *w)
+{
 	g_autoptr(GString) text = g_string_new(NULL);
-	if (!gpu_text(c, text, w->error))
+	if (!write_attention(w) || !write_products(w) ||
+		!(w->calibration->gpu ? kvt_gpu_profile_text : cpu_text)(
+			w->calibration, text, w->error))
 		return FALSE;
-	path = write_file(w, "-gpu.ini", text->str);
+	const char *path = write_file(w, "-gpu.ini", text->str);
 	g_autoptr(kvt_gpu) again = path ? kvt_gpu_load(path, w->error) : NULL;
 	return again != NULL;
 }

@@ -84,6 +84,10 @@ typedef struct kvt_attention_point {
 	kvt_measured cpu;     /* of the thread that worked longest, its own time */
 } kvt_attention_point;
 
+/* Of a GPU, where one was measured: gpu_calibration.h. */
+typedef struct kvt_gpu_calibration kvt_gpu_calibration;
+typedef struct kvt_gpu_calibrate_settings kvt_gpu_calibrate_settings;
+
 typedef struct kvt_calibration {
 	char *name, *cpu, *kernel; /* what the files are called; what was measured */
 	char *store, *filesystem;  /* the folder; its file system and device */
@@ -102,16 +106,19 @@ typedef struct kvt_calibration {
 	GArray *perftest;    /* kvt_perftest_point, of reads */
 	char *why;           /* there are none of these, or not all; NULL: nothing is missing */
 	char *node, *device; /* what was reached, through which RDMA device; NULL: none */
+	/* beside a GPU those of calls to threads and of merges are 0: not measured */
 	kvt_measured host[KVT_HOST_FIGURES];
+	kvt_gpu_calibration *gpu; /* NULL: the CPU is the device that attends */
 } kvt_calibration;
 
 typedef struct kvt_calibrate_settings {
-	const char *store; /* folder on the device to be measured */
+	const char *store; /* folder on the device to be measured; beside a GPU NULL: none */
 	/* A storage node that runs, HOST:PORT, to be measured in the place of a device; NULL: none.
 	 * Pages are stored for the first tenant of the file `keys` meanwhile. */
 	const char *node, *keys;
-	unsigned threads;    /* of attention; 0: one a core but the engine's */
-	kvt_cores *place;    /* where threads go; kvt_calibrate() has its own */
+	const kvt_gpu_calibrate_settings *gpu; /* NULL: attention is measured on the CPU */
+	unsigned threads;                      /* of attention; 0: one a core but the engine's */
+	kvt_cores *place;                      /* where threads go; kvt_calibrate() has its own */
 	bool quick;          /* few points, short: for a first look and for tests */
 	uint64_t file_bytes; /* of the file that is read and written; 0: 512 MiB, 32 when quick */
 	/* Told what is being measured, `done` of `total`; may be NULL. */
@@ -209,9 +216,10 @@ kvt_calibration *kvt_calibration_load(const char *path, GError **error);
 
 /*
  * Writes into `folder` (made if need be): NAME.json, the record; NAME-drive.ini or NAME-nic.ini,
- * NAME-host.ini, NAME-gpu.ini (the CPU as the device that attends) with NAME-attention.csv and
- * .table; NAME.ini, to be included by experiments, which names the others by their full paths. Each
- * is read back before this returns. Appends the paths, which the array frees.
+ * NAME-host.ini, NAME-gpu.ini (the GPU, or the CPU as the device that attends) with
+ * NAME-attention.csv and .table, of a GPU also NAME-products.csv and NAME-gemm.table; NAME.ini, to
+ * be included by experiments, which names the others by their full paths. Each is read back before
+ * this returns. Appends the paths, which the array frees.
  */
 gboolean kvt_calibration_write(
 	const kvt_calibration *calibration, const char *folder, GPtrArray *written, GError **error);

@@ -57,9 +57,12 @@ static kvt_token modelled_submit(kvt_device *base, kvt_stream stream, const kvt_
 	kvt_time start = start_of(device, stream, after, n_after);
 	kvt_time duration = kvt_work_cost_time(device->cost, work);
 	kvt_time end = start + duration;
+	const kvt_gpu *gpu = kvt_work_cost_gpu(device->cost);
 	if (duration > 0)
 		end += is_attention(work->kind) ? kvt_work_cost_call_overhead(device->cost)
-						: kvt_work_cost_gpu(device->cost)->call_gap;
+						: gpu->call_gap;
+	if (work->kind == KVT_WORK_QKV)
+		end += gpu->append_time;
 	device->free_at[stream] = end;
 	device->busy[work->kind] += duration;
 	if (device->timeline && duration > 0)

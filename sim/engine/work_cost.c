@@ -140,7 +140,7 @@ static double dense_seconds(kvt_work_cost *cost, const kvt_work *work)
 	return seconds;
 }
 
-static double attention_query(kvt_work_cost *cost, const kvt_attention_shape *shape,
+static double attention_query(kvt_work_cost *cost, const kvt_llm_attention *shape,
 	kvt_attention_phase phase, uint64_t batch, uint64_t tokens, uint64_t prefix)
 {
 	/* (query, key) pairs, for the roofline and its FLOPs */
@@ -180,7 +180,7 @@ static double attention_query(kvt_work_cost *cost, const kvt_attention_shape *sh
 static double attention_seconds(kvt_work_cost *cost, const kvt_work *work)
 {
 	bool decode = work->tokens == 1;
-	kvt_attention_shape shape = kvt_llm_attention_shape(cost->llm, cost->options.ranks, decode);
+	kvt_llm_attention shape = kvt_llm_attention_shape(cost->llm, cost->options.ranks, decode);
 	uint64_t batch = MAX(work->batch, 1);
 	double overhead = kvt_time_to_seconds(cost->options.kernel_overhead);
 	if (decode)
@@ -200,7 +200,7 @@ static double attention_seconds(kvt_work_cost *cost, const kvt_work *work)
 /* Partial outputs in FP32 with their log-sum-exp: two are read, one is written. */
 static double merge_seconds(const kvt_work_cost *cost, const kvt_work *work)
 {
-	kvt_attention_shape shape =
+	kvt_llm_attention shape =
 		kvt_llm_attention_shape(cost->llm, cost->options.ranks, work->tokens == 1);
 	double elements =
 		(double)work->tokens * (double)shape.query_heads * (double)(shape.value_dim + 1);

@@ -44,7 +44,7 @@ void kvt_work_cost_free(kvt_work_cost *cost);
 /* Seconds that the work keeps its stream busy. */
 kvt_time kvt_work_cost_time(kvt_work_cost *cost, const kvt_work *work);
 
-/* The GPU, whose launch_latency, submit_time, call_gap and stream_latency are not in
+/* The GPU, whose launch_latency, submit_time, call_gap, append_time and stream_latency are not in
  * kvt_work_cost_time. */
 const kvt_gpu *kvt_work_cost_gpu(const kvt_work_cost *cost);
 

@@ -119,6 +119,10 @@ static void test_each(void)
 	bench_init(&b, 0, 0, 2 * us, 0);
 	g_assert_cmpint(layer(&b), ==, layer_work(&b) + 4 * 2 * us);
 	bench_clear(&b);
+	bench_init(&b, 0, 0, 0, 0);
+	b.gpu->append_time = 5 * us;
+	g_assert_cmpint(layer(&b), ==, layer_work(&b) + 5 * us);
+	bench_clear(&b);
 	/* to the other stream and back */
 	bench_init(&b, 0, 0, 0, 3 * us);
 	g_assert_cmpint(layer(&b), ==, layer_work(&b) + 2 * 3 * us);
