@@ -16,7 +16,8 @@ enum { SAMPLES = 9 };
 typedef struct shape {
 	uint32_t kv_heads, heads, n_queries, page_tokens, skip;
 	uint64_t n_tokens, seen;
-	float factor; /* of logits */
+	float factor;     /* of logits */
+	uint32_t windows; /* more than 1: so many calls, the last tokens first, and merges */
 } shape;
 
 /* A form of the kernel. */
@@ -112,36 +113,79 @@ static kvt_cuda_shape cuda_shape(const trial *t)
 		.precision = t->form.precision };
 }
 
-/* Everything to the device, the call, and results back. */
+/* What a call and its results take on the device. */
+typedef struct device {
+	uint8_t *pool;
+	const void **pages; /* on the host, and their list there */
+	void *list, *scratch;
+	kvt_cuda_queries queries;
+	kvt_cuda_partial all, one;
+	size_t scratch_bytes;
+} device;
+
+static void device_init(const trial *t, const kvt_cuda_shape *s, device *d)
+{
+	const size_t n = t->n_rows * t->shape.kv_heads, dim = t->form.head_dim;
+	d->pool = cuda_fixture_put(t->kv, t->n_pages * t->page_bytes);
+	d->pages = g_new0(const void *, t->n_pages + 1);
+	for (size_t i = 0; i < t->n_pages; i++)
+		d->pages[i] = d->pool + t->order[i] * t->page_bytes;
+	d->list = cuda_fixture_put(d->pages, t->n_pages * sizeof(*d->pages));
+	d->queries = (kvt_cuda_queries){ cuda_fixture_put(t->queries, n * dim * sizeof(float)),
+		t->n_rows * dim, t->shape.n_queries };
+	d->all.output = cuda_fixture_put(NULL, n * dim * sizeof(float));
+	d->all.lse = cuda_fixture_put(NULL, n * sizeof(float));
+	d->one.output = cuda_fixture_put(NULL, n * dim * sizeof(float));
+	d->one.lse = cuda_fixture_put(NULL, n * sizeof(float));
+	d->scratch_bytes = kvt_cuda_prefill_scratch(s, t->shape.n_queries);
+	d->scratch = cuda_fixture_put(NULL, d->scratch_bytes);
+}
+
+static void device_clear(device *d)
+{
+	void *memory[] = { d->pool, d->list, d->scratch, (void *)d->queries.queries, d->all.output,
+		d->all.lse, d->one.output, d->one.lse };
+	for (unsigned i = 0; i < G_N_ELEMENTS(memory); i++)
+		cuda_fixture_free(memory[i]);
+	g_free(d->pages);
+}
+
+/* Attention in windows of tokens that every query sees, but for the last one. */
+static int attend(const trial *t, const kvt_cuda_shape *s, const device *d)
+{
+	const uint32_t n = t->shape.windows > 1 ? t->shape.windows : 1;
+	int status = 0;
+	for (uint32_t i = n; i > 0 && status == 0; i--) {
+		const uint64_t from = t->shape.seen * (i - 1) / n;
+		const uint64_t to = i == n ? t->shape.n_tokens : t->shape.seen * i / n;
+		const uint64_t at = t->shape.skip + from;
+		const kvt_cuda_window window = { (const void *const *)d->list +
+							 at / t->shape.page_tokens,
+			to - from, (uint32_t)(at % t->shape.page_tokens), t->shape.seen - from };
+		const kvt_cuda_partial *partial = i == n ? &d->all : &d->one;
+		status = kvt_cuda_prefill(s, &d->queries, &window, partial, d->scratch, NULL);
+		if (status == 0 && i < n)
+			status = kvt_cuda_merge(&d->all, &d->one, t->n_rows * t->shape.kv_heads,
+				t->form.head_dim, NULL);
+	}
+	return status;
+}
+
+/* Everything to the device, the calls, and results back. */
 static bool compute(trial *t, const char *name)
 {
 	const size_t n = t->n_rows * t->shape.kv_heads, dim = t->form.head_dim;
 	const kvt_cuda_shape s = cuda_shape(t);
-	g_autofree const void **pages = g_new0(const void *, t->n_pages + 1);
-	uint8_t *pool = cuda_fixture_put(t->kv, t->n_pages * t->page_bytes);
-	for (size_t i = 0; i < t->n_pages; i++)
-		pages[i] = pool + t->order[i] * t->page_bytes;
-	void *list = cuda_fixture_put(pages, t->n_pages * sizeof(*pages));
-	float *queries = cuda_fixture_put(t->queries, n * dim * sizeof(float));
-	float *output = cuda_fixture_put(NULL, n * dim * sizeof(float));
-	float *lse = cuda_fixture_put(NULL, n * sizeof(float));
-	const size_t bytes = kvt_cuda_prefill_scratch(&s, t->shape.n_queries);
-	void *scratch = cuda_fixture_put(NULL, bytes);
-	const kvt_cuda_queries q = { queries, t->n_rows * dim, t->shape.n_queries };
-	const kvt_cuda_window window = { list, t->shape.n_tokens, t->shape.skip, t->shape.seen };
-	const kvt_cuda_partial partial = { output, lse };
-	const int status = kvt_cuda_prefill(&s, &q, &window, &partial, scratch, NULL);
-	if (bytes == 0 || status != 0)
-		g_test_fail_printf("%s: scratch of %zu bytes, status %d", name, bytes, status);
-	const bool ok = cuda_fixture_get(t->output, output, n * dim * sizeof(float), name) &&
-			cuda_fixture_get(t->lse, lse, n * sizeof(float), name);
-	cuda_fixture_free(scratch);
-	cuda_fixture_free(lse);
-	cuda_fixture_free(output);
-	cuda_fixture_free(queries);
-	cuda_fixture_free(list);
-	cuda_fixture_free(pool);
-	return ok && bytes > 0 && status == 0;
+	device d;
+	device_init(t, &s, &d);
+	const int status = attend(t, &s, &d);
+	if (d.scratch_bytes == 0 || status != 0)
+		g_test_fail_printf(
+			"%s: scratch of %zu bytes, status %d", name, d.scratch_bytes, status);
+	const bool ok = cuda_fixture_get(t->output, d.all.output, n * dim * sizeof(float), name) &&
+			cuda_fixture_get(t->lse, d.all.lse, n * sizeof(float), name);
+	device_clear(&d);
+	return ok && d.scratch_bytes > 0 && status == 0;
 }
 
 /* Of results against double precision. */
@@ -230,9 +274,9 @@ static void run(const form *f, const shape *s)
 	g_autofree char *name = g_strdup_printf(
 		"element %d head_dim %u precision %d, %u KV heads x %u heads x %u queries, pages "
 		"of %u, skip %u, %" G_GUINT64_FORMAT " tokens, seen %" G_GUINT64_FORMAT
-		" factor %g",
+		", factor %g, %u windows",
 		f->element, f->head_dim, f->precision, s->kv_heads, s->heads, s->n_queries,
-		s->page_tokens, s->skip, s->n_tokens, s->seen, (double)s->factor);
+		s->page_tokens, s->skip, s->n_tokens, s->seen, (double)s->factor, s->windows);
 	trial_init(&t);
 	if (compute(&t, name))
 		check(&t, name);
@@ -245,22 +289,23 @@ static void run(const form *f, const shape *s)
 #endif
 
 static const shape quick[] = {
-	{ 1, 1, 17, 16, 0, 64, 64, 1 },
-	{ 2, 7, 5, 16, 9, 200, 190, 1 },
-	{ 1, 4, 40, 64, 3, 70, 20, -1 },
-	{ 1, 3, 50, 16, 15, 600, 560, 1 },
+	{ 1, 1, 17, 16, 0, 64, 64, 1, 1 },
+	{ 2, 7, 5, 16, 9, 200, 190, 1, 1 },
+	{ 1, 4, 40, 64, 3, 70, 20, -1, 1 },
+	{ 1, 3, 50, 16, 15, 600, 560, 1, 2 },
 };
 
 static const shape all[] = {
-	{ 3, 7, 33, 16, 15, 1000, 960, 1 }, { 1, 16, 9, 1024, 1000, 600, 580, 1 },
-	{ 1, 3, 33, 256, 200, 1500, 1500, 2 }, /* all see all */
-	{ 2, 1, 300, 16, 1, 300, 1, 1 },       /* a prompt from its beginning */
-	{ 1, 8, 64, 16, 5, 12000, 11937, 1 },  /* many parts */
-	{ 1, 8, 100, 32, 31, 3000, 2900, 0 },  /* every token counts alike */
-	{ 1, 2, 3, 16, 1, 0, 0, 1 },           /* nothing at all */
-	{ 1, 2, 3, 16, 1, 5, 0, 1 },           /* the first sees nothing */
-	{ 1, 2, 3, 16, 1, 5, 1000, 1 },
-	{ 5, 8, 1024, 16, 3, 1100, 76, 1 }, /* whole tiles, and some that are cut */
+	{ 3, 7, 33, 16, 15, 1000, 960, 1, 1 }, { 3, 7, 33, 16, 15, 1000, 960, 1, 7 },
+	{ 1, 16, 9, 1024, 1000, 600, 580, 1, 1 },
+	{ 1, 3, 33, 256, 200, 1500, 1500, 2, 1 }, /* all see all */
+	{ 2, 1, 300, 16, 1, 300, 1, 1, 1 },       /* a prompt from its beginning */
+	{ 1, 8, 64, 16, 5, 12000, 11937, 1, 1 },  /* many parts */
+	{ 1, 8, 100, 32, 31, 3000, 2900, 0, 1 },  /* every token counts alike */
+	{ 1, 2, 3, 16, 1, 0, 0, 1, 1 },           /* nothing at all */
+	{ 1, 2, 3, 16, 1, 5, 0, 1, 1 },           /* the first sees nothing */
+	{ 1, 2, 3, 16, 1, 5, 1000, 1, 1 },
+	{ 5, 8, 1024, 16, 3, 1100, 76, 1, 1 }, /* whole tiles, and some that are cut */
 };
 
 static void test(const form *f, const shape *shapes, size_t n)
