@@ -13,7 +13,7 @@
 
 enum {
 	BLOCK = 4096, /* what O_DIRECT may ask of offsets and memory */
-	MAX_ATTEMPTS = 16,
+	MAX_ATTEMPTS = 64,
 	BATCHES = 32, /* that what is at the device is reaped in */
 };
 

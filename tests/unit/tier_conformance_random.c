@@ -90,6 +90,10 @@ static void on_random_done(test_io *test)
 	random_io *io = test->hook_arg;
 	player *p = io->player;
 	g_assert_cmpuint(test->done, ==, 1);
+	if (test->io.status != io->expected && p->t->tier->ops->notice)
+		g_test_message("%s of %u runs: the tier says: %s",
+			test->io.op == KVT_IO_READ ? "read" : "write", test->io.n_extents,
+			p->t->tier->ops->notice(p->t->tier));
 	g_assert_cmpint(test->io.status, ==, io->expected);
 	g_assert_cmpuint(test->io.bytes, ==, io->expected == 0 ? io->units * UNIT_BYTES : 0);
 	p->outcomes[io->expected == 0 ? 0 : io->expected == -ENOENT ? 1 : 2]++;
