@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "emu/io/class_turns.h"
 #include "emu/io/io_backend.h"
 #include "emu/loop/real_loop.h"
 #include "sim/base/error.h"
@@ -21,7 +22,6 @@ const char *const kvt_io_method_names[] = { "auto", "uring", "threads", NULL };
 
 typedef struct io_class {
 	kvt_raw_io *first, *last;
-	unsigned passed; /* commands of higher classes since one of this was begun */
 } io_class;
 
 struct kvt_io_engine {
@@ -31,6 +31,7 @@ struct kvt_io_engine {
 	kvt_real_source source;
 	char *notice;
 	io_class classes[KVT_PRIORITY_CLASSES];
+	kvt_class_turns turns;
 	unsigned taken, in_backend; /* commands: in use; of these, given to the backend */
 	kvt_io_command *commands, *free_commands;
 	kvt_raw_io *finished; /* in order of submission; their done is to be scheduled */
@@ -127,25 +128,12 @@ static unsigned schedule_finished(kvt_io_engine *engine)
 static io_class *next_class(kvt_io_engine *engine)
 {
 	unsigned room = engine->settings.queue_depth - engine->taken;
-	if (room == 0)
-		return NULL;
-	unsigned last = room > engine->settings.reserved ? KVT_PRIORITY_CLASSES : 1;
-	unsigned chosen = last;
-	for (unsigned i = last; i-- > 0;)
-		if (engine->classes[i].first)
-			chosen = i;
-	for (unsigned i = chosen + 1; i < last; i++)
-		if (engine->classes[i].first &&
-			engine->classes[i].passed >= engine->settings.patience) {
-			chosen = i;
-			break;
-		}
-	if (chosen == last)
-		return NULL;
-	engine->classes[chosen].passed = 0;
-	for (unsigned i = chosen + 1; i < KVT_PRIORITY_CLASSES; i++)
-		engine->classes[i].passed += engine->classes[i].first != NULL;
-	return &engine->classes[chosen];
+	unsigned waiting = 0, may_go = room > engine->settings.reserved ? ~0u : room > 0;
+	for (unsigned i = 0; i < KVT_PRIORITY_CLASSES; i++)
+		waiting |= (unsigned)(engine->classes[i].first != NULL) << i;
+	unsigned chosen =
+		kvt_class_turns_next(&engine->turns, waiting, may_go, engine->settings.patience);
+	return chosen < KVT_PRIORITY_CLASSES ? &engine->classes[chosen] : NULL;
 }
 
 static bool may_join(
