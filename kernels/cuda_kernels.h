@@ -104,6 +104,10 @@ typedef enum kvt_cuda_gather_way {
 int kvt_cuda_gather(const kvt_cuda_run *runs, uint64_t n, unsigned blocks, kvt_cuda_gather_way way,
 	void *stream);
 
+/* The stream does nothing for so long, by the device's clock, which counts in about a microsecond;
+ * a launch comes on top. 0, or -EIO when the launch was refused. */
+int kvt_cuda_wait(uint64_t nanoseconds, void *stream);
+
 #ifdef __cplusplus
 }
 #endif

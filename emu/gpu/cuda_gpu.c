@@ -1,0 +1,543 @@
+/* cuda_gpu.c: gpu.h's calls as CUDA's, and lists of runs for the kernel that copies. */
+#include "emu/gpu/cuda_gpu.h"
+
+#include "sim/base/error.h"
+
+#if KVT_CUDA
+
+#include <cuda_runtime_api.h>
+#include <errno.h>
+#include <string.h>
+
+enum {
+	ALIGNMENT = 4096,
+	/* a copy engine takes about 2 us a run beside its bytes: below, a kernel wins */
+	KERNEL_MEAN = 256 << 10,
+	LIST_RUNS = 32768, /* of a block of lists */
+	LISTS = 4,         /* blocks a stream */
+	WAITS_MEASURED = 64,
+};
+
+/* Memory that the device reaches: its own, or pinned. */
+typedef struct reach {
+	uint8_t *memory;
+	uint64_t bytes;
+	void *raw; /* as CUDA gave it; NULL: pinned */
+} reach;
+
+typedef struct cuda_gpu {
+	kvt_real_gpu base;
+	kvt_gpu_description description;
+	uint64_t cap, used, peak;
+	GArray *reaches;
+	guint last_reach; /* that something was found in */
+	kvt_time wait_cost;
+	int least, greatest; /* priorities of streams */
+	bool failed;
+} cuda_gpu;
+
+/* Runs for the kernel, in pinned memory, until the stream has passed the event. */
+typedef struct list_block {
+	kvt_cuda_run *runs;
+	cudaEvent_t passed;
+	bool recorded;
+} list_block;
+
+typedef struct cuda_stream {
+	kvt_gpu_stream base;
+	cudaStream_t stream;
+	list_block lists[LISTS];
+	unsigned list, taken; /* the block in use, and runs of it */
+} cuda_stream;
+
+typedef struct cuda_event {
+	kvt_gpu_event base;
+	cudaEvent_t event;
+} cuda_event;
+
+static cuda_gpu *gpu_of(const kvt_gpu_stream *stream)
+{
+	return (cuda_gpu *)stream->gpu;
+}
+
+/* 0, or -EIO from now on. */
+static int status_of(cuda_gpu *gpu, cudaError_t error)
+{
+	if (error == cudaSuccess)
+		return 0;
+	if (!gpu->failed)
+		g_warning("CUDA: %s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
+	gpu->failed = true;
+	return -EIO;
+}
+
+/* Of our kernels: what the caller did wrong is no fault of the device. */
+static int kernel_status(cuda_gpu *gpu, int status)
+{
+	if (status == -EIO)
+		return status_of(gpu, cudaErrorLaunchFailure);
+	return status == -ENODEV ? -ENOTSUP : status;
+}
+
+static void cuda_describe(const kvt_real_gpu *base, kvt_gpu_description *description)
+{
+	*description = ((const cuda_gpu *)base)->description;
+}
+
+static void *cuda_alloc(kvt_real_gpu *base, uint64_t bytes)
+{
+	cuda_gpu *gpu = (cuda_gpu *)base;
+	reach r = { .bytes = MAX(bytes, 1) };
+	if (gpu->failed || r.bytes > gpu->cap - gpu->used)
+		return NULL;
+	cudaError_t error = cudaMalloc(&r.raw, r.bytes);
+	if (error == cudaSuccess && (uintptr_t)r.raw % ALIGNMENT != 0) {
+		cudaFree(r.raw);
+		error = cudaMalloc(&r.raw, r.bytes + ALIGNMENT);
+	}
+	if (error == cudaErrorMemoryAllocation) {
+		cudaGetLastError();
+		return NULL;
+	}
+	if (status_of(gpu, error) != 0)
+		return NULL;
+	r.memory = (uint8_t *)(((uintptr_t)r.raw + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+	g_array_append_val(gpu->reaches, r);
+	gpu->used += r.bytes;
+	gpu->peak = MAX(gpu->peak, gpu->used);
+	return r.memory;
+}
+
+/* Takes it off the list; its raw pointer. */
+static void *forget(cuda_gpu *gpu, const void *memory)
+{
+	guint i = 0;
+	while (i < gpu->reaches->len && g_array_index(gpu->reaches, reach, i).memory != memory)
+		i++;
+	g_assert(i < gpu->reaches->len);
+	const reach *r = &g_array_index(gpu->reaches, reach, i);
+	void *raw = r->raw;
+	if (raw)
+		gpu->used -= r->bytes;
+	g_array_remove_index_fast(gpu->reaches, i);
+	gpu->last_reach = 0;
+	return raw;
+}
+
+static void cuda_release(kvt_real_gpu *base, void *memory)
+{
+	cuda_gpu *gpu = (cuda_gpu *)base;
+	if (!memory)
+		return;
+	/* by itself CUDA does not promise to wait for streams that are no one's default */
+	status_of(gpu, cudaDeviceSynchronize());
+	cudaFree(forget(gpu, memory));
+}
+
+static int cuda_pin(kvt_real_gpu *base, void *memory, uint64_t bytes)
+{
+	cuda_gpu *gpu = (cuda_gpu *)base;
+	cudaError_t error =
+		cudaHostRegister(memory, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
+	if (error == cudaErrorHostMemoryAlreadyRegistered || error == cudaErrorInvalidValue) {
+		cudaGetLastError();
+		return -EINVAL;
+	}
+	if (error == cudaErrorMemoryAllocation || error == cudaErrorNotSupported) {
+		cudaGetLastError();
+		return error == cudaErrorMemoryAllocation ? -ENOMEM : -ENOTSUP;
+	}
+	int status = status_of(gpu, error);
+	reach r = { .memory = memory, .bytes = bytes };
+	if (status == 0)
+		g_array_append_val(gpu->reaches, r);
+	return status;
+}
+
+static void cuda_unpin(kvt_real_gpu *base, void *memory)
+{
+	cuda_gpu *gpu = (cuda_gpu *)base;
+	status_of(gpu, cudaDeviceSynchronize());
+	forget(gpu, memory);
+	status_of(gpu, cudaHostUnregister(memory));
+}
+
+static void cuda_memory_used(const kvt_real_gpu *base, uint64_t *now, uint64_t *peak)
+{
+	const cuda_gpu *gpu = (const cuda_gpu *)base;
+	*now = gpu->used;
+	*peak = gpu->peak;
+}
+
+/* Streams. */
+
+static void cuda_stream_free(kvt_gpu_stream *base)
+{
+	cuda_stream *stream = (cuda_stream *)base;
+	if (!stream)
+		return;
+	cudaStreamSynchronize(stream->stream);
+	for (unsigned i = 0; i < LISTS; i++) {
+		if (stream->lists[i].runs)
+			cudaFreeHost(stream->lists[i].runs);
+		if (stream->lists[i].passed)
+			cudaEventDestroy(stream->lists[i].passed);
+	}
+	cudaStreamDestroy(stream->stream);
+	g_free(stream);
+}
+
+static kvt_gpu_stream *cuda_stream_new(kvt_real_gpu *base, bool urgent)
+{
+	cuda_gpu *gpu = (cuda_gpu *)base;
+	cuda_stream *stream = g_new0(cuda_stream, 1);
+	stream->base.gpu = base;
+	/* a smaller number goes first */
+	cudaError_t error = cudaStreamCreateWithPriority(
+		&stream->stream, cudaStreamNonBlocking, urgent ? gpu->greatest : gpu->least);
+	if (status_of(gpu, error) == 0)
+		return &stream->base;
+	g_free(stream);
+	return NULL;
+}
+
+static kvt_gpu_event *cuda_event_new(kvt_real_gpu *base)
+{
+	cuda_event *event = g_new0(cuda_event, 1);
+	event->base.gpu = base;
+	/* one that cannot be made fails where it is recorded */
+	if (status_of((cuda_gpu *)base, cudaEventCreate(&event->event)) != 0)
+		event->event = NULL;
+	return &event->base;
+}
+
+static void cuda_event_free(kvt_gpu_event *base)
+{
+	cuda_event *event = (cuda_event *)base;
+	if (event && event->event)
+		cudaEventDestroy(event->event);
+	g_free(event);
+}
+
+static int cuda_record(kvt_gpu_stream *stream, kvt_gpu_event *event)
+{
+	return status_of(gpu_of(stream),
+		cudaEventRecord(((cuda_event *)event)->event, ((cuda_stream *)stream)->stream));
+}
+
+static int cuda_wait_event(kvt_gpu_stream *stream, kvt_gpu_event *event)
+{
+	return status_of(gpu_of(stream), cudaStreamWaitEvent(((cuda_stream *)stream)->stream,
+						 ((cuda_event *)event)->event, 0));
+}
+
+static int cuda_query(kvt_gpu_event *event)
+{
+	cuda_gpu *gpu = (cuda_gpu *)event->gpu;
+	if (gpu->failed)
+		return -EIO;
+	cudaError_t error = cudaEventQuery(((cuda_event *)event)->event);
+	return error == cudaErrorNotReady ? -EBUSY : status_of(gpu, error);
+}
+
+static kvt_time cuda_elapsed(kvt_gpu_event *from, kvt_gpu_event *to)
+{
+	float ms = 0;
+	cudaError_t error =
+		cudaEventElapsedTime(&ms, ((cuda_event *)from)->event, ((cuda_event *)to)->event);
+	if (status_of((cuda_gpu *)from->gpu, error) != 0)
+		return 0;
+	return (kvt_time)((double)ms * (double)KVT_MILLISECOND);
+}
+
+static int cuda_wait_time(kvt_gpu_stream *stream, kvt_time duration)
+{
+	cuda_gpu *gpu = gpu_of(stream);
+	if (duration < 0)
+		return -EINVAL;
+	/* half of what a launch takes is nearer to nothing than to a launch */
+	if (duration < gpu->wait_cost / 2)
+		return gpu->failed ? -EIO : 0;
+	kvt_time left = MAX(duration - gpu->wait_cost, 0);
+	return kernel_status(gpu,
+		kvt_cuda_wait((uint64_t)(left / KVT_NANOSECOND), ((cuda_stream *)stream)->stream));
+}
+
+/* Copies. */
+
+static bool is_within(const reach *r, const uint8_t *memory, uint64_t bytes)
+{
+	return memory >= r->memory && memory + bytes <= r->memory + r->bytes;
+}
+
+static bool reaches(cuda_gpu *gpu, const void *memory, uint64_t bytes)
+{
+	if (gpu->last_reach < gpu->reaches->len &&
+		is_within(&g_array_index(gpu->reaches, reach, gpu->last_reach), memory, bytes))
+		return true;
+	for (guint i = 0; i < gpu->reaches->len; i++)
+		if (is_within(&g_array_index(gpu->reaches, reach, i), memory, bytes)) {
+			gpu->last_reach = i;
+			return true;
+		}
+	return false;
+}
+
+/* Whether the kernel can copy them. */
+static bool suits_kernel(cuda_gpu *gpu, const kvt_gpu_copy *copies, unsigned n)
+{
+	uintptr_t bits = 0;
+	for (unsigned i = 0; i < n; i++)
+		bits |= (uintptr_t)copies[i].to | (uintptr_t)copies[i].from | copies[i].bytes;
+	if (bits % 16 != 0)
+		return false;
+	for (unsigned i = 0; i < n; i++)
+		if (!reaches(gpu, copies[i].to, copies[i].bytes))
+			return false;
+	for (unsigned i = 0; i < n; i++)
+		if (!reaches(gpu, copies[i].from, copies[i].bytes))
+			return false;
+	return true;
+}
+
+static uint64_t bytes_of(const kvt_gpu_copy *copies, unsigned n)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < n; i++)
+		bytes += copies[i].bytes;
+	return bytes;
+}
+
+/* Goes on in the stream's next block of lists, when the stream is through with it. */
+static cudaError_t next_lists(cuda_stream *stream)
+{
+	list_block *block = &stream->lists[stream->list];
+	cudaError_t error = cudaEventRecord(block->passed, stream->stream);
+	if (error != cudaSuccess)
+		return error;
+	block->recorded = true;
+	stream->list = (stream->list + 1) % LISTS;
+	stream->taken = 0;
+	block = &stream->lists[stream->list];
+	return block->recorded ? cudaEventSynchronize(block->passed) : cudaSuccess;
+}
+
+static cudaError_t make_lists(list_block *block)
+{
+	cudaError_t error = cudaEventCreateWithFlags(&block->passed, cudaEventDisableTiming);
+	if (error != cudaSuccess)
+		return error;
+	return cudaHostAlloc((void **)&block->runs, LIST_RUNS * sizeof(*block->runs),
+		cudaHostAllocPortable | cudaHostAllocMapped);
+}
+
+static int copy_by_kernel(cuda_stream *stream, const kvt_gpu_copy *copies, unsigned n)
+{
+	cuda_gpu *gpu = gpu_of(&stream->base);
+	while (n > 0) {
+		cudaError_t error = cudaSuccess;
+		if (stream->taken == LIST_RUNS)
+			error = next_lists(stream);
+		list_block *block = &stream->lists[stream->list];
+		if (error == cudaSuccess && !block->runs)
+			error = make_lists(block);
+		if (error != cudaSuccess)
+			return status_of(gpu, error);
+		unsigned part = MIN(n, LIST_RUNS - stream->taken);
+		kvt_cuda_run *runs = block->runs + stream->taken;
+		for (unsigned i = 0; i < part; i++)
+			runs[i] = (kvt_cuda_run){ copies[i].to, copies[i].from, copies[i].bytes };
+		stream->taken += part;
+		int status = kvt_cuda_gather(runs, part, 0, KVT_CUDA_GATHER_BEST, stream->stream);
+		if (status != 0)
+			return kernel_status(gpu, status);
+		copies += part;
+		n -= part;
+	}
+	return 0;
+}
+
+static int cuda_copy(
+	kvt_gpu_stream *base, const kvt_gpu_copy *copies, unsigned n, kvt_gpu_copy_way way)
+{
+	cuda_stream *stream = (cuda_stream *)base;
+	cuda_gpu *gpu = gpu_of(base);
+	if (gpu->failed)
+		return -EIO;
+	if (way == KVT_GPU_COPY_KERNEL && !suits_kernel(gpu, copies, n))
+		return -EINVAL;
+	bool small = n > 1 && bytes_of(copies, n) / n < KERNEL_MEAN;
+	if (way == KVT_GPU_COPY_KERNEL ||
+		(way == KVT_GPU_COPY_AUTOMATIC && small && suits_kernel(gpu, copies, n)))
+		return copy_by_kernel(stream, copies, n);
+	for (unsigned i = 0; i < n; i++) {
+		cudaError_t error = cudaMemcpyAsync(copies[i].to, copies[i].from, copies[i].bytes,
+			cudaMemcpyDefault, stream->stream);
+		if (error != cudaSuccess)
+			return status_of(gpu, error);
+	}
+	return 0;
+}
+
+/* Kernels. */
+
+static int cuda_attend(kvt_gpu_stream *stream, const kvt_cuda_shape *shape,
+	const kvt_cuda_queries *queries, const kvt_cuda_window *window,
+	const kvt_cuda_partial *partial, void *scratch)
+{
+	return kernel_status(gpu_of(stream), kvt_cuda_attention(shape, queries, window, partial,
+						     scratch, ((cuda_stream *)stream)->stream));
+}
+
+static int cuda_merge(kvt_gpu_stream *stream, const kvt_cuda_partial *into,
+	const kvt_cuda_partial *from, uint64_t n_rows, uint32_t head_dim)
+{
+	return kernel_status(gpu_of(stream),
+		kvt_cuda_merge(into, from, n_rows, head_dim, ((cuda_stream *)stream)->stream));
+}
+
+static uint64_t cuda_scratch_bytes(
+	kvt_real_gpu *gpu, const kvt_cuda_shape *shape, uint32_t n_queries)
+{
+	return kvt_cuda_attention_scratch(shape, n_queries);
+}
+
+static void cuda_free(kvt_real_gpu *base)
+{
+	cuda_gpu *gpu = (cuda_gpu *)base;
+	g_array_unref(gpu->reaches);
+	g_free(gpu);
+}
+
+static const kvt_gpu_ops cuda_ops = {
+	.name = "cuda",
+	.describe = cuda_describe,
+	.alloc = cuda_alloc,
+	.release = cuda_release,
+	.pin = cuda_pin,
+	.unpin = cuda_unpin,
+	.memory_used = cuda_memory_used,
+	.stream_new = cuda_stream_new,
+	.stream_free = cuda_stream_free,
+	.event_new = cuda_event_new,
+	.event_free = cuda_event_free,
+	.record = cuda_record,
+	.wait_event = cuda_wait_event,
+	.query = cuda_query,
+	.elapsed = cuda_elapsed,
+	.wait_time = cuda_wait_time,
+	.copy = cuda_copy,
+	.attend = cuda_attend,
+	.merge = cuda_merge,
+	.scratch_bytes = cuda_scratch_bytes,
+	.free = cuda_free,
+};
+
+/* Opening. */
+
+static cudaError_t describe(cuda_gpu *gpu, int device)
+{
+	kvt_gpu_description *d = &gpu->description;
+	struct cudaDeviceProp properties;
+	int driver = 0, runtime = 0;
+	cudaError_t error = cudaGetDeviceProperties(&properties, device);
+	if (error != cudaSuccess)
+		return error;
+	cudaDriverGetVersion(&driver);
+	cudaRuntimeGetVersion(&runtime);
+	cudaDeviceGetPCIBusId(d->bus, sizeof(d->bus), device);
+	g_autofree char *module = NULL;
+	if (g_file_get_contents("/sys/module/nvidia/version", &module, NULL, NULL))
+		g_strstrip(module);
+	g_strlcpy(d->name, properties.name, sizeof(d->name));
+	g_snprintf(d->versions, sizeof(d->versions),
+		"driver %.32s, for CUDA %d.%d; built with %d.%d", module ? module : "unknown",
+		driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+	d->memory = properties.totalGlobalMem;
+	d->processors = (unsigned)properties.multiProcessorCount;
+	return cudaSuccess;
+}
+
+/* What a wait takes beyond its time, one behind the other: launches are queued while the first one
+ * lasts. */
+static int measure_wait(cuda_gpu *gpu)
+{
+	const kvt_gpu_ops *ops = gpu->base.ops;
+	kvt_gpu_stream *stream = cuda_stream_new(&gpu->base, false);
+	kvt_gpu_event *from = cuda_event_new(&gpu->base), *to = cuda_event_new(&gpu->base);
+	int status = stream ? 0 : -EIO;
+	for (unsigned round = 0; round < 2 && status == 0; round++) {
+		status = kvt_cuda_wait(3000000, ((cuda_stream *)stream)->stream);
+		status = status ? status : ops->record(stream, from);
+		for (unsigned i = 0; i < WAITS_MEASURED && status == 0; i++)
+			status = kvt_cuda_wait(0, ((cuda_stream *)stream)->stream);
+		status = status ? status : ops->record(stream, to);
+		status = status ? status : status_of(gpu, cudaDeviceSynchronize());
+	}
+	if (status == 0)
+		gpu->wait_cost = ops->elapsed(from, to) / WAITS_MEASURED;
+	cuda_event_free(from);
+	cuda_event_free(to);
+	cuda_stream_free(stream);
+	return status;
+}
+
+static cudaError_t open_device(cuda_gpu *gpu, int device, size_t *free_bytes)
+{
+	int n = 0, same = 0;
+	size_t total;
+	cudaError_t error = cudaGetDeviceCount(&n);
+	if (error == cudaSuccess && device >= n)
+		error = cudaErrorInvalidDevice;
+	if (error == cudaSuccess)
+		error = cudaSetDevice(device);
+	if (error == cudaSuccess)
+		error = describe(gpu, device);
+	if (error == cudaSuccess)
+		error = cudaDeviceGetStreamPriorityRange(&gpu->least, &gpu->greatest);
+	/* kernels are given the host's addresses */
+	if (error == cudaSuccess)
+		error = cudaDeviceGetAttribute(
+			&same, cudaDevAttrCanUseHostPointerForRegisteredMem, device);
+	if (error == cudaSuccess && !same)
+		error = cudaErrorNotSupported;
+	if (error == cudaSuccess)
+		error = cudaMemGetInfo(free_bytes, &total);
+	return error;
+}
+
+kvt_real_gpu *kvt_cuda_gpu_new(const kvt_cuda_gpu_settings *settings, GError **error)
+{
+	static const kvt_cuda_gpu_settings defaults;
+	const kvt_cuda_gpu_settings *s = settings ? settings : &defaults;
+	cuda_gpu *gpu = g_new0(cuda_gpu, 1);
+	gpu->base.ops = &cuda_ops;
+	gpu->reaches = g_array_new(FALSE, FALSE, sizeof(reach));
+	size_t free_bytes = 0;
+	cudaError_t failure = open_device(gpu, s->device, &free_bytes);
+	gpu->cap = s->cap > 0 ? s->cap : free_bytes;
+	if (failure != cudaSuccess)
+		kvt_error_failed(
+			error, "no GPU that CUDA can use: %s", cudaGetErrorString(failure));
+	else if (gpu->cap > free_bytes)
+		kvt_error_failed(error,
+			"%s: %.1f GB of its memory are free, expected as much as the cap, %.1f GB",
+			gpu->description.name, (double)free_bytes * 1e-9, (double)gpu->cap * 1e-9);
+	else if (measure_wait(gpu) != 0)
+		kvt_error_failed(error, "%s: kernels do not run on it: %s", gpu->description.name,
+			cudaGetErrorString(cudaGetLastError()));
+	else
+		return &gpu->base;
+	cuda_free(&gpu->base);
+	return NULL;
+}
+
+#else
+
+kvt_real_gpu *kvt_cuda_gpu_new(const kvt_cuda_gpu_settings *settings, GError **error)
+{
+	kvt_error_failed(error, "kvtier was built without CUDA: no nvcc was found, or CUDA=0");
+	return NULL;
+}
+
+#endif
