@@ -34,6 +34,7 @@ typedef struct cuda_gpu {
 	kvt_time wait_cost;
 	int least, greatest; /* priorities of streams */
 	bool failed;
+	char failure[160];
 } cuda_gpu;
 
 /* Runs for the kernel, in pinned memory, until the stream has passed the event. */
@@ -66,7 +67,8 @@ static int status_of(cuda_gpu *gpu, cudaError_t error)
 	if (error == cudaSuccess)
 		return 0;
 	if (!gpu->failed)
-		g_warning("CUDA: %s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
+		g_snprintf(gpu->failure, sizeof(gpu->failure), "%s (%s)", cudaGetErrorString(error),
+			cudaGetErrorName(error));
 	gpu->failed = true;
 	return -EIO;
 }
@@ -82,6 +84,12 @@ static int kernel_status(cuda_gpu *gpu, int status)
 static void cuda_describe(const kvt_real_gpu *base, kvt_gpu_description *description)
 {
 	*description = ((const cuda_gpu *)base)->description;
+}
+
+static const char *cuda_failure(const kvt_real_gpu *base)
+{
+	const cuda_gpu *gpu = (const cuda_gpu *)base;
+	return gpu->failed ? gpu->failure : NULL;
 }
 
 static void *cuda_alloc(kvt_real_gpu *base, uint64_t bytes)
@@ -412,6 +420,7 @@ static void cuda_free(kvt_real_gpu *base)
 static const kvt_gpu_ops cuda_ops = {
 	.name = "cuda",
 	.describe = cuda_describe,
+	.failure = cuda_failure,
 	.alloc = cuda_alloc,
 	.release = cuda_release,
 	.pin = cuda_pin,
@@ -525,7 +534,7 @@ kvt_real_gpu *kvt_cuda_gpu_new(const kvt_cuda_gpu_settings *settings, GError **e
 			gpu->description.name, (double)free_bytes * 1e-9, (double)gpu->cap * 1e-9);
 	else if (measure_wait(gpu) != 0)
 		kvt_error_failed(error, "%s: kernels do not run on it: %s", gpu->description.name,
-			cudaGetErrorString(cudaGetLastError()));
+			gpu->failure);
 	else
 		return &gpu->base;
 	cuda_free(&gpu->base);

@@ -36,7 +36,7 @@ typedef struct kvt_gpu_description {
 } kvt_gpu_description;
 
 /* Bytes from one place to another: either may be the device's memory, pinned memory, or (slowly,
- * and the call may then wait) other memory of the host. */
+ * and the call may then wait) other memory of the host, which may change after the call. */
 typedef struct kvt_gpu_copy {
 	void *to;
 	const void *from;
@@ -54,6 +54,8 @@ typedef enum kvt_gpu_copy_way {
 typedef struct kvt_gpu_ops {
 	const char *name; /* "cuda" */
 	void (*describe)(const kvt_real_gpu *gpu, kvt_gpu_description *description);
+	/* What failed first, in a few words; NULL: nothing has. */
+	const char *(*failure)(const kvt_real_gpu *gpu);
 	/* Device memory, at a multiple of 4096 (the system's, so that it may be registered), its
 	 * content undefined. NULL when the cap or the card does not allow it. */
 	void *(*alloc)(kvt_real_gpu *gpu, uint64_t bytes);

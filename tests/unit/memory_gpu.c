@@ -168,6 +168,15 @@ static void memory_describe(const kvt_real_gpu *base, kvt_gpu_description *descr
 		.memory = ((const memory_gpu *)base)->settings.cap };
 }
 
+static const char *memory_failure(const kvt_real_gpu *base)
+{
+	memory_gpu *gpu = (memory_gpu *)(uintptr_t)base;
+	pthread_mutex_lock(&gpu->lock);
+	bool failed = gpu->failed;
+	pthread_mutex_unlock(&gpu->lock);
+	return failed ? "it was told to fail" : NULL;
+}
+
 bool memory_gpu_owns(kvt_real_gpu *base, const void *memory, uint64_t bytes)
 {
 	return memory_gpu_kind((memory_gpu *)base, memory, bytes) == MEMORY_DEVICE;
@@ -496,6 +505,7 @@ static void memory_free(kvt_real_gpu *base)
 static const kvt_gpu_ops memory_ops = {
 	.name = "memory",
 	.describe = memory_describe,
+	.failure = memory_failure,
 	.alloc = memory_alloc,
 	.release = memory_release,
 	.pin = memory_pin_host,

@@ -53,6 +53,7 @@ static void test_fault(void)
 	while (ops->query(events[0]) == -EBUSY)
 		g_usleep(10);
 	g_assert_cmpint(ops->query(events[0]), ==, 0);
+	g_assert_null(ops->failure(gpu));
 	g_assert_cmpint(ops->wait_time(stream, KVT_MICROSECOND), ==, 0);
 	memset(two, 2, sizeof(two));
 	copy.from = two;
@@ -61,6 +62,7 @@ static void test_fault(void)
 	while (ops->query(events[1]) == -EBUSY)
 		g_usleep(10);
 	g_assert_cmpint(ops->query(events[1]), ==, -EIO);
+	g_assert_cmpstr(ops->failure(gpu), ==, "it was told to fail");
 	g_assert_cmpint(ops->query(events[0]), ==, -EIO);
 	g_assert_cmpint(ops->copy(stream, &copy, 1, KVT_GPU_COPY_AUTOMATIC), ==, -EIO);
 	ops->stream_free(stream);
