@@ -218,7 +218,7 @@ static void remote_close(kvt_tier *base)
 const kvt_tier_ops kvt_tier_remote_node = {
 	.name = "remote",
 	.summary = "a storage node's memory and drives, over RDMA (real)",
-	.flags = KVT_TIER_REAL,
+	.flags = KVT_TIER_REAL | KVT_TIER_LASTING,
 	.options = kvt_remote_options,
 	.settings_size = sizeof(remote_options),
 	.open = kvt_remote_open,

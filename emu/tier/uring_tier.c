@@ -395,7 +395,7 @@ kvt_tier *kvt_uring_tier_beside(kvt_tier *base, uint64_t model)
 const kvt_tier_ops kvt_tier_store = {
 	.name = "store",
 	.summary = "a page store on this machine's drives, by io_uring (real)",
-	.flags = KVT_TIER_REAL,
+	.flags = KVT_TIER_REAL | KVT_TIER_LASTING,
 	.options = store_options,
 	.settings_size = sizeof(store_settings),
 	.open = uring_open,

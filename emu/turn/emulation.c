@@ -2,10 +2,12 @@
 #include "emu/turn/emulation.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "emu/device/cpu_device.h"
 #include "emu/tier/page_writer.h"
 #include "emu/loop/real_loop.h"
+#include "emu/tier/lent_tier.h"
 #include "emu/turn/real_tiers.h"
 #include "sim/base/error.h"
 #include "sim/engine/turn_plan.h"
@@ -31,6 +33,28 @@ const kvt_option kvt_emulation_options[] = {
 	{ 0 },
 };
 
+#define MIGRATE(field) offsetof(kvt_emulated_migrate_settings, field)
+
+const kvt_option kvt_emulated_migrate_options[] = {
+	{ "home_tier", KVT_OPTION_STRING, 0, MIGRATE(home_tier), "", 0, 0, NULL,
+		"the first node's own way to its pool; its options are in [emulation home TIER]. "
+		"\"\": it has the other node's" },
+	{ "keep_tier", KVT_OPTION_STRING, 0, MIGRATE(keep_tier), "memory", 0, 0, NULL,
+		"the other node's own pool, where [migrate] keep_tier names one; its options are "
+		"in [emulation keep TIER]" },
+	{ 0 },
+};
+
+/* Pools of pages, one a node, and the ways to them. */
+enum { FIRST_NODE, OTHER_NODE, POOLS };
+enum { WAY_ACROSS, WAY_HOME, WAY_KEEP, WAYS };
+
+typedef struct way {
+	const char *name, *prefix; /* kind of tier; of its section */
+	unsigned pool;
+	kvt_tier *open; /* for all turns, if its pages would not be there again */
+} way;
+
 typedef struct emulation {
 	const kvt_experiment *experiment;
 	const kvt_emulation_hooks *hooks;
@@ -39,13 +63,21 @@ typedef struct emulation {
 	kvt_loop *loop;
 	kvt_kv_recording *recording; /* NULL: none */
 	kvt_cores cores;
-	kvt_tier *store; /* with what hooks put around it */
+	kvt_emulated_migrate_settings migrate;
+	way ways[WAYS];
+	const way *way;                /* of the turn's storage */
+	kvt_tier *opened[POOLS];       /* in the turn, with what hooks put around them */
+	uint64_t stored_tokens[POOLS]; /* so far */
 	kvt_kv_source source;
 	kvt_attention_check *check;
 	kvt_emulation_result *result;
 	kvt_timeline *timeline;
-	uint64_t stored_tokens; /* by Turn 1 so far */
 } emulation;
+
+static bool migrates(const emulation *e)
+{
+	return e->experiment->kind == KVT_RUN_MIGRATE;
+}
 
 /* Whether the engine need not share one with threads that compute. */
 static bool has_own_processor(const emulation *e)
@@ -59,23 +91,55 @@ static const kvt_tier_ops *find_tier(const char *name, GError **error)
 	return ops ? ops : kvt_tier_find(name, error);
 }
 
+/* The tier that a way leads over, with what hooks put around it. */
+static kvt_tier *open_tier(emulation *e, const way *w, const kvt_tier_env *env, GError **error)
+{
+	const kvt_tier_ops *ops = find_tier(w->name, error);
+	if (!ops)
+		return NULL;
+	g_autofree char *section = g_strconcat("emulation ", w->prefix, ops->name, NULL);
+	if (migrates(e) && !(ops->flags & KVT_TIER_REAL)) {
+		kvt_error_usage(error,
+			"tier %s: a session that moves needs pages that are there, expected a tier "
+			"of the emulation, such as memory",
+			ops->name);
+		return NULL;
+	}
+	kvt_tier *tier = kvt_tier_open_kind(
+		ops, env, kvt_config_section_or_empty(e->experiment->config, section), error);
+	if (w == &e->ways[WAY_ACROSS])
+		e->result->tier = ops->name;
+	if (tier && ops->notice && ops->notice(tier)) {
+		g_free(e->result->notice);
+		e->result->notice = g_strdup(ops->notice(tier));
+	}
+	if (tier && e->hooks && e->hooks->wrap)
+		tier = e->hooks->wrap(e->hooks->arg, env, section, tier);
+	return tier;
+}
+
+/* The same for a turn, which closes it. Each opens it anew, as a node that the session has come to
+ * does, where pages last. */
+static kvt_tier *open_way(emulation *e, way *w, const kvt_tier_env *env, GError **error)
+{
+	kvt_tier *tier = w->open ? w->open : open_tier(e, w, env, error);
+	e->opened[w->pool] = tier;
+	if (!tier || !migrates(e) || tier->ops->flags & KVT_TIER_LASTING)
+		return tier;
+	w->open = tier;
+	return e->opened[w->pool] = kvt_lent_tier_new(tier);
+}
+
 static kvt_tier *open_store(void *arg, const kvt_tier_env *env, const char *name, GError **error)
 {
 	emulation *e = arg;
-	const kvt_tier_ops *ops = find_tier(e->settings.tier_name, error);
-	if (!ops)
-		return NULL;
-	g_autofree char *section = g_strconcat("emulation ", ops->name, NULL);
-	kvt_tier *tier = kvt_tier_open_kind(
-		ops, env, kvt_config_section_or_empty(e->experiment->config, section), error);
-	e->result->tier = ops->name;
-	g_clear_pointer(&e->result->notice, g_free);
-	if (tier && ops->notice)
-		e->result->notice = g_strdup(ops->notice(tier));
-	if (tier && e->hooks && e->hooks->wrap)
-		tier = e->hooks->wrap(e->hooks->arg, env, tier);
-	e->store = tier;
-	return tier;
+	return open_way(e, &e->ways[e->way - e->ways], env, error);
+}
+
+static kvt_tier *open_keep(void *arg, const kvt_tier_env *env, const char *name, GError **error)
+{
+	emulation *e = arg;
+	return open_way(e, &e->ways[WAY_KEEP], env, error);
 }
 
 /* The recording's tokens that the turn stores, and those that it computes. */
@@ -148,15 +212,28 @@ static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 static void register_region(void *arg, void *memory, uint64_t bytes)
 {
 	emulation *e = arg;
-	const kvt_tier_ops *ops = e->store->ops;
-	if (ops->register_memory && ops->register_memory(e->store, memory, bytes) != 0 &&
-		!e->result->notice)
-		e->result->notice = g_strdup("memory that pages are read into is not registered");
+	for (unsigned i = 0; i < POOLS; i++) {
+		kvt_tier *tier = e->opened[i];
+		if (tier && tier->ops->register_memory &&
+			tier->ops->register_memory(tier, memory, bytes) != 0 && !e->result->notice)
+			e->result->notice =
+				g_strdup("memory that pages are read into is not registered");
+	}
+}
+
+static void place(emulation *e, kvt_system *system)
+{
+	if (has_own_processor(e) && kvt_cores_place_engine(&e->cores))
+		kvt_cpu_device_place(system->device, &e->cores);
 }
 
 static bool make_room(
 	void *arg, kvt_system *system, uint64_t resident, uint64_t newest, GError **error)
 {
+	emulation *e = arg;
+	/* nothing is stored any more: there is nothing to wait for */
+	if (e->stored_tokens[e->way->pool] > 0)
+		place(e, system);
 	return kvt_cpu_device_commit(system->device, resident, newest, register_region, arg, error);
 }
 
@@ -201,10 +278,11 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 	emulation *e = arg;
 	const kvt_kv_shape *shape = &e->source.shape;
 	kvt_time began = kvt_loop_now(e->loop);
-	if (tokens <= e->stored_tokens)
+	uint64_t *stored = &e->stored_tokens[e->way->pool];
+	if (tokens <= *stored)
 		return true;
 	/* a page that was stored in part is stored again */
-	uint64_t from = e->stored_tokens / shape->page_tokens * shape->page_tokens;
+	uint64_t from = *stored / shape->page_tokens * shape->page_tokens;
 	context_run run = { .owner = e,
 		.layout = &system->engine.layout,
 		.from = from,
@@ -221,18 +299,19 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 	int status = kvt_page_writer_run(&writer, &writes);
 	e->result->stored_bytes += writes.bytes;
 	e->result->written += writes.seconds;
-	if (e->stored_tokens == 0 && has_own_processor(e) && kvt_cores_place_engine(&e->cores))
-		kvt_cpu_device_place(system->device, &e->cores);
-	e->stored_tokens = tokens;
+	if (*stored == 0)
+		place(e, system);
+	*stored = tokens;
 	e->result->stored += kvt_time_to_seconds(kvt_loop_now(e->loop) - began);
 	if (status != 0) {
-		const char *notice = e->store->ops->notice ? e->store->ops->notice(e->store) : NULL;
+		kvt_tier *tier = e->opened[e->way->pool];
+		const char *notice = tier->ops->notice ? tier->ops->notice(tier) : NULL;
 		return kvt_error_failed(error, "tier %s could not store the context: %s%s%s",
-			e->result->tier, kvt_page_writer_reason(status), notice ? "; " : "",
+			e->way->name, kvt_page_writer_reason(status), notice ? "; " : "",
 			notice ? notice : "");
 	}
 	if (e->hooks && e->hooks->stored)
-		e->hooks->stored(e->hooks->arg, system->storage);
+		e->hooks->stored(e->hooks->arg, e->way->open ? e->way->open : system->storage);
 	return true;
 }
 
@@ -241,9 +320,9 @@ static bool check_experiment(const kvt_experiment *e, GError **error)
 {
 	if (!e->llm)
 		return kvt_error_usage(error, "[model] name: the emulation needs a language model");
-	if (e->kind != KVT_RUN_RESUME)
-		return kvt_error_usage(
-			error, "[experiment] kind: the emulation is of Turn 2, expected resume");
+	if (e->kind != KVT_RUN_RESUME && e->kind != KVT_RUN_MIGRATE)
+		return kvt_error_usage(error, "[experiment] kind: the emulation is of Turn 2, "
+					      "expected resume or migrate");
 	if (e->selectivity)
 		return kvt_error_usage(error, "[select] curve: the emulation loads all pages");
 	if (e->second_share > 0)
@@ -256,6 +335,33 @@ static bool check_experiment(const kvt_experiment *e, GError **error)
 		return kvt_error_usage(
 			error, "[decode] samples: the emulation generates every token, expected 0");
 	return true;
+}
+
+/* What it cannot of a session that moves. */
+static bool check_migration(const emulation *e, GError **error)
+{
+	const kvt_experiment *experiment = e->experiment;
+	int64_t tokens = experiment->context_tokens + experiment->prompt_tokens;
+	int64_t chunks = (tokens - 1) / experiment->chunk_tokens + 1;
+	if (!migrates(e))
+		return true;
+	if (*e->settings.trace != '\0')
+		return kvt_error_usage(error,
+			"[emulation] trace: a recorded context has no queries to be computed again "
+			"with, expected [experiment] kind = resume");
+	if (experiment->prefill_samples > 0 && experiment->prefill_samples < chunks)
+		return kvt_error_usage(
+			error, "[prefill] samples: recomputing is done chunk by chunk, expected 0");
+	return true;
+}
+
+static void make_ways(emulation *e)
+{
+	bool own_way = migrates(e) && *e->migrate.home_tier != '\0';
+	e->ways[WAY_ACROSS] = (way){ e->settings.tier_name, "", FIRST_NODE, NULL };
+	e->ways[WAY_HOME] = (way){ e->migrate.home_tier, "home ", FIRST_NODE, NULL };
+	e->ways[WAY_KEEP] = (way){ e->migrate.keep_tier, "keep ", OTHER_NODE, NULL };
+	e->way = &e->ways[own_way ? WAY_HOME : WAY_ACROSS];
 }
 
 /* A trace is found where it is said to be, beside the experiment file, or among the samples. */
@@ -285,20 +391,64 @@ static bool make_loop(emulation *e, GError **error)
 	return e->loop || kvt_error_failed(error, "no descriptors are left for the loop");
 }
 
-static bool run_turn(emulation *e, GError **error)
+/* One turn over the pages that are there, or that it stores first. */
+static bool run_turn(emulation *e, const kvt_experiment *experiment, bool shown, kvt_turn *turn,
+	kvt_attention_errors *errors, GError **error)
 {
 	kvt_world world = { .loop = e->loop,
 		.open_store = open_store,
+		.open_keep = open_keep,
 		.open_device = open_device,
 		.make_room = make_room,
 		.store_context = store_context,
 		.arg = e,
 		.stored_only = e->recording != NULL,
-		.decisions = e->hooks ? e->hooks->decisions : NULL };
-	bool done = kvt_turn_run_in(
-		&world, e->experiment, KVT_RUN_RESUME, e->timeline, &e->result->turn, error);
+		.decisions = shown && e->hooks ? e->hooks->decisions : NULL };
+	kvt_timeline *timeline = e->timeline;
+	memset(e->opened, 0, sizeof(e->opened));
+	if (!shown)
+		e->timeline = NULL;
+	bool done = kvt_turn_run_in(&world, experiment, KVT_RUN_RESUME, e->timeline, turn, error);
+	e->timeline = timeline;
 	kvt_cores_release(&e->cores);
+	if (done)
+		kvt_attention_check_compare(e->check, (uint64_t)e->settings.checks, errors);
+	g_clear_pointer(&e->check, kvt_attention_check_free);
 	return done;
+}
+
+/* A turn of a migration. */
+static bool run_moved(void *arg, kvt_migration_turn which, const kvt_experiment *experiment,
+	kvt_turn *turn, GError **error)
+{
+	emulation *e = arg;
+	/* the first turn stays, and goes by the first node's own way if it has one */
+	if (which == KVT_MIGRATION_SETTLED)
+		e->way = &e->ways[WAY_KEEP];
+	else if (which != KVT_MIGRATION_STAY)
+		e->way = &e->ways[WAY_ACROSS];
+	if (e->hooks && e->hooks->begins)
+		e->hooks->begins(e->hooks->arg, which);
+	bool fetches = which == KVT_MIGRATION_FETCH;
+	bool done =
+		run_turn(e, experiment, fetches, turn, &e->result->migration.errors[which], error);
+	/* what was not kept of it is missed, and recomputed */
+	if (done && fetches)
+		e->stored_tokens[OTHER_NODE] = kvt_turn_plan_storable(experiment);
+	return done;
+}
+
+static bool run_turns(emulation *e, GError **error)
+{
+	kvt_emulation_result *result = e->result;
+	kvt_emulated_migration *moved = &result->migration;
+	make_ways(e);
+	if (!migrates(e))
+		return run_turn(e, e->experiment, true, &result->turn, &result->errors, error);
+	moved->ran = kvt_migration_run_by(run_moved, e, e->experiment, &moved->migration, error);
+	result->turn = moved->migration.turns[KVT_MIGRATION_FETCH];
+	result->errors = moved->errors[KVT_MIGRATION_FETCH];
+	return moved->ran;
 }
 
 /* The turn's output once more, from pages that are chosen. */
@@ -350,13 +500,15 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 			    kvt_emulation_options, &e.settings, TRUE, error) &&
 		    kvt_section_read(kvt_config_section_or_empty(config, "emulation decode"),
 			    kvt_emulated_decode_options, &e.decode, TRUE, error) &&
-		    open_recording(&e, error) && make_loop(&e, error) && run_turn(&e, error) &&
-		    run_decode(&e, error);
+		    kvt_section_read(kvt_config_section_or_empty(config, "emulation migrate"),
+			    kvt_emulated_migrate_options, &e.migrate, TRUE, error) &&
+		    check_migration(&e, error) && open_recording(&e, error) &&
+		    make_loop(&e, error) && run_turns(&e, error) && run_decode(&e, error);
+	for (unsigned i = 0; i < WAYS; i++)
+		kvt_tier_close(e.ways[i].open);
 	kvt_loop_free(e.loop);
-	if (done)
-		kvt_attention_check_compare(e.check, (uint64_t)e.settings.checks, &result->errors);
-	kvt_attention_check_free(e.check);
 	kvt_kv_recording_free(e.recording);
+	kvt_option_clear(kvt_emulated_migrate_options, &e.migrate);
 	kvt_option_clear(kvt_emulated_decode_options, &e.decode);
 	kvt_option_clear(kvt_emulation_options, &e.settings);
 	return done;
@@ -365,9 +517,18 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 bool kvt_emulation_exact(const kvt_emulation_result *result, const kvt_attention_errors **errors)
 {
 	const kvt_emulated_decode *decode = &result->decode;
-	bool turn = kvt_attention_errors_pass(&result->errors);
-	*errors = turn ? &decode->errors : &result->errors;
-	return turn && (!decode->ran || kvt_attention_errors_pass(&decode->errors));
+	const kvt_emulated_migration *moved = &result->migration;
+	*errors = &result->errors;
+	for (unsigned i = 0; i < KVT_MIGRATION_TURNS && moved->ran; i++)
+		if ((i != KVT_MIGRATION_SETTLED || moved->migration.settled) &&
+			!kvt_attention_errors_pass(&moved->errors[i])) {
+			*errors = &moved->errors[i];
+			return false;
+		}
+	if (!kvt_attention_errors_pass(&result->errors))
+		return false;
+	*errors = &decode->errors;
+	return !decode->ran || kvt_attention_errors_pass(&decode->errors);
 }
 
 void kvt_emulation_result_clear(kvt_emulation_result *result)

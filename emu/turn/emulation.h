@@ -2,7 +2,8 @@
  * emulation.h: an experiment in real time: Turn 1 leaves real pages of keys and values in a real
  * tier, Turn 2 is the engine's own (sim/engine/turn.h) on a real loop, that tier, and a CPU device
  * that attends to the pages that came back. What it attended to is compared with double precision.
- * Dense parts of the model are timed waits, and marked so.
+ * Dense parts of the model are timed waits, and marked so. A session may also go on at another node
+ * (sim/engine/migration.h): then Turn 2 is several turns over the same pages.
  */
 #ifndef KVT_EMULATION_H
 #define KVT_EMULATION_H
@@ -14,7 +15,7 @@
 #include "emu/device/cpu_device.h"
 #include "emu/turn/emulated_decode.h"
 #include "sim/core/timeline.h"
-#include "sim/engine/turn.h"
+#include "sim/engine/migration.h"
 
 /* [emulation] of an experiment file. */
 typedef struct kvt_emulation_settings {
@@ -26,15 +27,25 @@ typedef struct kvt_emulation_settings {
 	char *trace;        /* a recorded attention trace; "": random numbers */
 } kvt_emulation_settings;
 
+/* [emulation migrate]: kinds of tiers. */
+typedef struct kvt_emulated_migrate_settings {
+	char *home_tier; /* the first node's way to its pool; "": the same as the other one's */
+	char *keep_tier; /* in the place of [migrate] keep_tier, where there is one */
+} kvt_emulated_migrate_settings;
+
 /* For `kvtier help`. */
 extern const kvt_option kvt_emulation_options[];
+extern const kvt_option kvt_emulated_migrate_options[];
 
 /* Who looks on, and for tests what happens to the tier and the pages on their way. Members may be
  * NULL. */
 typedef struct kvt_emulation_hooks {
 	kvt_decision_log *decisions; /* records, or follows, what the engine decides in Turn 2 */
-	/* Puts another tier around the one that was opened, or in its place. */
-	kvt_tier *(*wrap)(void *arg, const kvt_tier_env *env, kvt_tier *tier);
+	/* Puts another tier around the one that was opened, or in its place; its options are in
+	 * that section. */
+	kvt_tier *(*wrap)(void *arg, const kvt_tier_env *env, const char *section, kvt_tier *tier);
+	/* Of a migration: a turn is about to begin. */
+	void (*begins)(void *arg, kvt_migration_turn which);
 	/* Turn 1's pages are stored, Turn 2 begins. */
 	void (*stored)(void *arg, kvt_tier *tier);
 	/* What a layer's attention came to; tokens as the emulation counts them. */
@@ -56,8 +67,16 @@ typedef struct kvt_emulation_data {
 	uint64_t left_out; /* tokens between those that have no queries, and are not there */
 } kvt_emulation_data;
 
+/* Turns of a migration, each compared with double precision. */
+typedef struct kvt_emulated_migration {
+	bool ran;
+	kvt_migration migration;
+	kvt_attention_errors errors[KVT_MIGRATION_TURNS];
+} kvt_emulated_migration;
+
 typedef struct kvt_emulation_result {
-	kvt_turn turn;
+	kvt_turn turn; /* of a migration, the fetch; errors are its, too */
+	kvt_emulated_migration migration;
 	kvt_emulation_data data;
 	kvt_emulated_decode decode; /* its `ran`: whether [emulation decode] asked for it */
 	const char *tier, *isa;
@@ -72,15 +91,15 @@ void kvt_emulation_result_clear(kvt_emulation_result *result);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(kvt_emulation_result, kvt_emulation_result_clear)
 
 /*
- * Runs the experiment ([experiment] kind = resume) once. False with an error when it cannot be
- * emulated, when I/O fails, or a page does not come back as it was; attention that is wrong all the
- * same is in result->errors. `timeline` and `hooks` may be NULL. The tier is a real one
- * (real_tiers.h) or, for bounds, a modelled one.
+ * Runs the experiment ([experiment] kind = resume or migrate) once. False with an error when it
+ * cannot be emulated, when I/O fails, or a page does not come back as it was; attention that is
+ * wrong all the same is in result->errors. `timeline` and `hooks` may be NULL. The tier is a real
+ * one (real_tiers.h) or, for bounds, a modelled one.
  */
 bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hooks *hooks,
 	kvt_timeline *timeline, kvt_emulation_result *result, GError **error);
 
-/* Whether attention, of the turn and of decode steps where there were any, was exact; else *errors
+/* Whether attention, of all turns and of decode steps where there were any, was exact; else *errors
  * is that of which it was not. */
 bool kvt_emulation_exact(const kvt_emulation_result *result, const kvt_attention_errors **errors);
 

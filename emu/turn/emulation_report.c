@@ -130,6 +130,17 @@ static json_t *decode_of(const kvt_emulated_decode *decode, const char *tier)
 	return object;
 }
 
+static json_t *migration_of(const kvt_emulated_migration *moved)
+{
+	json_t *object = kvt_migration_to_json(&moved->migration), *checks = json_object();
+	for (unsigned i = 0; i < KVT_MIGRATION_TURNS; i++)
+		if (i != KVT_MIGRATION_SETTLED || moved->migration.settled)
+			json_object_set_new(
+				checks, kvt_migration_names[i], check_of(&moved->errors[i]));
+	json_object_set_new(object, "attention", checks);
+	return object;
+}
+
 json_t *kvt_emulation_to_json(const kvt_experiment *experiment, const kvt_emulation_result *result)
 {
 	json_t *object = kvt_json_result("emulation", 1);
@@ -145,6 +156,8 @@ json_t *kvt_emulation_to_json(const kvt_experiment *experiment, const kvt_emulat
 	json_decref(turn);
 	json_object_set_new(object, "marked_stages", stages_of(result));
 	json_object_set_new(object, "attention", check_of(&result->errors));
+	if (result->migration.ran)
+		json_object_set_new(object, "migration", migration_of(&result->migration));
 	if (result->decode.ran)
 		json_object_set_new(object, "decode", decode_of(&result->decode, result->tier));
 	json_object_set_new(object, "seed", json_integer(experiment->seed));

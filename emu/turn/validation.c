@@ -121,19 +121,31 @@ void kvt_validation_clear(kvt_validation *validation)
 	*validation = (kvt_validation){ 0 };
 }
 
+/* The turns of a migration by models; of another experiment, its turn in the place of the fetch. */
+static bool run_model(const kvt_experiment *experiment, kvt_timeline *timeline,
+	kvt_migration *model, GError **error)
+{
+	const kvt_world models = { 0 };
+	if (experiment->kind == KVT_RUN_MIGRATE)
+		return kvt_migration_run(&models, experiment, timeline, model, error);
+	return kvt_turn_run(
+		experiment, KVT_RUN_RESUME, timeline, &model->turns[KVT_MIGRATION_FETCH], error);
+}
+
 /* One repeat of both worlds; timelines are the last one's. */
-static bool run_both(kvt_experiment *experiment, kvt_validation *v, kvt_turn *model,
-	kvt_turn *measured, GError **error)
+static bool run_both(kvt_experiment *experiment, kvt_validation *v, kvt_migration *model,
+	kvt_migration *measured, GError **error)
 {
 	kvt_timeline_free(v->model);
 	kvt_timeline_free(v->measured);
 	v->model = kvt_timeline_new(KVT_TIMELINE_DEFAULT_LIMIT);
 	v->measured = kvt_timeline_new(KVT_TIMELINE_DEFAULT_LIMIT);
 	g_auto(kvt_emulation_result) result = { 0 };
-	if (!kvt_turn_run(experiment, KVT_RUN_RESUME, v->model, model, error) ||
+	if (!run_model(experiment, v->model, model, error) ||
 		!kvt_emulation_run(experiment, NULL, v->measured, &result, error))
 		return false;
-	*measured = result.turn;
+	*measured = result.migration.migration;
+	measured->turns[KVT_MIGRATION_FETCH] = result.turn;
 	const kvt_attention_errors *errors;
 	v->exact &= kvt_emulation_exact(&result, &errors);
 	if (!v->notice)
@@ -163,6 +175,33 @@ static cpu_use cpu_now(void)
 	return use;
 }
 
+/* Judges the turns of one kind; rows are a new array. */
+static GArray *judge_turns(const kvt_validation *v, kvt_migration_turn which,
+	const kvt_migration *model, const kvt_migration *measured, unsigned n)
+{
+	g_autofree kvt_turn *expected = g_new(kvt_turn, n), *found = g_new(kvt_turn, n);
+	for (unsigned i = 0; i < n; i++) {
+		expected[i] = model[i].turns[which];
+		found[i] = measured[i].turns[which];
+	}
+	return kvt_validation_judge(&v->settings, expected, n, found, n);
+}
+
+/* All stages of the turn, or of the fetch, and of the other turns the first token. */
+static void judge_all(
+	kvt_validation *v, const kvt_migration *model, const kvt_migration *measured, unsigned n)
+{
+	v->rows = judge_turns(v, KVT_MIGRATION_FETCH, model, measured, n);
+	for (unsigned i = 0; i < KVT_MIGRATION_TURNS; i++) {
+		if (i == KVT_MIGRATION_FETCH || !(measured[0].turns[i].ttft > 0))
+			continue;
+		g_autoptr(GArray) rows = judge_turns(v, i, model, measured, n);
+		kvt_validation_row row = g_array_index(rows, kvt_validation_row, 0);
+		g_snprintf(row.name, sizeof(row.name), "%s.ttft", kvt_migration_names[i]);
+		g_array_append_val(v->rows, row);
+	}
+}
+
 bool kvt_validation_run(kvt_experiment *experiment,
 	void (*progress)(void *arg, unsigned done, unsigned total), void *progress_arg,
 	kvt_validation *v, GError **error)
@@ -172,8 +211,8 @@ bool kvt_validation_run(kvt_experiment *experiment,
 		    kvt_validate_options, &v->settings, TRUE, error))
 		return false;
 	unsigned warm_ups = (unsigned)v->settings.warm_ups, n = (unsigned)v->settings.repeats;
-	g_autofree kvt_turn *model = g_new0(kvt_turn, warm_ups + n);
-	g_autofree kvt_turn *measured = g_new0(kvt_turn, warm_ups + n);
+	g_autofree kvt_migration *model = g_new0(kvt_migration, warm_ups + n);
+	g_autofree kvt_migration *measured = g_new0(kvt_migration, warm_ups + n);
 	cpu_use before = cpu_now();
 	int64_t seed = experiment->seed;
 	bool good = true;
@@ -189,7 +228,7 @@ bool kvt_validation_run(kvt_experiment *experiment,
 			 MAX(after.clock - before.clock, 1e-3);
 	if (!good)
 		return false;
-	v->rows = kvt_validation_judge(&v->settings, model + warm_ups, n, measured + warm_ups, n);
+	judge_all(v, model + warm_ups, measured + warm_ups, n);
 	v->passed = v->exact;
 	for (unsigned i = 0; i < v->rows->len; i++)
 		v->passed &= g_array_index(v->rows, kvt_validation_row, i).within;

@@ -3,6 +3,7 @@
 #include "sim/base/error.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
+#include "sim/cmd/run_summary.h"
 #include "sim/engine/replay_feed.h"
 
 static void write_stages(const json_t *result, FILE *stream)
@@ -42,6 +43,36 @@ static void write_lost(const kvt_turn *turn, FILE *stream)
 		fprintf(stream, "too much: started over after %.6f s\n", turn->given_up);
 }
 
+/* What was recomputed, or fetched, and went out when the first token was there. */
+static void write_writes(const char *what, const kvt_page_writes *writes, FILE *stream)
+{
+	if (writes->bytes + writes->failed_bytes == 0)
+		return;
+	fprintf(stream, "%s: %.0f bytes in %.6f s, REAL", what, (double)writes->bytes,
+		writes->seconds);
+	if (writes->failed_bytes > 0)
+		fprintf(stream, "; %.0f bytes not", (double)writes->failed_bytes);
+	fputs("\n", stream);
+}
+
+/* The turns of a session that moves; the page goes on with the fetch. */
+static void write_migration(const kvt_emulated_migration *moved, const json_t *json, FILE *stream)
+{
+	kvt_run_summary_migration(json_object_get(json, "migration"), stream);
+	for (unsigned i = 0; i < KVT_MIGRATION_TURNS; i++) {
+		const kvt_attention_errors *errors = &moved->errors[i];
+		if (i == KVT_MIGRATION_SETTLED && !moved->migration.settled)
+			continue;
+		fprintf(stream,
+			"  attention, %-23s error %.3g rms, in FP32 with everything in memory "
+			"%.3g: "
+			"%s\n",
+			kvt_migration_names[i], errors->rms, errors->resident,
+			kvt_attention_errors_pass(errors) ? "exact" : "WRONG");
+	}
+	fputs("\nBy fetching\n", stream);
+}
+
 static void write_decode(const kvt_emulation_result *result, const json_t *json, FILE *stream);
 
 static void write_summary(const kvt_emulation_result *result, const json_t *json, FILE *stream)
@@ -52,12 +83,16 @@ static void write_summary(const kvt_emulation_result *result, const json_t *json
 	fprintf(stream, "%s\n", data);
 	fprintf(stream, "tier %s, attention on %u threads with %s\n", result->tier, result->threads,
 		result->isa);
+	if (result->migration.ran)
+		write_migration(&result->migration, json, stream);
 	fprintf(stream, "\ntime to first token      %14.6f s\n", turn->ttft);
 	fprintf(stream, "time per output token    %14.6f s\n", turn->tpot);
 	fprintf(stream, "read back                %14.0f bytes in %" G_GUINT64_FORMAT " loads%s\n",
 		(double)turn->read_bytes[0], turn->loads, turn->streamed ? ", streamed" : "");
 	write_stages(json, stream);
 	write_lost(turn, stream);
+	write_writes("stored again", &turn->stored_again, stream);
+	write_writes("kept at the other node", &turn->kept, stream);
 	write_check(&result->errors, stream);
 	if (result->decode.ran)
 		write_decode(result, json, stream);
@@ -168,6 +203,7 @@ const kvt_command kvt_command_emu = {
 		"Dense "
 		"parts of the model are timed waits.\nStages are marked REAL or MODELLED. "
 		"[emulation] of the experiment file says where pages are\nstored and how many "
-		"threads compute.",
+		"threads compute. A session that moves ([experiment] kind = migrate) is\nfetched "
+		"from the first node's pool, and compared with staying and with recomputing.",
 	.run = run,
 };

@@ -134,6 +134,12 @@ static char *experiment_text(int argc, char **argv, GError **error)
 		"scores\nthe recorded keys with the recorded queries, and what it chooses is read "
 		"from the tier,\nwhere a page is of one layer and KV head. What \"kvtier replay\" "
 		"does in virtual time.\nThe tier holds these pages beside those of the turn.");
+	add_entry(entries, "emulation migrate", "the pools of a session that moves, in real time",
+		kvt_emulated_migrate_options,
+		"Of [experiment] kind = migrate: [emulation] tier is the other node's way to the "
+		"first one's\npool, where Turn 1 left the pages. The session stays, is fetched, is "
+		"taken up once more\nfrom the other node's pool, and recomputed, each in real time "
+		"and compared with double\nprecision.");
 	add_entry(entries, "validate", "how far off \"kvtier validate\" lets the model be",
 		kvt_validate_options,
 		"A tolerance of 0% judges nothing. Stages that are timed waits in both worlds are "

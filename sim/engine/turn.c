@@ -310,7 +310,9 @@ static bool resume(turn_run *run, bool *given_up, GError **error)
 	if (!store_context(run, plan->stored_tokens, error))
 		return false;
 	kvt_time began = kvt_loop_now(run->engine->loop);
-	uint64_t position = plan->stored_tokens;
+	uint64_t before[KVT_SYSTEM_STORES_MAX], position = plan->stored_tokens;
+	for (unsigned i = 0; i < run->system->n_stores; i++)
+		before[i] = store_stats(run, i).read_bytes;
 	kvt_pass_result result = { 0 };
 	while (position < plan->prefill_tokens) {
 		uint64_t tokens = MIN((uint64_t)e->chunk_tokens, plan->prefill_tokens - position);
@@ -349,7 +351,7 @@ static bool resume(turn_run *run, bool *given_up, GError **error)
 	turn->waiting = MAX(seconds - compute, 0);
 	turn->ttft = seconds + kvt_time_to_seconds(e->lookup);
 	for (unsigned i = 0; i < run->system->n_stores; i++)
-		turn->read_bytes[i] = store_stats(run, i).read_bytes;
+		turn->read_bytes[i] = store_stats(run, i).read_bytes - before[i];
 	turn->loaded_tokens = plan->stored_tokens;
 	turn->computed_tokens = plan->prefill_tokens - plan->stored_tokens;
 	return true;

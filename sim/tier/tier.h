@@ -107,6 +107,7 @@ enum {
 	KVT_TIER_MODELLED = 1 << 0,
 	KVT_TIER_REAL = 1 << 1,
 	KVT_TIER_DEVICE_MEMORY = 1 << 2,
+	KVT_TIER_LASTING = 1 << 3, /* its pages are there again when it is opened anew */
 };
 
 /* What a tier is opened in. `links` names the links of the machine the tier may put on its path. */

@@ -76,6 +76,29 @@ exits 2 "with other buffers it does not"
 grep -q 'decisions:[0-9]*: the engine asks .*, expected .* as recorded' "$scratch/stderr"
 report $? "where it first differs is told"
 
+# A session that moves: from a store to another, both of which are sound afterwards.
+for node in storage keep; do
+	mkdir "$scratch/$node"
+done
+run "$KVTIER" emu experiments/emulation-migrate.ini --set emulation.tier=store \
+	--set "emulation store.path=$scratch/storage" --set "emulation store.capacity=100MB" \
+	--set "emulation migrate.keep_tier=store" --set "emulation keep store.path=$scratch/keep" \
+	--set "emulation keep store.capacity=100MB" --format json
+exits 0 "emu of a session that moves"
+json 'my $m = $j->{migration}; !grep { !($m->{$_ . "_s"} > 0 && $m->{attention}{$_}{exact}) }
+	qw(stay fetch settled recompute)' "all its turns are exact"
+json '$j->{migration}{recompute_over_fetch} > 0 && $j->{bytes}{"remote-dram"} == 28 * 256 * 2048 &&
+	$j->{kept}{bytes} == 28 * 256 * 2048 && $j->{kept}{failed_bytes} == 0' \
+	"its pages were fetched, and kept at the other node"
+for node in storage keep; do
+	run "$KVTIER" store check "$scratch/$node"
+	exits 0 "store check of $node"
+done
+run "$KVTIER" emu experiments/emulation-migrate.ini
+exits 0 "emu of a session that moves, in memory"
+mentions stdout "fetching from the first one's pool" "compared with recomputing"
+mentions stdout "once more, from its own pool" "compared with recomputing"
+
 run "$KVTIER" emu experiments/scout-400k.ini
 exits 2 "a model with local layers"
 run "$KVTIER" emu $windows --set emulation.tier=tape

@@ -37,7 +37,7 @@ static kvt_experiment *make(const char *mode, const char *more)
 	return experiment;
 }
 
-static kvt_tier *wrap_lossy(void *arg, const kvt_tier_env *env, kvt_tier *tier)
+static kvt_tier *wrap_lossy(void *arg, const kvt_tier_env *env, const char *section, kvt_tier *tier)
 {
 	(void)env;
 	return lossy_tier_new(tier, arg);
@@ -140,7 +140,7 @@ static kvt_tier *open_both(void *arg, const kvt_tier_env *env, const char *name,
 		recording_tier_new(kvt_tier_open("null", env, NULL, error), &b->log), &b->lossy);
 }
 
-static kvt_tier *wrap_both(void *arg, const kvt_tier_env *env, kvt_tier *tier)
+static kvt_tier *wrap_both(void *arg, const kvt_tier_env *env, const char *section, kvt_tier *tier)
 {
 	both *b = arg;
 	(void)env;

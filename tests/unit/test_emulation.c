@@ -103,7 +103,7 @@ static void test_damage(void)
 	}
 }
 
-static kvt_tier *wrap(void *arg, const kvt_tier_env *env, kvt_tier *tier)
+static kvt_tier *wrap(void *arg, const kvt_tier_env *env, const char *section, kvt_tier *tier)
 {
 	return recording_tier_new(tier, arg);
 }

@@ -51,7 +51,7 @@ static void close_service(kvt_tier *tier)
 	memory_wire_free(s->wire);
 }
 
-static kvt_tier *serve(void *arg, const kvt_tier_env *env, kvt_tier *tier)
+static kvt_tier *serve(void *arg, const kvt_tier_env *env, const char *section, kvt_tier *tier)
 {
 	service *s = arg;
 	g_autoptr(GError) error = NULL;

@@ -31,7 +31,7 @@ void trace_refused(const char *sets, const char *reason)
 	g_assert_nonnull(strstr(error->message, reason));
 }
 
-kvt_tier *trace_wrap(void *arg, const kvt_tier_env *env, kvt_tier *tier)
+kvt_tier *trace_wrap(void *arg, const kvt_tier_env *env, const char *section, kvt_tier *tier)
 {
 	return recording_tier_new(tier, arg);
 }

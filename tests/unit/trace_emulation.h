@@ -24,6 +24,6 @@ typedef struct trace_damage {
 } trace_damage;
 
 /* For kvt_emulation_hooks: a recording tier (arg: the recording) around the tier. */
-kvt_tier *trace_wrap(void *arg, const kvt_tier_env *env, kvt_tier *tier);
+kvt_tier *trace_wrap(void *arg, const kvt_tier_env *env, const char *section, kvt_tier *tier);
 
 #endif
