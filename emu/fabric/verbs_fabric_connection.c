@@ -190,6 +190,7 @@ void verbs_submit(kvt_connection *connection, kvt_transfer *transfer)
 				       ? connection->classes
 				       : connection->queues[transfer->queue].classes;
 	verbs_class_append(&classes[transfer->priority], transfer);
+	connection->waiting++;
 	verbs_fabric_set_dirty(connection);
 }
 
@@ -197,7 +198,7 @@ void verbs_connection_fill(kvt_connection *connection)
 {
 	bool added = connection->state == VERBS_UP;
 	unsigned n = connection->n_queues;
-	while (added) {
+	while (added && connection->waiting > 0) {
 		added = false;
 		for (unsigned i = 0; i < n; i++)
 			added |= verbs_queue_add(&connection->queues[(connection->turn + i) % n]);
@@ -224,6 +225,7 @@ static void drop_class(kvt_connection *connection, verbs_class *class)
 	kvt_transfer *transfer;
 	while ((transfer = class->first)) {
 		class->first = transfer->next;
+		connection->waiting--;
 		if (transfer->status == 0)
 			transfer->status = -ECONNRESET;
 		verbs_connection_finish(connection, transfer);

@@ -68,6 +68,7 @@ struct verbs_fabric {
 	kvt_real_source event_source, completion_source;
 	int epoll, timer;     /* of the source of events: the channel's, and the keepalive's */
 	kvt_time events_seen; /* when they were looked for */
+	unsigned looks;       /* of the loop */
 	GPtrArray *up;        /* connections */
 	kvt_key_quarantine *keys;
 	unsigned users; /* listeners, requests and connections */
@@ -175,6 +176,7 @@ struct kvt_connection {
 	verbs_class classes[KVT_PRIORITY_CLASSES]; /* transfers for any queue */
 	unsigned turn;                             /* the queue that is filled first */
 	uint64_t sequence, outstanding;
+	uint64_t waiting; /* transfers in classes: not all of them has been given to the device */
 	kvt_transfer *letters; /* free copies of messages that nobody waits for */
 	uint8_t *memory;
 	size_t memory_bytes;

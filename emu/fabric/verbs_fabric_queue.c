@@ -240,10 +240,15 @@ static void make_transfer(
 }
 
 /* Credits that nobody's message takes along, before the peer runs out of them. */
-static void add_update(verbs_queue *queue)
+static bool owes_update(const verbs_queue *queue)
 {
 	unsigned half = (queue->connection->settings.messages + 1) / 2;
-	if (queue->owed < half || queue->updating)
+	return queue->owed >= half && !queue->updating;
+}
+
+static void add_update(verbs_queue *queue)
+{
+	if (!owes_update(queue))
 		return;
 	struct ibv_send_wr *request = add_request(queue, NULL, 0);
 	request->opcode = IBV_WR_SEND_WITH_IMM;
@@ -292,8 +297,10 @@ bool verbs_queue_add(verbs_queue *queue)
 	queue->bytes += length;
 	transfer->begun += length;
 	transfer->pieces++;
-	if (transfer->begun == transfer->length)
+	if (transfer->begun == transfer->length) {
 		class->first = transfer->next;
+		queue->connection->waiting--;
+	}
 	return true;
 }
 
@@ -390,7 +397,7 @@ static void complete_send(verbs_slot *slot, int status)
 	if (status != 0)
 		verbs_connection_close(
 			queue->connection, status == -ETIMEDOUT ? -ETIMEDOUT : -ECONNRESET);
-	else
+	else if (queue->connection->waiting > 0 || owes_update(queue))
 		verbs_fabric_set_dirty(queue->connection);
 }
 

@@ -8,6 +8,7 @@
 #include <glib.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -37,6 +38,7 @@ typedef struct real_loop {
 	 * which the thread sanitizer does not know. */
 	pthread_mutex_t lock;
 	GArray *posted, *taken;
+	atomic_bool any_posted; /* set and cleared under the lock */
 } real_loop;
 
 static int64_t clock_ns(void)
@@ -73,6 +75,8 @@ static bool real_cancel(kvt_loop *base, kvt_event event)
 /* Schedules what was posted; returns how many. */
 static unsigned take_posts(real_loop *loop)
 {
+	if (!atomic_load_explicit(&loop->any_posted, memory_order_acquire))
+		return 0;
 	pthread_mutex_lock(&loop->lock);
 	GArray *posts = loop->posted;
 	loop->posted = loop->taken;
@@ -81,6 +85,7 @@ static unsigned take_posts(real_loop *loop)
 	/* read under the lock, so that no wake-up for what comes next is swallowed */
 	if (posts->len > 0 && read(loop->wake_fd, &count, sizeof(count)) < 0)
 		g_assert(errno == EAGAIN || errno == EINTR);
+	atomic_store_explicit(&loop->any_posted, false, memory_order_relaxed);
 	pthread_mutex_unlock(&loop->lock);
 	kvt_time now = now_of(loop);
 	for (guint i = 0; i < posts->len; i++) {
@@ -103,8 +108,11 @@ static unsigned poll_sources(real_loop *loop)
 /* Runs what is due now; returns how many callbacks. */
 static uint64_t run_batch(real_loop *loop)
 {
-	kvt_time when, due = now_of(loop);
+	kvt_time when, due;
 	uint64_t n = 0;
+	if (!kvt_event_queue_next(&loop->queue, &when))
+		return 0;
+	due = now_of(loop);
 	while (!loop->stopped && kvt_event_queue_next(&loop->queue, &when) && when <= due) {
 		kvt_callback callback;
 		void *arg;
@@ -322,6 +330,7 @@ void kvt_real_loop_post(kvt_loop *base, kvt_callback callback, void *arg)
 	pthread_mutex_lock(&loop->lock);
 	bool first = loop->posted->len == 0;
 	g_array_append_val(loop->posted, call);
+	atomic_store_explicit(&loop->any_posted, true, memory_order_release);
 	/* under the lock: afterwards the loop may be gone */
 	if (first && write(loop->wake_fd, &one, sizeof(one)) < 0)
 		g_assert(errno == EAGAIN);
