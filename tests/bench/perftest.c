@@ -1,14 +1,18 @@
 /* perftest.c: runs perftest's programs, and what is compared with them. */
 #include "tests/bench/perftest.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "emu/loop/real_loop.h"
 #include "emu/fabric/verbs_fabric.h"
 
+enum { FIGURES = 3 };
+
 const perftest_case perftest_cases[PERFTEST_CASES] = {
 	{ 4096, 1, 1500, false },
+	{ 4096, 1, 1500, true },
 	{ 64 << 10, 128, 600, false },
 	{ 1 << 20, 64, 128, false },
 };
@@ -40,6 +44,13 @@ double perftest_median(double *values, unsigned n)
 	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
+kvt_time perftest_spin(const perftest_case *c)
+{
+	if (c->sleeps)
+		return 0;
+	return c->depth == 1 ? 10 * KVT_SECOND : 100 * KVT_MICROSECOND;
+}
+
 static char *device_of(const char *address)
 {
 	kvt_loop *loop = kvt_real_loop_new(NULL);
@@ -58,9 +69,12 @@ static char *device_of(const char *address)
 static double run_perftest(const perftest_wire *wire, const perftest_case *c)
 {
 	static unsigned port = 18700;
-	double figure = kvt_perftest_read_run(
-		c, ++port, wire->devices[1], wire->devices[0], wire->addresses[1]);
-	if (figure <= 0)
+	double figure = 0;
+	/* it says inf, or 0.00, where something came between its looks at the clocks */
+	for (unsigned i = 0; i < FIGURES && !(figure > 0 && isfinite(figure)); i++)
+		figure = kvt_perftest_read_run(
+			c, ++port, wire->devices[1], wire->devices[0], wire->addresses[1]);
+	if (!(figure > 0 && isfinite(figure)))
 		perftest_fail("perftest says nothing");
 	return c->depth == 1 ? figure * 1e6 : figure / (1 << 20);
 }
@@ -87,8 +101,9 @@ void perftest_compare(const perftest_wire *wire, const perftest_case *c, unsigne
 			(unsigned long)c->size, c->depth, ours[i], unit, theirs[i], ratios[i]);
 		fflush(stdout);
 	}
-	printf("median %s %lu: %.2f %s, perftest %.2f, ratio %.3f\n",
-		c->depth == 1 ? "latency" : "rate", (unsigned long)c->size,
-		perftest_median(ours, pairs), unit, perftest_median(theirs, pairs),
-		perftest_median(ratios, pairs));
+	const char *kind = c->depth > 1 ? "rate" : c->sleeps ? "wake-up" : "latency";
+	double ratio = perftest_median(ratios, pairs); /* sorts them */
+	printf("median %s %lu: %.2f %s, perftest %.2f, ratio %.3f, from %.3f to %.3f\n", kind,
+		(unsigned long)c->size, perftest_median(ours, pairs), unit,
+		perftest_median(theirs, pairs), ratio, ratios[0], ratios[pairs - 1]);
 }
