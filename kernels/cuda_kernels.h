@@ -107,6 +107,41 @@ int kvt_cuda_gather(const kvt_cuda_run *runs, uint64_t n, unsigned blocks, kvt_c
 /* The stream does nothing for so long, by the device's clock, which counts in about a microsecond;
  * a launch comes on top. 0, or -EIO when the launch was refused. */
 int kvt_cuda_wait(uint64_t nanoseconds, void *stream);
+/*
+ * Page codes (kernels.h) on the device, to the bit what the reference makes of the same numbers: a
+ * decision made from a score does not depend on where it was made. All memory is the device's, laid
+ * out as kernels.h says; sizes out of range are -EINVAL, other results as above.
+ */
+
+/*
+ * kvt_code_build of n pages of 16 tokens from page `first` on, of one KV head: the keys are where
+ * the head's begin in pages[] as attention has them, 16 x first tokens on (shape: element,
+ * head_dim, page_tokens, head_stride). *odd grows by the numbers that were not finite; NULL:
+ * nobody asks.
+ */
+int kvt_cuda_code_build(const kvt_codes *codes, const kvt_cuda_shape *shape, uint32_t kv_head,
+	const void *const *pages, uint32_t first, uint32_t n, const float *centre, uint32_t *odd,
+	void *stream);
+
+/* kvt_code_query_init and kvt_code_query_set: `query` then names places in `memory`, device memory
+ * of kvt_code_query_bytes at a multiple of 16, and is for the functions below alone. */
+int kvt_cuda_code_query(kvt_code_query *query, uint32_t head_dim, uint32_t n_heads,
+	const float *queries, float scale, void *memory, void *stream);
+
+/* kvt_code_score and kvt_code_score_means. */
+int kvt_cuda_code_score(const kvt_codes *codes, const kvt_code_query *query,
+	const kvt_page_list *pages, float *sums, size_t pitch, void *stream);
+int kvt_cuda_code_score_means(const kvt_codes *codes, const kvt_code_query *query,
+	const kvt_page_list *pages, float *sums, size_t pitch, void *stream);
+
+/* kvt_group_shares; scratch: 8 bytes a head, the call's until the stream has passed it. */
+int kvt_cuda_group_shares(const float *sums, size_t pitch, uint32_t n_heads, uint32_t n_pages,
+	uint32_t *share, void *scratch, void *stream);
+
+/* The k places of the largest of share[n], in ascending order; of equal ones the first. All of
+ * them where k >= n. */
+int kvt_cuda_top_pages(
+	const uint32_t *share, uint32_t n, uint32_t k, uint32_t *places, void *stream);
 
 #ifdef __cplusplus
 }
