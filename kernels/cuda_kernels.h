@@ -107,6 +107,7 @@ int kvt_cuda_gather(const kvt_cuda_run *runs, uint64_t n, unsigned blocks, kvt_c
 /* The stream does nothing for so long, by the device's clock, which counts in about a microsecond;
  * a launch comes on top. 0, or -EIO when the launch was refused. */
 int kvt_cuda_wait(uint64_t nanoseconds, void *stream);
+
 /*
  * Page codes (kernels.h) on the device, to the bit what the reference makes of the same numbers: a
  * decision made from a score does not depend on where it was made. All memory is the device's, laid
