@@ -99,7 +99,7 @@ tables: ## Install what is missing, build, print the reproduced tables, draw the
 check: ## Install what is missing, build, run every test: units, command, fuzz corpora, style
 	@CC='$(CC)' sh tests/deps.sh build plots check
 	@+$(again) all test-programs fuzz-programs
-	$(Q)KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) $(PROVE) $(TESTS) $(CLI_TESTS)
+	$(Q)KVTIER=$(BUILD)/kvtier BUILD=$(BUILD) $(PROVE) $(CLI_TESTS) $(TESTS)
 
 .PHONY: unit cli
 unit: test-programs ## Build and run the unit tests alone
