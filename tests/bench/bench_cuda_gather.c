@@ -306,7 +306,7 @@ static void while_attending(
 
 int main(int argc, char **argv)
 {
-	const size_t bytes = (size_t)(argc > 1 ? atoi(argv[1]) : 512) << 20;
+	const size_t bytes = (size_t)(argc > 1 ? g_ascii_strtoull(argv[1], NULL, 10) : 512) << 20;
 	int n = 0;
 	if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0) {
 		printf("no CUDA device: nothing is measured\n");

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cuda_prefill.h"
+#include "kernels/cuda_kernels.h"
 
 enum { TURNS = 7, SAMPLE = 64 << 20 };
 
@@ -97,7 +97,8 @@ static float median_ms(const kvt_cuda_shape *shape, const kvt_cuda_queries *quer
 	must(cudaEventCreate(&to), "an event");
 	for (int i = -1; i < TURNS; i++) {
 		must(cudaEventRecord(from, NULL), "recording");
-		const int status = kvt_cuda_prefill(shape, queries, window, partial, scratch, NULL);
+		const int status =
+			kvt_cuda_attention(shape, queries, window, partial, scratch, NULL);
 		must(cudaEventRecord(to, NULL), "recording");
 		must(cudaEventSynchronize(to), "attention");
 		if (status != 0) {
@@ -154,7 +155,7 @@ static void measure(const scene *s, const float *sample, double peak)
 	printf("%-26s %5u tokens of %8" G_GUINT64_FORMAT ":", s->name, s->n_queries, s->n_tokens);
 	for (int precision = 0; precision < 2; precision++) {
 		shape.precision = precision ? KVT_CUDA_ROUNDED : KVT_CUDA_TWO_HALVES;
-		const size_t bytes = kvt_cuda_prefill_scratch(&shape, s->n_queries);
+		const size_t bytes = kvt_cuda_attention_scratch(&shape, s->n_queries);
 		void *scratch = device_memory(bytes);
 		const double ms = median_ms(&shape, &q, &window, &partial, scratch);
 		const double tflops = operations / ms / 1e9;

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/cuda_prefill.h"
+#include "kernels/cuda_kernels.h"
 #include "tests/unit/cuda_fixture.h"
 
 enum { SAMPLES = 9 };
@@ -137,7 +137,7 @@ static void device_init(const trial *t, const kvt_cuda_shape *s, device *d)
 	d->all.lse = cuda_fixture_put(NULL, n * sizeof(float));
 	d->one.output = cuda_fixture_put(NULL, n * dim * sizeof(float));
 	d->one.lse = cuda_fixture_put(NULL, n * sizeof(float));
-	d->scratch_bytes = kvt_cuda_prefill_scratch(s, t->shape.n_queries);
+	d->scratch_bytes = kvt_cuda_attention_scratch(s, t->shape.n_queries);
 	d->scratch = cuda_fixture_put(NULL, d->scratch_bytes);
 }
 
@@ -163,7 +163,7 @@ static int attend(const trial *t, const kvt_cuda_shape *s, const device *d)
 							 at / t->shape.page_tokens,
 			to - from, (uint32_t)(at % t->shape.page_tokens), t->shape.seen - from };
 		const kvt_cuda_partial *partial = i == n ? &d->all : &d->one;
-		status = kvt_cuda_prefill(s, &d->queries, &window, partial, d->scratch, NULL);
+		status = kvt_cuda_attention(s, &d->queries, &window, partial, d->scratch, NULL);
 		if (status == 0 && i < n)
 			status = kvt_cuda_merge(&d->all, &d->one, t->n_rows * t->shape.kv_heads,
 				t->form.head_dim, NULL);
@@ -302,9 +302,9 @@ static const shape all[] = {
 	{ 2, 1, 300, 16, 1, 300, 1, 1, 1 },       /* a prompt from its beginning */
 	{ 1, 8, 64, 16, 5, 12000, 11937, 1, 1 },  /* many parts */
 	{ 1, 8, 100, 32, 31, 3000, 2900, 0, 1 },  /* every token counts alike */
-	{ 1, 2, 3, 16, 1, 0, 0, 1, 1 },           /* nothing at all */
-	{ 1, 2, 3, 16, 1, 5, 0, 1, 1 },           /* the first sees nothing */
-	{ 1, 2, 3, 16, 1, 5, 1000, 1, 1 },
+	{ 1, 2, 9, 16, 1, 0, 0, 1, 1 },           /* nothing at all */
+	{ 1, 2, 9, 16, 1, 5, 0, 1, 1 },           /* the first sees nothing */
+	{ 1, 2, 9, 16, 1, 5, 1000, 1, 1 },
 	{ 5, 8, 1024, 16, 3, 1100, 76, 1, 1 }, /* whole tiles, and some that are cut */
 };
 
