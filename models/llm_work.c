@@ -96,8 +96,7 @@ double kvt_llm_gemm_flops(const kvt_llm_gemm *gemm)
 kvt_llm_attention kvt_llm_attention_shape(const kvt_llm *llm, unsigned ranks, bool absorbed)
 {
 	uint64_t heads = divide_up((uint64_t)llm->attention.query_heads, ranks);
-	kvt_llm_attention shape = { .query_heads = heads,
-		.kv_format = (kvt_dtype)llm->kv.format };
+	kvt_llm_attention shape = { .query_heads = heads, .kv_format = (kvt_dtype)llm->kv.format };
 	if (llm->attention.form == KVT_ATTENTION_GROUPED) {
 		shape.kv_heads = divide_up((uint64_t)llm->attention.kv_heads, ranks);
 		shape.head_dim = shape.value_dim = (uint64_t)llm->attention.head_dim;

@@ -3,9 +3,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "emu/calibrate/calibration.h"
+#include "emu/calibrate/cublas_gemm.h"
+#include "emu/calibrate/gpu_calibration.h"
+#include "emu/gpu/cuda_gpu.h"
 #include "sim/base/error.h"
 #include "sim/base/progress.h"
+#include "sim/cmd/calibrate_rows.h"
 #include "sim/cmd/command.h"
 #include "sim/cmd/command_options.h"
 
@@ -13,13 +16,14 @@
 static const double BUSY = 0.05;
 
 typedef struct calibrate_options {
-	char *tier, *store, *node, *keys, *out, *name, *from, *dense;
+	char *device, *tier, *store, *node, *keys, *out, *name, *from, *dense;
 	gboolean quick;
 	int threads;
 } calibrate_options;
 
 static void options_clear(calibrate_options *given)
 {
+	g_free(given->device);
 	g_free(given->tier);
 	g_free(given->store);
 	g_free(given->node);
@@ -41,24 +45,6 @@ static const kvt_column columns[] = {
 	{ 0 },
 };
 
-static void add_row(kvt_table *table, const char *part, const char *what, double value,
-	kvt_unit unit, double spread, const char *source)
-{
-	g_autofree char *text = kvt_unit_format(value, unit);
-	kvt_table_add_row(table);
-	kvt_table_add_text(table, part);
-	kvt_table_add_text(table, what);
-	kvt_table_add_number(table, value);
-	kvt_table_add_text(table, text);
-	kvt_table_add_number(table, spread);
-	kvt_table_add_text(table, source);
-}
-
-static double spread_of(const kvt_measured *m)
-{
-	return (m->high - m->low) / (2 * m->value);
-}
-
 static void add_fit(kvt_table *table, const char *part, const kvt_drive_fit *fit)
 {
 	g_autofree char *source = g_strdup_printf(
@@ -67,13 +53,14 @@ static void add_fit(kvt_table *table, const char *part, const kvt_drive_fit *fit
 		fit->points, 100 * fit->error, 100 * fit->worst,
 		fit->serial ? "in turn with" : "beside");
 	double off = MAX(fit->error, fit->spread);
-	add_row(table, part, "bandwidth", fit->bandwidth, KVT_UNIT_RATE, off, source);
-	add_row(table, part, "of one command", fit->command_rate, KVT_UNIT_RATE, off, source);
-	add_row(table, part, "small I/Os", fit->iops, KVT_UNIT_FREQUENCY, off, source);
-	add_row(table, part, "latency, mean", fit->latency, KVT_UNIT_TIME, off, source);
-	add_row(table, part, "latency, p99", fit->latency_p99, KVT_UNIT_TIME, off,
+	kvt_calibrate_row(table, part, "bandwidth", fit->bandwidth, KVT_UNIT_RATE, off, source);
+	kvt_calibrate_row(
+		table, part, "of one command", fit->command_rate, KVT_UNIT_RATE, off, source);
+	kvt_calibrate_row(table, part, "small I/Os", fit->iops, KVT_UNIT_FREQUENCY, off, source);
+	kvt_calibrate_row(table, part, "latency, mean", fit->latency, KVT_UNIT_TIME, off, source);
+	kvt_calibrate_row(table, part, "latency, p99", fit->latency_p99, KVT_UNIT_TIME, off,
 		"derived: the measured tail");
-	add_row(table, part, "useful depth", fit->depth, KVT_UNIT_COUNT, NAN,
+	kvt_calibrate_row(table, part, "useful depth", fit->depth, KVT_UNIT_COUNT, NAN,
 		"measured: no more is 5% faster");
 }
 
@@ -90,8 +77,8 @@ static void add_curve(
 		g_autofree char *source =
 			g_strdup_printf("measured: latency %s, p99 %s; the model says %+.0f%%",
 				latency, tail, 100 * (model / p->rate.value - 1));
-		add_row(table, parts[p->write], what, p->rate.value, KVT_UNIT_RATE,
-			spread_of(&p->rate), source);
+		kvt_calibrate_row(table, parts[p->write], what, p->rate.value, KVT_UNIT_RATE,
+			kvt_calibrate_spread(&p->rate), source);
 	}
 }
 
@@ -104,8 +91,8 @@ static void add_fetches(kvt_table *table, const GArray *points)
 		g_autofree char *rate =
 			kvt_unit_format(p->rate.value / (double)p->size, KVT_UNIT_FREQUENCY);
 		g_autofree char *source = g_strdup_printf("measured: %s", rate);
-		add_row(table, "where pages lie", what, p->latency, KVT_UNIT_TIME,
-			spread_of(&p->rate), source);
+		kvt_calibrate_row(table, "where pages lie", what, p->latency, KVT_UNIT_TIME,
+			kvt_calibrate_spread(&p->rate), source);
 	}
 }
 
@@ -118,15 +105,15 @@ static void add_remote(kvt_table *table, const kvt_calibration *c, const kvt_dri
 			fit.points, 100 * fit.error, 100 * fit.worst);
 	if (c->remote->len == 0)
 		return;
-	add_row(table, "remote tier", "processors, a request", fit.seconds, KVT_UNIT_TIME,
+	kvt_calibrate_row(table, "remote tier", "processors, a request", fit.seconds, KVT_UNIT_TIME,
 		fit.error, how);
 	if (fit.per_byte > 0)
-		add_row(table, "remote tier", "bytes a processor moves", 1 / fit.per_byte,
+		kvt_calibrate_row(table, "remote tier", "bytes a processor moves", 1 / fit.per_byte,
 			KVT_UNIT_RATE, fit.error, how);
-	add_row(table, "remote tier", "waiting, a request", fit.latency, KVT_UNIT_TIME, NAN,
-		"derived: beyond processors' and the network's time");
-	add_row(table, "remote tier", "from the node's drives", c->from_drives, KVT_UNIT_SHARE, NAN,
-		"measured: of the pages that were read");
+	kvt_calibrate_row(table, "remote tier", "waiting, a request", fit.latency, KVT_UNIT_TIME,
+		NAN, "derived: beyond processors' and the network's time");
+	kvt_calibrate_row(table, "remote tier", "from the node's drives", c->from_drives,
+		KVT_UNIT_SHARE, NAN, "measured: of the pages that were read");
 	for (unsigned i = 0; i < c->remote->len; i++) {
 		const kvt_drive_point *p = &g_array_index(c->remote, kvt_drive_point, i);
 		g_autofree char *size = kvt_unit_format((double)p->size, KVT_UNIT_BYTES);
@@ -135,8 +122,8 @@ static void add_remote(kvt_table *table, const kvt_calibration *c, const kvt_dri
 		g_autofree char *busy = kvt_unit_format(p->busy, KVT_UNIT_TIME);
 		g_autofree char *source =
 			g_strdup_printf("measured: latency %s, processors %s", latency, busy);
-		add_row(table, "remote tier", what, p->rate.value, KVT_UNIT_RATE,
-			spread_of(&p->rate), source);
+		kvt_calibrate_row(table, "remote tier", what, p->rate.value, KVT_UNIT_RATE,
+			kvt_calibrate_spread(&p->rate), source);
 	}
 }
 
@@ -144,18 +131,23 @@ static void add_host(kvt_table *table, const kvt_calibration *c)
 {
 	for (unsigned i = 0; i < KVT_HOST_FIGURES; i++) {
 		const kvt_host_figure_info *info = &kvt_host_figures[i];
+		if (!(c->host[i].value > 0))
+			continue;
 		bool clock = i >= KVT_HOST_TIMER && i <= KVT_HOST_MERGE;
-		add_row(table, "host", info->what, c->host[i].value, (kvt_unit)info->unit,
-			spread_of(&c->host[i]),
+		kvt_calibrate_row(table, "host", info->what, c->host[i].value, (kvt_unit)info->unit,
+			kvt_calibrate_spread(&c->host[i]),
 			clock ? "measured: by the clock" : "measured: CPU time, median of 5");
 	}
-	add_row(table, "host", "waiting for a core", kvt_calibration_waited(c), KVT_UNIT_SHARE, NAN,
+	if (c->gpu)
+		return;
+	kvt_calibrate_row(table, "host", "waiting for a core", kvt_calibration_waited(c),
+		KVT_UNIT_SHARE, NAN,
 		"measured: of the loop's thread, while the drive was measured");
-	add_row(table, "host", "dispatch of attention", kvt_calibration_dispatch(c), KVT_UNIT_TIME,
-		NAN, "measured: by the clock less CPU time, of short calls");
+	kvt_calibrate_row(table, "host", "dispatch of attention", kvt_calibration_dispatch(c),
+		KVT_UNIT_TIME, NAN, "measured: by the clock less CPU time, of short calls");
 	double cpu = kvt_calibration_io_cpu(c);
 	if (cpu > 0)
-		add_row(table, "host", "CPU an I/O", cpu, KVT_UNIT_TIME, NAN,
+		kvt_calibrate_row(table, "host", "CPU an I/O", cpu, KVT_UNIT_TIME, NAN,
 			"measured: CPU time, reads of up to 16 KiB");
 }
 
@@ -171,9 +163,9 @@ static void add_attention(kvt_table *table, const kvt_calibration *c)
 		g_autofree char *clock = kvt_unit_format(p->seconds.value, KVT_UNIT_TIME);
 		g_autofree char *source =
 			g_strdup_printf("measured: CPU time and dispatch; by the clock %s", clock);
-		add_row(table, p->prefill ? "prefill attention" : "decode attention", what,
-			kvt_calibration_attention_seconds(c, p), KVT_UNIT_TIME, spread_of(&p->cpu),
-			source);
+		kvt_calibrate_row(table, p->prefill ? "prefill attention" : "decode attention",
+			what, kvt_calibration_attention_seconds(c, p), KVT_UNIT_TIME,
+			kvt_calibrate_spread(&p->cpu), source);
 	}
 }
 
@@ -190,8 +182,8 @@ static void add_fio(kvt_table *table, const calibrate_options *given)
 		g_autofree char *theirs = kvt_unit_format(p->fio_rate, KVT_UNIT_RATE);
 		g_autofree char *source =
 			g_strdup_printf("measured: %s over %s in one run", ours, theirs);
-		add_row(table, "beside fio", what, p->rate / p->fio_rate, KVT_UNIT_SHARE, NAN,
-			source);
+		kvt_calibrate_row(table, "beside fio", what, p->rate / p->fio_rate, KVT_UNIT_SHARE,
+			NAN, source);
 	}
 	if (why)
 		g_printerr("kvtier: calibrate: not compared with fio: %s\n", why);
@@ -209,8 +201,8 @@ static void add_perftest(kvt_table *table, const kvt_calibration *c)
 		g_autofree char *theirs = kvt_unit_format(p->theirs, unit);
 		g_autofree char *source =
 			g_strdup_printf("measured: %s over %s in one run", ours, theirs);
-		add_row(table, p->depth == 1 ? "beside ib_read_lat" : "beside ib_read_bw", what,
-			p->ours / p->theirs, KVT_UNIT_SHARE, NAN, source);
+		kvt_calibrate_row(table, p->depth == 1 ? "beside ib_read_lat" : "beside ib_read_bw",
+			what, p->ours / p->theirs, KVT_UNIT_SHARE, NAN, source);
 	}
 	if (c->why)
 		g_printerr("kvtier: calibrate: not compared with perftest: %s\n", c->why);
@@ -222,9 +214,11 @@ static void show_progress(void *arg, const char *what, unsigned done, unsigned t
 		g_printerr("\r\033[Kcalibrate: %s %u/%u", what, done, total);
 }
 
-static kvt_calibration *measure(const calibrate_options *given, GError **error)
+static kvt_calibration *measure_with(
+	const calibrate_options *given, const kvt_gpu_calibrate_settings *gpu, GError **error)
 {
-	kvt_calibrate_settings settings = { .store = given->store,
+	kvt_calibrate_settings settings = { .gpu = gpu,
+		.store = given->store,
 		.node = given->node,
 		.keys = given->keys,
 		.quick = given->quick,
@@ -233,6 +227,24 @@ static kvt_calibration *measure(const calibrate_options *given, GError **error)
 	kvt_calibration *c = kvt_calibrate(given->name ? given->name : "local", &settings, error);
 	if (kvt_progress_wanted())
 		g_printerr("\r\033[K");
+	return c;
+}
+
+static kvt_calibration *measure(const calibrate_options *given, GError **error)
+{
+	if (g_strcmp0(given->device, "cuda") != 0)
+		return measure_with(given, NULL, error);
+	kvt_gpu_calibrate_settings gpu = { .gpu = kvt_cuda_gpu_new(NULL, error),
+		.datasheet = given->dense };
+	if (!gpu.gpu)
+		return NULL;
+	g_autofree char *why = NULL;
+	kvt_cublas *cublas = kvt_cublas_new(&why);
+	gpu.products = cublas ? kvt_cublas_products(cublas) : NULL;
+	gpu.why_no_products = why;
+	kvt_calibration *c = measure_with(given, &gpu, error);
+	kvt_cublas_free(cublas);
+	gpu.gpu->ops->free(gpu.gpu);
 	return c;
 }
 
@@ -261,16 +273,19 @@ static void print(const kvt_command_options *options, const calibrate_options *g
 		{ "drive reads", "drive writes" } };
 	static const char *const curves[2][2] = { { "one-sided read", "one-sided write" },
 		{ "read curve", "write curve" } };
-	for (int write = 0; write < 2; write++)
+	bool points = kvt_calibration_points(c)->len > 0;
+	for (int write = 0; points && write < 2; write++)
 		add_fit(table, ways[drive][write], &fits[write]);
 	if (drive)
-		add_row(table, "drive", "reads and writes at once", c->mixed, KVT_UNIT_SHARE, NAN,
-			"measured: over the one after the other");
+		kvt_calibrate_row(table, "drive", "reads and writes at once", c->mixed,
+			KVT_UNIT_SHARE, NAN, "measured: over the one after the other");
 	add_host(table, c);
 	add_curve(table, kvt_calibration_points(c), curves[drive], fits);
 	add_fetches(table, c->fetches);
 	add_remote(table, c, &fits[0]);
 	add_attention(table, c);
+	if (c->gpu)
+		kvt_calibrate_gpu_rows(table, c->gpu);
 	if (!given->from && drive)
 		add_fio(table, given);
 	add_perftest(table, c);
@@ -285,6 +300,8 @@ static void calibrate(
 	if (!c)
 		return;
 	c->dense = g_strdup(given->dense);
+	if (c->gpu && c->gpu->why)
+		g_printerr("kvtier: calibrate: not measured: %s\n", c->gpu->why);
 	double waited = kvt_calibration_waited(c);
 	if (waited > BUSY && !given->from)
 		g_printerr("kvtier: calibrate: other programs were running (the loop waited %.0f%% "
@@ -293,7 +310,7 @@ static void calibrate(
 	kvt_drive_fit fits[2];
 	const GArray *measured = kvt_calibration_points(c);
 	const kvt_drive_point *points = (const kvt_drive_point *)(const void *)measured->data;
-	for (int write = 0; write < 2; write++)
+	for (int write = 0; measured->len > 0 && write < 2; write++)
 		if (!kvt_drive_fit_points(points, measured->len, write, &fits[write], error))
 			return;
 	if (given->out) {
@@ -309,10 +326,16 @@ static void calibrate(
 
 static gboolean check_options(const calibrate_options *given, GError **error)
 {
-	if (given->from && (given->quick || given->store || given->tier))
+	if (given->from && (given->quick || given->store || given->tier || given->device))
 		return kvt_error_usage(error,
-			"calibrate: --from reads a record, expected no --store, no --tier and no "
-			"--quick beside it");
+			"calibrate: --from reads a record, expected no --device, no --store, no "
+			"--tier and no --quick beside it");
+	if (given->device && g_strcmp0(given->device, "cuda") != 0 &&
+		g_strcmp0(given->device, "cpu") != 0) {
+		g_autofree char *quoted = kvt_error_quote(given->device);
+		return kvt_error_usage(
+			error, "calibrate: --device %s: expected cpu or cuda", quoted);
+	}
 	bool rdma = g_strcmp0(given->tier, "rdma") == 0;
 	if (given->tier && !rdma && g_strcmp0(given->tier, "store") != 0) {
 		g_autofree char *quoted = kvt_error_quote(given->tier);
@@ -342,6 +365,9 @@ static int run(int argc, char **argv, GError **error)
 {
 	g_auto(calibrate_options) given = { 0 };
 	const GOptionEntry own[] = {
+		{ "device", 0, 0, G_OPTION_ARG_STRING, &given.device,
+			"what attends: cpu, this machine's processor, or cuda, a GPU (cpu)",
+			"DEVICE" },
 		{ "tier", 0, 0, G_OPTION_ARG_STRING, &given.tier,
 			"what stores pages: store, a device, or rdma, a node (store)", "TIER" },
 		{ "node", 0, 0, G_OPTION_ARG_STRING, &given.node,
@@ -357,7 +383,9 @@ static int run(int argc, char **argv, GError **error)
 		{ "from", 0, 0, G_OPTION_ARG_FILENAME, &given.from,
 			"measure nothing: take what this record says", "NAME.json" },
 		{ "dense", 0, 0, G_OPTION_ARG_FILENAME, &given.dense,
-			"give the device the matrix products of this GPU (the CPU's own)", "GPU" },
+			"whose matrix products the CPU is to have (its own); whose datasheet the "
+			"GPU has (by its name)",
+			"GPU" },
 		{ "threads", 0, 0, G_OPTION_ARG_INT, &given.threads,
 			"that attend (one a core but the engine's)", "N" },
 		{ "quick", 0, 0, G_OPTION_ARG_NONE, &given.quick,
@@ -370,7 +398,8 @@ static int run(int argc, char **argv, GError **error)
 	if (!kvt_command_parse(&syntax, argc, argv, &options, error) ||
 		!check_options(&given, error))
 		return 0;
-	if (!given.from && !given.store && !given.node)
+	bool cuda = g_strcmp0(given.device, "cuda") == 0;
+	if (!given.from && !given.store && !given.node && !cuda)
 		given.store = g_strdup(".");
 	calibrate(&options, &given, error);
 	return 0;
@@ -387,12 +416,17 @@ const kvt_command kvt_command_calibrate = {
 		"  NAME-drive.ini, NAME-host.ini, NAME-gpu.ini, NAME-attention.csv and .table\n"
 		"  NAME-nic.ini         in the drive's place, after --tier rdma\n"
 		"  NAME.json            the record: all points, for --from\n\n"
+		"With --device cuda it measures a GPU instead of the processor: copies by size, "
+		"attention,\nlaunches, merges, and matrix products by cuBLAS where that is found; "
+		"--quick takes half\na minute. Pages are then those of memory, or of a device with "
+		"--store DIR.\n\n"
 		"The spread is half the distance of the least and the largest repeat. What the "
 		"CPU does\nis in CPU time; the drive and wake-ups are by the clock, so that other "
 		"programs show.\n\n"
 		"  kvtier calibrate --store /mnt/kv --out profile --name node7\n"
 		"  kvtier calibrate --tier rdma --node 10.0.0.1:7471 --keys keys.ini --out "
 		"profile\n"
+		"  kvtier calibrate --device cuda --out profile --name card\n"
 		"  kvtier calibrate --from profile/node7.json --format csv",
 	.run = run,
 };

@@ -68,8 +68,9 @@ refuses 2 "kvtier: $scratch/turn.ini:1: not JSON: '[' or '{' expected near 'incl
 	"$KVTIER" calibrate --from "$scratch/turn.ini"
 refuses 2 'kvtier: calibrate: --name "a/b": expected letters, digits, . _ - and no path' \
 	"$KVTIER" calibrate --name a/b
-refuses 2 "kvtier: calibrate: --from reads a record, expected no --store, no --tier and no --quick beside it" \
+refuses 2 "kvtier: calibrate: --from reads a record, expected no --device, no --store, no --tier and no --quick beside it" \
 	"$KVTIER" calibrate --quick --from "$scratch/profile/here.json"
+refuses 2 'kvtier: calibrate: --device "tpu": expected cpu or cuda' "$KVTIER" calibrate --device tpu
 refuses 2 'kvtier: calibrate: --tier "tape": expected store or rdma' "$KVTIER" calibrate --tier tape
 refuses 2 "kvtier: calibrate: --tier rdma: expected --node HOST:PORT and --keys FILE, and no --store" \
 	"$KVTIER" calibrate --tier rdma --node 10.0.0.1:7471
