@@ -104,6 +104,13 @@ typedef enum kvt_cuda_gather_way {
 int kvt_cuda_gather(const kvt_cuda_run *runs, uint64_t n, unsigned blocks, kvt_cuda_gather_way way,
 	void *stream);
 
+/*
+ * Checksums of n pages of page_bytes in memory that the device reads, XXH3 of 64 bits, to sums[n]
+ * in device memory. Pages are 16-byte aligned, and page_bytes is a multiple of 16, 256 or more.
+ */
+int kvt_cuda_page_checksums(
+	const void *const *pages, uint64_t page_bytes, uint32_t n, uint64_t *sums, void *stream);
+
 /* The stream does nothing for so long, by the device's clock, which counts in about a microsecond;
  * a launch comes on top. 0, or -EIO when the launch was refused. */
 int kvt_cuda_wait(uint64_t nanoseconds, void *stream);

@@ -2,7 +2,8 @@
  * bench_cuda_gather.c: pages scattered at random in pinned memory, brought to device memory by each
  * way there is: the device's gather, one call a page, and one call for all (cudaMemcpyBatchAsync);
  * as a share of one large copy in the same run. Then attention of one token beside a copy and
- * beside gathers: how much slower it is than alone. Figures are medians.
+ * beside gathers: how much slower it is than alone; and the rate at which the device sums pages
+ * that arrived. Figures are medians.
  *
  * usage: bench_cuda_gather [MiB]
  */
@@ -304,6 +305,36 @@ static void while_attending(
 	pages_clear(&p);
 }
 
+static void checksums(const char *device, size_t bytes, cudaStream_t stream)
+{
+	static const size_t sizes[] = { 16 << 10, 256 << 10, 2 << 20 };
+	printf("checksums of pages:");
+	for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+		const size_t n = bytes / sizes[i];
+		g_autofree const void **list = g_new(const void *, n);
+		for (size_t k = 0; k < n; k++)
+			list[k] = device + k * sizes[i];
+		const void **pages = device_zeros(n * sizeof(*list));
+		uint64_t *sums = device_zeros(n * sizeof(*sums));
+		must(cudaMemcpy(pages, list, n * sizeof(*list), cudaMemcpyHostToDevice), "a copy");
+		double ms[TURNS];
+		for (int k = -1; k < TURNS; k++) {
+			const double start = now_ms();
+			if (kvt_cuda_page_checksums((const void *const *)pages, sizes[i],
+				    (uint32_t)n, sums, stream) != 0)
+				exit(1);
+			must(cudaStreamSynchronize(stream), "checksums");
+			if (k >= 0)
+				ms[k] = now_ms() - start;
+		}
+		printf(" %zu KiB %.0f GB/s", sizes[i] >> 10,
+			(double)bytes / median(ms, TURNS) / 1e6);
+		cudaFree(sums);
+		cudaFree(pages);
+	}
+	printf("\n");
+}
+
 int main(int argc, char **argv)
 {
 	const size_t bytes = (size_t)(argc > 1 ? g_ascii_strtoull(argv[1], NULL, 10) : 512) << 20;
@@ -321,6 +352,7 @@ int main(int argc, char **argv)
 	must(cudaStreamCreateWithFlags(&computes, cudaStreamNonBlocking), "a stream");
 	by_page_size(device, host, bytes, copies);
 	while_attending(device, host, bytes, copies, computes);
+	checksums(device, bytes, copies);
 	return 0;
 }
 #else
