@@ -314,13 +314,14 @@ static void checksums(const char *device, size_t bytes, cudaStream_t stream)
 		g_autofree const void **list = g_new(const void *, n);
 		for (size_t k = 0; k < n; k++)
 			list[k] = device + k * sizes[i];
-		const void **pages = device_zeros(n * sizeof(*list));
+		const void **on_device = device_zeros(n * sizeof(*list));
 		uint64_t *sums = device_zeros(n * sizeof(*sums));
-		must(cudaMemcpy(pages, list, n * sizeof(*list), cudaMemcpyHostToDevice), "a copy");
+		must(cudaMemcpy(on_device, list, n * sizeof(*list), cudaMemcpyHostToDevice),
+			"a copy");
 		double ms[TURNS];
 		for (int k = -1; k < TURNS; k++) {
 			const double start = now_ms();
-			if (kvt_cuda_page_checksums((const void *const *)pages, sizes[i],
+			if (kvt_cuda_page_checksums((const void *const *)on_device, sizes[i],
 				    (uint32_t)n, sums, stream) != 0)
 				exit(1);
 			must(cudaStreamSynchronize(stream), "checksums");
@@ -330,7 +331,7 @@ static void checksums(const char *device, size_t bytes, cudaStream_t stream)
 		printf(" %zu KiB %.0f GB/s", sizes[i] >> 10,
 			(double)bytes / median(ms, TURNS) / 1e6);
 		cudaFree(sums);
-		cudaFree(pages);
+		cudaFree(on_device);
 	}
 	printf("\n");
 }
