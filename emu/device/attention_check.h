@@ -18,10 +18,14 @@ typedef struct kvt_attention_place {
 
 /* Errors over all numbers of the outputs that were compared. */
 typedef struct kvt_attention_errors {
-	uint64_t outputs;  /* of a layer, query token and KV head, that were kept */
+	uint64_t outputs;  /* of a layer, query token and KV head, that were kept or chosen from */
 	uint64_t compared; /* of these */
 	double rms, most;  /* error of the emulation's, largest one; NaN where one was NaN */
 	double resident;   /* root mean square of a computation in FP32 with everything in memory */
+	double output;     /* the same of the outputs themselves */
+	/* what of that the device's own arithmetic may be off, where it is not FP32; 0 where it is
+	 */
+	double bound;
 	kvt_attention_place place; /* of the largest error */
 	uint64_t numbers;          /* in what was compared */
 } kvt_attention_errors;
@@ -29,7 +33,7 @@ typedef struct kvt_attention_errors {
 /*
  * Compares one query token's output of one KV head, [heads][head_dim], with double precision over
  * the window, in which it sees all tokens and whose skip is 0. rms and resident are sums of squares
- * until kvt_attention_errors_end.
+ * until kvt_attention_errors_end, and so is output.
  */
 void kvt_attention_errors_add(kvt_attention_errors *errors, const kvt_attention_place *place,
 	const kvt_attention_shape *shape, const float *queries, const kvt_attention_window *window,
@@ -45,6 +49,14 @@ uint64_t kvt_attention_spread(uint64_t n, uint64_t wanted, uint64_t i);
 kvt_attention_check *kvt_attention_check_new(const kvt_kv_source *source);
 void kvt_attention_check_free(kvt_attention_check *check);
 
+/* Of tokens [first, end), in all layers, only those are kept of which one of `most` (0: all)
+ * outputs, evenly spread, is. */
+void kvt_attention_check_choose(
+	kvt_attention_check *check, uint64_t first, uint64_t end, uint64_t most);
+
+/* A kvt_attended_wanted (turn_tokens.h); arg is the check. */
+bool kvt_attention_check_wants(void *check, unsigned layer, uint64_t position);
+
 /* A kvt_attended (turn_tokens.h); arg is the check. */
 void kvt_attention_check_keep(void *check, unsigned layer, uint64_t position, uint64_t tokens,
 	const float *output, const float *lse);
@@ -53,7 +65,8 @@ void kvt_attention_check_keep(void *check, unsigned layer, uint64_t position, ui
 void kvt_attention_check_compare(
 	const kvt_attention_check *check, uint64_t most, kvt_attention_errors *errors);
 
-/* Whether the emulation's error is that of rounding: no larger than the resident computation's. */
+/* Whether the emulation's error is that of rounding: no larger than the resident computation's, or
+ * than the bound. */
 bool kvt_attention_errors_pass(const kvt_attention_errors *errors);
 
 #endif

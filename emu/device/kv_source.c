@@ -17,21 +17,25 @@ bool kvt_kv_shape_init(kvt_kv_shape *shape, const kvt_kv_layout *layout, GError 
 			"[model] %s: the emulation takes models whose layers are all global and "
 			"keep K and V by heads",
 			llm->name);
-	if (layout->ranks != 1)
-		return kvt_error_usage(
-			error, "[gpu] count: the emulation is of one GPU, expected 1");
+	if (layout->held_ranks != 1)
+		return kvt_error_usage(error,
+			"[gpu] count: the emulation is of one GPU, expected 1, or one rank of "
+			"several with [emulation] rank = one");
 	if (llm->kv.scale != KVT_KV_SCALE_NONE ||
 		(llm->kv.format != KVT_DTYPE_BF16 && llm->kv.format != KVT_DTYPE_FP16 &&
 			llm->kv.format != KVT_DTYPE_FP8))
 		return kvt_error_usage(error,
 			"[model] kv_format: the emulation takes bf16, fp16 and fp8 without scales");
+	/* KV heads are cut among ranks, and each is on several where there are fewer */
+	uint32_t ranks = layout->ranks, kv_heads = (uint32_t)llm->attention.kv_heads;
+	kv_heads = MAX(kv_heads / ranks, 1);
 	*shape = (kvt_kv_shape){
 		.element = llm->kv.format == KVT_DTYPE_BF16   ? KVT_ELEMENT_BF16
 			   : llm->kv.format == KVT_DTYPE_FP16 ? KVT_ELEMENT_F16
 							      : KVT_ELEMENT_E4M3,
 		.layers = llm->n_layers,
-		.kv_heads = (uint32_t)llm->attention.kv_heads,
-		.heads = (uint32_t)(llm->attention.query_heads / llm->attention.kv_heads),
+		.kv_heads = kv_heads,
+		.heads = (uint32_t)llm->attention.query_heads / ranks / kv_heads,
 		.head_dim = (uint32_t)llm->attention.head_dim,
 		.page_tokens = (uint32_t)layout->page_tokens,
 		.scale = 1 / sqrtf((float)llm->attention.head_dim),

@@ -23,7 +23,8 @@ typedef struct kvt_kv_shape {
 } kvt_kv_shape;
 
 /* False with an error for a model or layout that the emulation cannot do: latent attention, local
- * layers, scales, several ranks, other formats than BF16, FP16 and FP8. */
+ * layers, scales, several ranks that are all held, other formats than BF16, FP16 and FP8. Of one
+ * rank's share of heads, where the layout holds one of several. */
 bool kvt_kv_shape_init(kvt_kv_shape *shape, const kvt_kv_layout *layout, GError **error);
 
 /* The kernel's shape of one KV head. */

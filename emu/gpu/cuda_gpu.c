@@ -545,7 +545,9 @@ kvt_real_gpu *kvt_cuda_gpu_new(const kvt_cuda_gpu_settings *settings, GError **e
 
 kvt_real_gpu *kvt_cuda_gpu_new(const kvt_cuda_gpu_settings *settings, GError **error)
 {
-	kvt_error_failed(error, "kvtier was built without CUDA: no nvcc was found, or CUDA=0");
+	kvt_error_failed(error, "[emulation] device: kvtier was built without CUDA, for which nvcc "
+				"has to be there, "
+				"expected cpu");
 	return NULL;
 }
 

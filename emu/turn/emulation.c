@@ -1,6 +1,7 @@
 /* emulation.c: the real world that a turn runs in, and Turn 1's writes. */
 #include "emu/turn/emulation.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -8,13 +9,31 @@
 #include "emu/tier/page_writer.h"
 #include "emu/loop/real_loop.h"
 #include "emu/tier/lent_tier.h"
+#include "emu/turn/emulated_gpu.h"
 #include "emu/turn/real_tiers.h"
 #include "sim/base/error.h"
 #include "sim/engine/turn_plan.h"
 
 #define SETTING(field) offsetof(kvt_emulation_settings, field)
 
+static const char *const device_names[] = { "cpu", "cuda", NULL };
+static const char *const precision_names[] = { "exact", "rounded", NULL };
+static const char *const rank_names[] = { "all", "one", NULL };
+
 const kvt_option kvt_emulation_options[] = {
+	{ "device", KVT_OPTION_CHOICE, 0, SETTING(device), "cpu", 0, 0, device_names,
+		"what attends: threads of this machine, or a GPU" },
+	{ "card", KVT_OPTION_INTEGER, 0, SETTING(card), "0", 0, 255, NULL,
+		"which GPU, by CUDA's number" },
+	{ "hbm", KVT_OPTION_BYTES, 0, SETTING(hbm), "0B", 0, INFINITY, NULL,
+		"bytes of the GPU's memory that may be taken at most, so that a large card plays a "
+		"small one; 0: what is free" },
+	{ "precision", KVT_OPTION_CHOICE, 0, SETTING(precision), "exact", 0, 0, precision_names,
+		"of the GPU's attention where many query tokens share what is read: near FP32, or "
+		"queries and weights rounded to 16 bits, as serving engines do" },
+	{ "rank", KVT_OPTION_CHOICE, 0, SETTING(ranks), "all", 0, 0, rank_names,
+		"of a tensor-parallel group ([gpu] count): all of it, which has to be one GPU, or "
+		"one rank, with its share of the heads, that waits for the others' all-reduces" },
 	{ "tier", KVT_OPTION_STRING, 0, SETTING(tier_name), "memory", 0, 0, NULL,
 		"where pages are stored; its options are in [emulation TIER]" },
 	{ "threads", KVT_OPTION_INTEGER, 0, SETTING(threads), "0", 0, 1024, NULL,
@@ -68,6 +87,7 @@ typedef struct emulation {
 	const way *way;                /* of the turn's storage */
 	kvt_tier *opened[POOLS];       /* in the turn, with what hooks put around them */
 	uint64_t stored_tokens[POOLS]; /* so far */
+	kvt_emulated_gpu gpu;
 	kvt_kv_source source;
 	kvt_attention_check *check;
 	kvt_emulation_result *result;
@@ -123,6 +143,8 @@ static kvt_tier *open_tier(emulation *e, const way *w, const kvt_tier_env *env, 
 static kvt_tier *open_way(emulation *e, way *w, const kvt_tier_env *env, GError **error)
 {
 	kvt_tier *tier = w->open ? w->open : open_tier(e, w, env, error);
+	if (tier && e->gpu.gpu)
+		tier = kvt_emulated_gpu_wrap(&e->gpu, env, tier, error);
 	e->opened[w->pool] = tier;
 	if (!tier || !migrates(e) || tier->ops->flags & KVT_TIER_LASTING)
 		return tier;
@@ -177,18 +199,18 @@ static void attended(void *arg, unsigned layer, uint64_t position, uint64_t toke
 		e->hooks->attended(e->hooks->arg, layer, position, tokens, output, lse);
 }
 
-static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
+static bool is_wanted(void *arg, unsigned layer, uint64_t position)
 {
-	emulation *e = arg;
+	const emulation *e = arg;
+	return (e->hooks && e->hooks->attended) ||
+	       kvt_attention_check_wants(e->check, layer, position);
+}
+
+static kvt_device *open_cpu(emulation *e, kvt_system *system, uint64_t tokens, GError **error)
+{
 	const kvt_experiment *experiment = e->experiment;
-	if (!kvt_kv_shape_init(&e->source.shape, &system->engine.layout, error))
-		return NULL;
-	e->source.seed = (uint64_t)experiment->seed;
-	if (e->recording && !record(e, error))
-		return NULL;
 	uint64_t context = (uint64_t)experiment->context_tokens;
 	uint64_t page_tokens = e->source.shape.page_tokens;
-	e->check = kvt_attention_check_new(&e->source);
 	kvt_cpu_device_settings settings = { .loop = e->loop,
 		.cost = system->cost,
 		.timeline = e->timeline,
@@ -196,8 +218,7 @@ static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 		.isa = kvt_isa_best(),
 		.threads = e->settings.threads > 0 ? (unsigned)e->settings.threads
 						   : kvt_cores_compute(&e->cores),
-		.tokens = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens +
-				     experiment->output_tokens),
+		.tokens = tokens,
 		.first_new = context / page_tokens * page_tokens,
 		.window_tokens = (uint64_t)experiment->window_tokens,
 		.buffers = (unsigned)experiment->buffers,
@@ -206,6 +227,27 @@ static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
 	e->result->isa = kvt_isa_name(settings.isa);
 	e->result->threads = settings.threads;
 	return kvt_cpu_device_new(&settings, error);
+}
+
+static kvt_device *open_device(void *arg, kvt_system *system, GError **error)
+{
+	emulation *e = arg;
+	const kvt_experiment *experiment = e->experiment;
+	uint64_t tokens = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens +
+				     experiment->output_tokens);
+	if (!kvt_kv_shape_init(&e->source.shape, &system->engine.layout, error))
+		return NULL;
+	e->source.seed = (uint64_t)experiment->seed;
+	if (e->recording && !record(e, error))
+		return NULL;
+	e->check = kvt_attention_check_new(&e->source);
+	kvt_attention_check_choose(
+		e->check, kvt_turn_plan_storable(experiment), tokens, (uint64_t)e->settings.checks);
+	const kvt_gpu_attention_settings shown = {
+		.attended = attended, .wanted = is_wanted, .attended_arg = e
+	};
+	return e->gpu.gpu ? kvt_emulated_gpu_open(&e->gpu, system, &e->source, &shown, error)
+			  : open_cpu(e, system, tokens, error);
 }
 
 /* Memory that pages are read into need not be found anew for every read. */
@@ -223,7 +265,7 @@ static void register_region(void *arg, void *memory, uint64_t bytes)
 
 static void place(emulation *e, kvt_system *system)
 {
-	if (has_own_processor(e) && kvt_cores_place_engine(&e->cores))
+	if (has_own_processor(e) && kvt_cores_place_engine(&e->cores) && !e->gpu.gpu)
 		kvt_cpu_device_place(system->device, &e->cores);
 }
 
@@ -234,6 +276,8 @@ static bool make_room(
 	/* nothing is stored any more: there is nothing to wait for */
 	if (e->stored_tokens[e->way->pool] > 0)
 		place(e, system);
+	if (e->gpu.gpu)
+		return kvt_emulated_gpu_commit(&e->gpu, system->device, resident, newest, error);
 	return kvt_cpu_device_commit(system->device, resident, newest, register_region, arg, error);
 }
 
@@ -310,8 +354,9 @@ static bool store_context(void *arg, kvt_system *system, uint64_t tokens, GError
 			e->way->name, kvt_page_writer_reason(status), notice ? "; " : "",
 			notice ? notice : "");
 	}
+	kvt_tier *own = e->gpu.gpu ? e->gpu.inner : e->way->open;
 	if (e->hooks && e->hooks->stored)
-		e->hooks->stored(e->hooks->arg, e->way->open ? e->way->open : system->storage);
+		e->hooks->stored(e->hooks->arg, own ? own : system->storage);
 	return true;
 }
 
@@ -402,7 +447,8 @@ static bool run_turn(emulation *e, const kvt_experiment *experiment, bool shown,
 		.make_room = make_room,
 		.store_context = store_context,
 		.arg = e,
-		.stored_only = e->recording != NULL,
+		.stored_only = e->recording || e->gpu.gpu,
+		.one_rank = e->result->one_rank,
 		.decisions = shown && e->hooks ? e->hooks->decisions : NULL };
 	kvt_timeline *timeline = e->timeline;
 	memset(e->opened, 0, sizeof(e->opened));
@@ -411,8 +457,10 @@ static bool run_turn(emulation *e, const kvt_experiment *experiment, bool shown,
 	bool done = kvt_turn_run_in(&world, experiment, KVT_RUN_RESUME, e->timeline, turn, error);
 	e->timeline = timeline;
 	kvt_cores_release(&e->cores);
+	done = kvt_emulated_gpu_check(&e->gpu, e->result, done, error);
 	if (done)
 		kvt_attention_check_compare(e->check, (uint64_t)e->settings.checks, errors);
+	errors->bound = kvt_emulated_gpu_bound(&e->gpu);
 	g_clear_pointer(&e->check, kvt_attention_check_free);
 	return done;
 }
@@ -459,6 +507,10 @@ static bool run_decode(emulation *e, GError **error)
 	uint64_t before = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens);
 	if (*e->decode.prefetch == '\0')
 		return true;
+	if (e->gpu.gpu)
+		return kvt_error_usage(error,
+			"[emulation decode] prefetch: pages are chosen and attended to by the "
+			"processor, expected [emulation] device = cpu");
 	if (!e->recording || experiment->output_tokens == 0)
 		return kvt_error_usage(error,
 			"[emulation decode] prefetch: pages are chosen by recorded queries of "
@@ -502,8 +554,11 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 			    kvt_emulated_decode_options, &e.decode, TRUE, error) &&
 		    kvt_section_read(kvt_config_section_or_empty(config, "emulation migrate"),
 			    kvt_emulated_migrate_options, &e.migrate, TRUE, error) &&
-		    check_migration(&e, error) && open_recording(&e, error) &&
-		    make_loop(&e, error) && run_turns(&e, error) && run_decode(&e, error);
+		    check_migration(&e, error) &&
+		    kvt_emulated_gpu_find(&e.gpu, &e.settings, experiment, hooks, result, error) &&
+		    open_recording(&e, error) && make_loop(&e, error) && run_turns(&e, error) &&
+		    run_decode(&e, error);
+	kvt_emulated_gpu_release(&e.gpu, result);
 	for (unsigned i = 0; i < WAYS; i++)
 		kvt_tier_close(e.ways[i].open);
 	kvt_loop_free(e.loop);

@@ -1,9 +1,9 @@
 /*
  * emulation.h: an experiment in real time: Turn 1 leaves real pages of keys and values in a real
- * tier, Turn 2 is the engine's own (sim/engine/turn.h) on a real loop, that tier, and a CPU device
- * that attends to the pages that came back. What it attended to is compared with double precision.
- * Dense parts of the model are timed waits, and marked so. A session may also go on at another node
- * (sim/engine/migration.h): then Turn 2 is several turns over the same pages.
+ * tier, Turn 2 is the engine's own (sim/engine/turn.h) on a real loop, that tier, and a device, the
+ * CPU or a GPU, that attends to the pages that came back. What it attended to is compared with
+ * double precision. Dense parts of the model are timed waits, and marked so. A session may also go
+ * on at another node (sim/engine/migration.h): then Turn 2 is several turns over the same pages.
  */
 #ifndef KVT_EMULATION_H
 #define KVT_EMULATION_H
@@ -12,13 +12,29 @@
 #include <jansson.h>
 
 #include "emu/device/attention_check.h"
-#include "emu/device/cpu_device.h"
+#include "emu/device/turn_tokens.h"
+#include "emu/gpu/upload_tier.h"
 #include "emu/turn/emulated_decode.h"
 #include "sim/core/timeline.h"
 #include "sim/engine/migration.h"
 
+typedef enum kvt_emulated_device {
+	KVT_EMULATED_CPU,
+	KVT_EMULATED_CUDA,
+} kvt_emulated_device;
+
+typedef enum kvt_emulated_ranks {
+	KVT_EMULATED_ALL_RANKS, /* of which there has to be one */
+	KVT_EMULATED_ONE_RANK,
+} kvt_emulated_ranks;
+
 /* [emulation] of an experiment file. */
 typedef struct kvt_emulation_settings {
+	int device;         /* kvt_emulated_device */
+	int64_t card;       /* CUDA's number of the GPU */
+	uint64_t hbm;       /* bytes of its memory at most; 0: what is free */
+	int precision;      /* kvt_cuda_precision */
+	int ranks;          /* kvt_emulated_ranks */
 	char *tier_name;    /* options are in [emulation NAME] */
 	int64_t threads;    /* of the CPU device; 0: as many as there are processors */
 	int64_t checks;     /* outputs that are compared; 0: all */
@@ -50,6 +66,9 @@ typedef struct kvt_emulation_hooks {
 	void (*stored)(void *arg, kvt_tier *tier);
 	/* What a layer's attention came to; tokens as the emulation counts them. */
 	kvt_attended attended;
+	/* A GPU in the place of CUDA's, with a cap of bytes (0: its own); the emulation's from then
+	 * on. */
+	kvt_real_gpu *(*open_gpu)(void *arg, uint64_t cap, GError **error);
 	/* The same of decode steps that choose pages. */
 	void (*decode_stored)(void *arg, kvt_tier *tier);
 	void (*decode_attended)(
@@ -79,8 +98,14 @@ typedef struct kvt_emulation_result {
 	kvt_emulated_migration migration;
 	kvt_emulation_data data;
 	kvt_emulated_decode decode; /* its `ran`: whether [emulation decode] asked for it */
-	const char *tier, *isa;
+	const char *tier;
+	kvt_emulated_device device;
+	const char *isa; /* of the CPU */
 	unsigned threads;
+	kvt_gpu_description gpu; /* or of the GPU */
+	/* bytes of its memory that could be taken (0: any), and that were */
+	uint64_t gpu_cap, gpu_peak;
+	bool one_rank;
 	uint64_t stored_bytes;  /* by Turn 1 */
 	double stored, written; /* seconds of Turn 1: in all, and in writes of the tier */
 	kvt_attention_errors errors;
@@ -102,6 +127,14 @@ bool kvt_emulation_run(const kvt_experiment *experiment, const kvt_emulation_hoo
 /* Whether attention, of all turns and of decode steps where there were any, was exact; else *errors
  * is that of which it was not. */
 bool kvt_emulation_exact(const kvt_emulation_result *result, const kvt_attention_errors **errors);
+
+/* What the emulation of an experiment is to be compared with: the world of the models that has as
+ * many ranks, with a device of the kind. False with an error where the experiment's GPU is the
+ * model of another kind. */
+bool kvt_emulation_model_world(const kvt_experiment *experiment, kvt_world *world, GError **error);
+
+/* What attended, in a line. A new string. */
+char *kvt_emulation_device_text(const kvt_emulation_result *result);
 
 /* What keys, values and queries were, in a line or two. A new string. */
 char *kvt_emulation_data_text(const kvt_emulation_data *data);

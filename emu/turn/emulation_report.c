@@ -49,6 +49,9 @@ static json_t *check_of(const kvt_attention_errors *errors)
 	json_object_set_new(object, "rms_error", kvt_json_real(errors->rms));
 	json_object_set_new(object, "largest_error", kvt_json_real(errors->most));
 	json_object_set_new(object, "resident_fp32_rms_error", kvt_json_real(errors->resident));
+	if (errors->bound > 0)
+		json_object_set_new(
+			object, "allowed_rms_error", kvt_json_real(errors->bound * errors->output));
 	json_object_set_new(object, "exact", json_boolean(kvt_attention_errors_pass(errors)));
 	return object;
 }
@@ -141,14 +144,53 @@ static json_t *migration_of(const kvt_emulated_migration *moved)
 	return object;
 }
 
+static json_t *gpu_of(const kvt_emulation_result *result)
+{
+	const kvt_gpu_description *d = &result->gpu;
+	json_t *object = json_object();
+	json_object_set_new(object, "name", kvt_json_text(d->name));
+	json_object_set_new(object, "bus", kvt_json_text(d->bus));
+	json_object_set_new(object, "versions", kvt_json_text(d->versions));
+	json_object_set_new(object, "memory_bytes", json_integer((json_int_t)d->memory));
+	json_object_set_new(object, "cap_bytes",
+		result->gpu_cap > 0 ? json_integer((json_int_t)result->gpu_cap) : json_null());
+	json_object_set_new(object, "peak_bytes", json_integer((json_int_t)result->gpu_peak));
+	return object;
+}
+
+static void add_device(json_t *object, const kvt_emulation_result *result)
+{
+	bool gpu = result->device == KVT_EMULATED_CUDA;
+	json_object_set_new(object, "device", json_string(gpu ? "cuda" : "cpu"));
+	json_object_set_new(object, "one_rank", json_boolean(result->one_rank));
+	if (gpu) {
+		json_object_set_new(object, "gpu", gpu_of(result));
+		return;
+	}
+	json_object_set_new(object, "attention_isa", kvt_json_text(result->isa));
+	json_object_set_new(object, "attention_threads", json_integer(result->threads));
+}
+
+char *kvt_emulation_device_text(const kvt_emulation_result *result)
+{
+	const kvt_gpu_description *d = &result->gpu;
+	if (result->device == KVT_EMULATED_CPU)
+		return g_strdup_printf(
+			"attention on %u threads with %s", result->threads, result->isa);
+	g_autofree char *peak = kvt_unit_format((double)result->gpu_peak, KVT_UNIT_BYTES);
+	g_autofree char *cap = kvt_unit_format((double)result->gpu_cap, KVT_UNIT_BYTES);
+	return g_strdup_printf("attention on %s%s%s (%s); %s of its memory%s%s", d->name,
+		*d->bus ? " at " : "", d->bus, d->versions, peak,
+		result->gpu_cap > 0 ? ", cap " : "", result->gpu_cap > 0 ? cap : "");
+}
+
 json_t *kvt_emulation_to_json(const kvt_experiment *experiment, const kvt_emulation_result *result)
 {
 	json_t *object = kvt_json_result("emulation", 1);
 	json_object_set_new(object, "title", kvt_json_text(experiment->title));
 	json_object_set_new(object, "tier", kvt_json_text(result->tier));
 	json_object_set_new(object, "data", data_of(&result->data));
-	json_object_set_new(object, "attention_isa", kvt_json_text(result->isa));
-	json_object_set_new(object, "attention_threads", json_integer(result->threads));
+	add_device(object, result);
 	json_object_set_new(object, "stored_bytes", json_integer((json_int_t)result->stored_bytes));
 	json_object_set_new(object, "stored_s", kvt_json_real(result->stored));
 	json_t *turn = kvt_turn_to_json(experiment, &result->turn);

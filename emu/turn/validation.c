@@ -118,6 +118,7 @@ void kvt_validation_clear(kvt_validation *validation)
 	kvt_timeline_free(validation->model);
 	kvt_timeline_free(validation->measured);
 	g_free(validation->notice);
+	g_free(validation->device);
 	*validation = (kvt_validation){ 0 };
 }
 
@@ -125,11 +126,13 @@ void kvt_validation_clear(kvt_validation *validation)
 static bool run_model(const kvt_experiment *experiment, kvt_timeline *timeline,
 	kvt_migration *model, GError **error)
 {
-	const kvt_world models = { 0 };
+	kvt_world models;
+	if (!kvt_emulation_model_world(experiment, &models, error))
+		return false;
 	if (experiment->kind == KVT_RUN_MIGRATE)
 		return kvt_migration_run(&models, experiment, timeline, model, error);
-	return kvt_turn_run(
-		experiment, KVT_RUN_RESUME, timeline, &model->turns[KVT_MIGRATION_FETCH], error);
+	return kvt_turn_run_in(&models, experiment, KVT_RUN_RESUME, timeline,
+		&model->turns[KVT_MIGRATION_FETCH], error);
 }
 
 /* One repeat of both worlds; timelines are the last one's. */
@@ -150,6 +153,8 @@ static bool run_both(kvt_experiment *experiment, kvt_validation *v, kvt_migratio
 	v->exact &= kvt_emulation_exact(&result, &errors);
 	if (!v->notice)
 		v->notice = g_strdup(result.notice);
+	g_free(v->device);
+	v->device = kvt_emulation_device_text(&result);
 	return true;
 }
 
@@ -248,6 +253,7 @@ json_t *kvt_validation_to_json(const kvt_experiment *experiment, const kvt_valid
 {
 	json_t *object = kvt_json_result("validation", 1), *rows = json_array();
 	json_object_set_new(object, "title", kvt_json_text(experiment->title));
+	json_object_set_new(object, "device", kvt_json_text(v->device));
 	json_object_set_new(object, "repeats", json_integer(v->settings.repeats));
 	json_object_set_new(object, "passed", json_boolean(v->passed));
 	json_object_set_new(object, "attention_exact", json_boolean(v->exact));

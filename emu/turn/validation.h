@@ -47,6 +47,7 @@ typedef struct kvt_validation {
 	double other_cores;
 	kvt_timeline *model, *measured; /* of the last repeat */
 	char *notice;                   /* of the emulation; NULL: nothing */
+	char *device;                   /* what attended, in the last repeat */
 } kvt_validation;
 
 void kvt_validation_clear(kvt_validation *validation);

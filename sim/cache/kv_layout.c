@@ -9,6 +9,7 @@ void kvt_kv_layout_init(kvt_kv_layout *layout, const kvt_llm *llm, unsigned rank
 	*layout = (kvt_kv_layout){
 		.llm = llm,
 		.ranks = ranks,
+		.held_ranks = ranks,
 		.context = context,
 		.page_tokens = page_tokens,
 		/* a rank's share times the ranks: KV that is replicated is moved to each */
@@ -16,6 +17,12 @@ void kvt_kv_layout_init(kvt_kv_layout *layout, const kvt_llm *llm, unsigned rank
 		.global_layers = kvt_llm_count_attention(llm, KVT_ATTENTION_GLOBAL),
 	};
 	layout->local_layers = llm->n_layers - layout->global_layers;
+}
+
+void kvt_kv_layout_hold_one(kvt_kv_layout *layout)
+{
+	layout->token_bytes /= layout->held_ranks;
+	layout->held_ranks = 1;
 }
 
 bool kvt_kv_layer_is_global(const kvt_kv_layout *layout, unsigned layer)

@@ -16,14 +16,18 @@
 typedef struct kvt_kv_layout {
 	const kvt_llm *llm;
 	unsigned ranks;
+	unsigned held_ranks;  /* whose KV the pages are of: all, or one */
 	uint32_t context;     /* goes into the extents */
 	uint64_t page_tokens; /* tokens a page */
-	uint64_t token_bytes; /* K and V of one token in one layer, all ranks */
+	uint64_t token_bytes; /* K and V of one token in one layer, all ranks that are held */
 	unsigned global_layers, local_layers;
 } kvt_kv_layout;
 
 void kvt_kv_layout_init(kvt_kv_layout *layout, const kvt_llm *llm, unsigned ranks, uint32_t context,
 	uint64_t page_tokens);
+
+/* Pages of one rank of the group alone. */
+void kvt_kv_layout_hold_one(kvt_kv_layout *layout);
 
 bool kvt_kv_layer_is_global(const kvt_kv_layout *layout, unsigned layer);
 

@@ -22,9 +22,12 @@ static void write_check(const kvt_attention_errors *errors, FILE *stream)
 	fprintf(stream,
 		"\nattention: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
 		" outputs against double precision: error %.3g rms, %.3g at most;\nin FP32 with "
-		"everything in memory %.3g rms: %s\n",
-		errors->compared, errors->outputs, errors->rms, errors->most, errors->resident,
-		kvt_attention_errors_pass(errors) ? "exact" : "WRONG");
+		"everything in memory %.3g rms",
+		errors->compared, errors->outputs, errors->rms, errors->most, errors->resident);
+	if (errors->bound > 0)
+		fprintf(stream, ", by the GPU's arithmetic up to %.3g",
+			errors->bound * errors->output);
+	fprintf(stream, ": %s\n", kvt_attention_errors_pass(errors) ? "exact" : "WRONG");
 }
 
 static void write_lost(const kvt_turn *turn, FILE *stream)
@@ -81,8 +84,10 @@ static void write_summary(const kvt_emulation_result *result, const json_t *json
 	fprintf(stream, "%s\n", json_string_value(json_object_get(json, "title")));
 	g_autofree char *data = kvt_emulation_data_text(&result->data);
 	fprintf(stream, "%s\n", data);
-	fprintf(stream, "tier %s, attention on %u threads with %s\n", result->tier, result->threads,
-		result->isa);
+	g_autofree char *device = kvt_emulation_device_text(result);
+	fprintf(stream, "tier %s, %s\n", result->tier, device);
+	if (result->one_rank)
+		fputs("one rank of the group; figures are that rank's\n", stream);
 	if (result->migration.ran)
 		write_migration(&result->migration, json, stream);
 	fprintf(stream, "\ntime to first token      %14.6f s\n", turn->ttft);
@@ -199,7 +204,8 @@ const kvt_command kvt_command_emu = {
 	.help = "Turn 1 stores real keys and values in a real tier, Turn 2 brings them back "
 		"through "
 		"the same\nengine that \"kvtier run\" simulates and attends to them on this "
-		"machine's processor; what it\nattended to is compared with double precision. "
+		"machine's processor, or its\nGPU ([emulation] device = cuda); what it attended to "
+		"is compared with double precision. "
 		"Dense "
 		"parts of the model are timed waits.\nStages are marked REAL or MODELLED. "
 		"[emulation] of the experiment file says where pages are\nstored and how many "

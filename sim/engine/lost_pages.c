@@ -82,7 +82,7 @@ static uint64_t begin_of(const kvt_lost_pages *lost, unsigned layer, uint64_t fi
 static uint64_t hidden_bytes(const kvt_lost_pages *lost, uint64_t more)
 {
 	return (lost->reached.tokens + more) * (uint64_t)lost->engine->layout.llm->hidden *
-	       HIDDEN_ELEMENT_BYTES * lost->engine->layout.ranks;
+	       HIDDEN_ELEMENT_BYTES * lost->engine->layout.held_ranks;
 }
 
 uint64_t kvt_lost_pages_bytes(const kvt_lost_pages *lost)

@@ -32,13 +32,19 @@ static kvt_drive_slot drive_slot(const kvt_host *host)
 	return (kvt_drive_slot){ host->pcie_generation, host->drive_lanes };
 }
 
-static kvt_topology_spec topology_spec(const kvt_experiment *e)
+/* Ranks that are there. */
+static unsigned held_ranks(const kvt_world *world, const kvt_experiment *e)
+{
+	return world->one_rank ? 1 : (unsigned)e->ranks;
+}
+
+static kvt_topology_spec topology_spec(const kvt_world *world, const kvt_experiment *e)
 {
 	const kvt_gpu *gpu = e->gpu;
-	double ranks = (double)e->ranks;
+	double ranks = (double)held_ranks(world, e);
 	double efficiency = e->fabric_efficiency > 0 ? e->fabric_efficiency : e->nic->efficiency;
 	return (kvt_topology_spec){
-		.ranks = (unsigned)e->ranks,
+		.ranks = held_ranks(world, e),
 		.hbm_rate = gpu->memory_bandwidth * gpu->memory_efficiency * ranks,
 		.gpu_link_rate = copy_rate(e, e->host->copy_to_gpu) * ranks,
 		.gpu_store_rate = copy_rate(e, e->host->copy_from_gpu) * ranks,
@@ -67,8 +73,8 @@ static kvt_topology_spec topology_spec(const kvt_experiment *e)
 static gboolean open_hbm(kvt_system *system, const kvt_tier_env *env, GError **error)
 {
 	const kvt_experiment *e = system->experiment;
-	uint64_t ranks = (uint64_t)e->ranks;
-	uint64_t weights = kvt_llm_weight_bytes(e->llm, (unsigned)ranks);
+	uint64_t ranks = held_ranks(&system->world, e);
+	uint64_t weights = kvt_llm_weight_bytes(e->llm, (unsigned)e->ranks);
 	uint64_t usable = (uint64_t)((double)e->gpu->memory * e->memory_share);
 	system->weight_bytes = weights * ranks;
 	system->reserved_bytes = e->activation_bytes * ranks;
@@ -195,6 +201,8 @@ static gboolean open_device(kvt_system *system, const kvt_tier_env *env, GError 
 	kvt_kv_layout_init(&system->engine.layout, experiment->llm, (unsigned)experiment->ranks, 1,
 		(uint64_t)experiment->page_tokens);
 	const kvt_world *world = &system->world;
+	if (world->one_rank)
+		kvt_kv_layout_hold_one(&system->engine.layout);
 	if (world->open_device)
 		system->device = world->open_device(world->arg, system, error);
 	else if (experiment->gpu->host_threads > 0)
@@ -235,7 +243,7 @@ kvt_system *kvt_system_new_in(const kvt_world *world, const kvt_experiment *expe
 	system->timeline = timeline;
 	system->loop = world->loop ? world->loop : kvt_virtual_loop_new();
 	system->network = kvt_network_new(system->loop);
-	kvt_topology_spec spec = topology_spec(experiment);
+	kvt_topology_spec spec = topology_spec(world, experiment);
 	kvt_topology_init(&system->topology, system->network, &spec);
 	kvt_tier_env env = { .loop = system->loop,
 		.network = system->network,

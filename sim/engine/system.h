@@ -36,6 +36,9 @@ typedef struct kvt_world {
 	void *arg;
 	/* The context cannot be computed from its beginning: a turn that loses too much fails. */
 	bool stored_only;
+	/* Of the tensor-parallel group one rank is there: its KV, its memory and its links, and it
+	 * waits for the others as ever. Figures of the group are that rank's then. */
+	bool one_rank;
 	/* Records or follows what the engine decides; the caller's. NULL: nothing does. */
 	kvt_decision_log *decisions;
 } kvt_world;
@@ -55,7 +58,7 @@ struct kvt_system {
 	kvt_tier *keep;    /* gets what is fetched, too; NULL: nothing does */
 	kvt_device *device;
 	kvt_engine engine; /* these, by way of a log of decisions where there is one */
-	uint64_t weight_bytes, reserved_bytes; /* all ranks: weights; activations */
+	uint64_t weight_bytes, reserved_bytes; /* all ranks that are there: weights; activations */
 };
 
 /* Builds the system; without a language model there is no HBM tier, no device and no cost. NULL
