@@ -414,6 +414,10 @@ static bool open_recording(emulation *e, GError **error)
 {
 	const kvt_experiment *experiment = e->experiment;
 	const char *name = e->settings.trace;
+	if (e->gpu.gpu && *e->decode.prefetch != '\0')
+		return kvt_error_usage(error,
+			"[emulation decode] prefetch: pages are chosen and attended to by the "
+			"processor, expected [emulation] device = cpu");
 	if (*name == '\0')
 		return true;
 	if (experiment->resume_policy != KVT_RESUME_LOAD)
@@ -507,10 +511,6 @@ static bool run_decode(emulation *e, GError **error)
 	uint64_t before = (uint64_t)(experiment->context_tokens + experiment->prompt_tokens);
 	if (*e->decode.prefetch == '\0')
 		return true;
-	if (e->gpu.gpu)
-		return kvt_error_usage(error,
-			"[emulation decode] prefetch: pages are chosen and attended to by the "
-			"processor, expected [emulation] device = cpu");
 	if (!e->recording || experiment->output_tokens == 0)
 		return kvt_error_usage(error,
 			"[emulation decode] prefetch: pages are chosen by recorded queries of "

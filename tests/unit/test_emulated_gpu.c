@@ -23,10 +23,9 @@ typedef struct trial {
 
 static kvt_real_gpu *open_gpu(void *arg, uint64_t cap, GError **error)
 {
-	trial *t = arg;
-	if (cap > 0)
-		t->gpu.cap = cap;
-	return memory_gpu_new(&t->gpu);
+	memory_gpu_settings settings = ((const trial *)arg)->gpu;
+	settings.cap = cap;
+	return memory_gpu_new(&settings);
 }
 
 static const char gpu_section[] = "[emulation]\ndevice = cuda\nchecks = 0\n";
