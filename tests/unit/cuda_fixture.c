@@ -3,6 +3,7 @@
 
 #include <glib.h>
 #include <math.h>
+#include <stdarg.h>
 #include <string.h>
 
 /* splitmix64 (Steele, Lea, Flood 2014) as a function of a counter. */
@@ -18,6 +19,22 @@ float cuda_fixture_normal(uint64_t counter)
 {
 	double radius = sqrt(-2 * log(uniform(2 * counter) + 0x1p-60));
 	return (float)(radius * cos(2 * G_PI * uniform(2 * counter + 1)));
+}
+
+void cuda_fixture_init(int *argc, char ***argv)
+{
+	g_test_init(argc, argv, NULL);
+	g_test_set_nonfatal_assertions();
+}
+
+void cuda_fixture_failed(const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	g_autofree char *what = g_strdup_vprintf(format, arguments);
+	va_end(arguments);
+	g_test_message("FAILED %s", what);
+	g_test_fail();
 }
 
 #if KVT_CUDA
@@ -65,7 +82,7 @@ bool cuda_fixture_get(void *host, const void *device, size_t bytes, const char *
 		error = cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost);
 	if (error == cudaSuccess)
 		return true;
-	g_test_fail_printf("%s: %s", what, cudaGetErrorString(error));
+	cuda_fixture_failed("%s: %s", what, cudaGetErrorString(error));
 	return false;
 }
 

@@ -24,6 +24,12 @@ bool cuda_fixture_get(void *host, const void *device, size_t bytes, const char *
 void cuda_fixture_free(void *device);
 void cuda_fixture_unpin(void *pinned);
 
+/* The test has failed, says what and goes on; for main to allow it, cuda_fixture_init. */
+void cuda_fixture_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* g_test_init; one failure stops neither its test nor those after it. */
+void cuda_fixture_init(int *argc, char ***argv);
+
 /* Normal numbers, that the counter decides. */
 float cuda_fixture_normal(uint64_t counter);
 

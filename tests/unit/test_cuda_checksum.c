@@ -26,14 +26,14 @@ static void check(uint64_t page_bytes, uint32_t n)
 	g_autofree uint64_t *got = g_new(uint64_t, n);
 	const int status = kvt_cuda_page_checksums(list, page_bytes, n, sums, NULL);
 	if (status != 0)
-		g_test_fail_printf("%s: status %d", name, status);
+		cuda_fixture_failed("%s: status %d", name, status);
 	if (cuda_fixture_get(got, sums, n * sizeof(*got), name))
 		for (uint32_t i = 0; i < n; i++) {
 			const uint64_t sum = XXH3_64bits(host + (n - 1 - i) * stride, page_bytes);
 			if (got[i] == sum)
 				continue;
-			g_test_fail_printf("%s: page %u: %016" G_GINT64_MODIFIER
-					   "x, expected %016" G_GINT64_MODIFIER "x",
+			cuda_fixture_failed("%s: page %u: %016" G_GINT64_MODIFIER
+					    "x, expected %016" G_GINT64_MODIFIER "x",
 				name, i, got[i], sum);
 			break;
 		}
@@ -72,7 +72,7 @@ static void test_sums(void)
 
 int main(int argc, char **argv)
 {
-	g_test_init(&argc, &argv, NULL);
+	cuda_fixture_init(&argc, &argv);
 	g_test_add_func("/cuda-checksum/sums", test_sums);
 	return g_test_run();
 }

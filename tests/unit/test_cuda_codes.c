@@ -36,7 +36,7 @@ static void same_bytes(
 	const uint8_t *a = got, *b = expected;
 	for (size_t i = 0; i < bytes; i++)
 		if (a[i] != b[i]) {
-			g_test_fail_printf("%s: %s: byte %zu of %zu is %02x, expected %02x", name,
+			cuda_fixture_failed("%s: %s: byte %zu of %zu is %02x, expected %02x", name,
 				what, i, bytes, a[i], b[i]);
 			return;
 		}
@@ -114,14 +114,14 @@ static void build(trial *t, const char *name)
 		status = kvt_cuda_code_build(
 			&t->there, &shape, 1, list, 17, PAGES - 17, centre, count, NULL);
 	if (status != 0)
-		g_test_fail_printf("%s: build: status %d", name, status);
+		cuda_fixture_failed("%s: build: status %d", name, status);
 	if (cuda_fixture_get(t->means, t->there.means, t->mean_bytes, name) &&
 		cuda_fixture_get(t->details, t->there.details, t->detail_bytes, name) &&
 		cuda_fixture_get(&got_odd, count, sizeof(odd), name)) {
 		same_bytes(name, "means", t->means, t->here.means, t->mean_bytes);
 		same_bytes(name, "details", t->details, t->here.details, t->detail_bytes);
 		if (got_odd != 2 * odd)
-			g_test_fail_printf(
+			cuda_fixture_failed(
 				"%s: %u numbers not finite, expected %u", name, got_odd - odd, odd);
 	}
 	cuda_fixture_free(count);
@@ -161,14 +161,14 @@ static void choose(
 	int status =
 		kvt_cuda_group_shares(on_device, PAGES, t->form.n_heads, n, shares, scratch, NULL);
 	if (status != 0)
-		g_test_fail_printf("%s: shares: status %d", name, status);
+		cuda_fixture_failed("%s: shares: status %d", name, status);
 	if (cuda_fixture_get(got, shares, n * sizeof(*got), name))
 		same_bytes(name, "shares", got, share, n * sizeof(*got));
 	for (uint32_t k = 1; k < n + 3; k += 1 + k / 3) {
 		const uint32_t taken = k < n ? k : n;
 		status = kvt_cuda_top_pages(shares, n, k, chosen, NULL);
 		if (status != 0)
-			g_test_fail_printf("%s: top %u: status %d", name, k, status);
+			cuda_fixture_failed("%s: top %u: status %d", name, k, status);
 		expect_top(share, n, taken, places);
 		if (cuda_fixture_get(got, chosen, taken * sizeof(*got), name))
 			same_bytes(name, "chosen", got, places, taken * sizeof(*got));
@@ -191,7 +191,7 @@ static void score(const trial *t, const char *name, const kvt_code_query *here,
 					 : kvt_cuda_code_score(
 						   &t->there, there, &list, on_device, PAGES, NULL);
 		if (status != 0)
-			g_test_fail_printf("%s: scores: status %d", name, status);
+			cuda_fixture_failed("%s: scores: status %d", name, status);
 		if (means)
 			kvt_code_score_means(KVT_ISA_SCALAR, &t->here, here, pages, sums, PAGES);
 		else
@@ -222,7 +222,7 @@ static void run(const form *f)
 	const int status = kvt_cuda_code_query(
 		&there, f->head_dim, f->n_heads, queries, f->scale, place, NULL);
 	if (status != 0)
-		g_test_fail_printf("%s: query: status %d", name, status);
+		cuda_fixture_failed("%s: query: status %d", name, status);
 	if (cuda_fixture_get(got, place, bytes, name))
 		same_bytes(name, "query", got, aligned, bytes);
 	static const uint32_t ids[] = { 74, 0, 3, 3, 17, 64, 63, 31, 32, 5, 40, 41, 42, 1, 2, 30,
@@ -268,7 +268,7 @@ int main(int argc, char **argv)
 		{ KVT_ELEMENT_BF16, 512, 5, 0.01f },
 		{ KVT_ELEMENT_BF16, 16, 3, 1 },
 	};
-	g_test_init(&argc, &argv, NULL);
+	cuda_fixture_init(&argc, &argv);
 	for (unsigned i = 0; i < G_N_ELEMENTS(forms); i++) {
 		g_autofree char *path = g_strdup_printf("/cuda-codes/%u-%u-heads-%u",
 			forms[i].head_dim, forms[i].n_heads, forms[i].element);

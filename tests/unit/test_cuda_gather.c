@@ -61,8 +61,8 @@ static void compare(const plan *p, const uint8_t *source, const uint8_t *target,
 		memcpy(expected + p->to[i], source + p->from[i], p->bytes[i]);
 	for (uint64_t i = 0; i < p->total; i++)
 		if (expected[i] != target[i]) {
-			g_test_fail_printf("%s: byte %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
-					   ": %02x, expected %02x",
+			cuda_fixture_failed("%s: byte %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
+					    ": %02x, expected %02x",
 				name, i, p->total, target[i], expected[i]);
 			return;
 		}
@@ -88,7 +88,7 @@ static void run(
 	if (status == -ENODEV && way == KVT_CUDA_GATHER_BULK)
 		g_test_message("%s: this device has no bulk copies", name);
 	else if (status != 0)
-		g_test_fail_printf("%s: status %d", name, status);
+		cuda_fixture_failed("%s: status %d", name, status);
 	g_autofree uint8_t *got = g_malloc(p.total);
 	if (cuda_fixture_get(got, device, p.total, name) && status == 0)
 		compare(&p, source, got, name);
@@ -143,7 +143,7 @@ static void test_best(void)
 
 int main(int argc, char **argv)
 {
-	g_test_init(&argc, &argv, NULL);
+	cuda_fixture_init(&argc, &argv);
 	g_test_add_func("/cuda-gather/loads", test_loads);
 	g_test_add_func("/cuda-gather/bulk", test_bulk);
 	g_test_add_func("/cuda-gather/best", test_best);

@@ -180,7 +180,7 @@ static bool compute(trial *t, const char *name)
 	device_init(t, &s, &d);
 	const int status = attend(t, &s, &d);
 	if (d.scratch_bytes == 0 || status != 0)
-		g_test_fail_printf(
+		cuda_fixture_failed(
 			"%s: scratch of %zu bytes, status %d", name, d.scratch_bytes, status);
 	const bool ok = cuda_fixture_get(t->output, d.all.output, n * dim * sizeof(float), name) &&
 			cuda_fixture_get(t->lse, d.all.lse, n * sizeof(float), name);
@@ -256,13 +256,13 @@ static void check(trial *t, const char *name)
 	const double most = halves ? (wide ? 5e-6 : 2e-5) : (wide ? 1e-3 : 6e-3);
 	const double most_lse = halves ? 1e-4 : 3e-2;
 	if (!(error <= most) || !(e.lse <= most_lse))
-		g_test_fail_printf("%s: error %.3g of at most %.3g, of lse %.3g of %.3g; %s", name,
+		cuda_fixture_failed("%s: error %.3g of at most %.3g, of lse %.3g of %.3g; %s", name,
 			error, most, e.lse, most_lse, e.where);
 	else
 		g_test_message("%s: error %.3g, of lse %.3g", name, error, e.lse);
 	for (size_t i = 0; i < t->n_rows * s->kv_heads * t->form.head_dim; i++)
 		if (!isfinite(t->output[i])) {
-			g_test_fail_printf("%s: output %zu of row %zu is %g", name,
+			cuda_fixture_failed("%s: output %zu of row %zu is %g", name,
 				i % t->form.head_dim, i / t->form.head_dim, (double)t->output[i]);
 			return;
 		}
@@ -332,7 +332,7 @@ int main(int argc, char **argv)
 	static const kvt_element elements[] = { KVT_ELEMENT_BF16, KVT_ELEMENT_F16,
 		KVT_ELEMENT_E4M3 };
 	static form forms[12];
-	g_test_init(&argc, &argv, NULL);
+	cuda_fixture_init(&argc, &argv);
 	for (unsigned i = 0; i < 12; i++) {
 		forms[i] = (form){ elements[i / 4], i & 1 ? 128 : 64,
 			i & 2 ? KVT_CUDA_ROUNDED : KVT_CUDA_TWO_HALVES };
