@@ -97,6 +97,19 @@ static void *memory(kvt_replay_device *base, const kvt_extent *extent)
 	return page_at(device, recorded, head, extent->first_page);
 }
 
+static void remake(kvt_replay_device *base, const kvt_extent *extent)
+{
+	const page_device *device = (page_device *)base;
+	const kvt_kv_recording *recording = device->settings.recording;
+	uint32_t recorded = 0, head = extent->context - device->settings.first_context;
+	void *pages = memory(base, extent);
+	while (recording->layers[recorded] != extent->layer)
+		recorded++;
+	kvt_recorded_pages_fill(recording, recorded, head,
+		extent->first_page * recording->block_tokens,
+		(extent->first_page + extent->n_pages) * recording->block_tokens, pages);
+}
+
 /* Scoring has taken its time when it is asked for. */
 static kvt_time scan_time(kvt_replay_device *base, uint64_t bytes)
 {
@@ -327,6 +340,7 @@ static void free_device(kvt_replay_device *base)
 
 static const kvt_replay_device_ops ops = {
 	.memory = memory,
+	.remake = remake,
 	.scan_time = scan_time,
 	.begin = begin,
 	.finish = finish,

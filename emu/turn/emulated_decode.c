@@ -328,6 +328,7 @@ static bool replay(decode_run *run, kvt_system *system, GError **error)
 		.timeline = job->timeline,
 		.device = kvt_page_device_new(&device, error),
 		.first_context = FIRST_CONTEXT,
+		.recomputes = job->experiment->lost_pages == KVT_LOST_RECOMPUTE,
 		.store = is_stored,
 		.store_arg = run };
 	if (!world.device)

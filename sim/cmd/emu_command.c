@@ -123,6 +123,14 @@ static void write_decode(const kvt_emulation_result *result, const json_t *json,
 	fprintf(stream, "read back                %14.0f bytes, %.1f%% of accesses were hits\n",
 		(double)decode->replay.moved_bytes, 100 * kvt_replay_hit_rate(&decode->replay));
 	write_stages(json_object_get(json, "decode"), stream);
+	const kvt_replay_lost *lost = &decode->replay.lost;
+	if (lost->pages > 0)
+		fprintf(stream,
+			"\npages that the tier did not deliver: %" G_GUINT64_FORMAT
+			"; %" G_GUINT64_FORMAT " tokens recomputed in %.6f s, MODELLED;\n"
+			"%" G_GUINT64_FORMAT " bytes stored again, %" G_GUINT64_FORMAT " not\n",
+			lost->pages, lost->tokens, kvt_time_to_seconds(lost->time),
+			lost->stored_again_bytes, lost->failed_bytes);
 	write_check(&decode->errors, stream);
 }
 

@@ -143,7 +143,8 @@ static gboolean replay(replay_job *job, GError **error)
 	kvt_replay_world world = { .loop = engine->loop,
 		.storage = engine->storage,
 		.storage_name = job->setup.storage_name,
-		.timeline = job->timeline };
+		.timeline = job->timeline,
+		.recomputes = job->setup.experiment->lost_pages == KVT_LOST_RECOMPUTE };
 	gint64 began = g_get_monotonic_time();
 	gboolean done = kvt_replay_run(job->source, &job->settings, &world, &job->result, error);
 	job->seconds = (double)(g_get_monotonic_time() - began) * 1e-6;

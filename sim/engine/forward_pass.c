@@ -449,8 +449,8 @@ void kvt_pass_start(kvt_engine *engine, const kvt_pass_spec *spec, kvt_pass_resu
 	bool loads = spec->loaded > spec->resident;
 	if (spec->choice && !spec->again && loads &&
 		(spec->choice->late || spec->choice->sketch_bytes > 0)) {
-		p->chooser = kvt_page_chooser_new(
-			engine, spec->choice, spec->depth, spec->read_priority, chosen, p);
+		p->chooser = kvt_page_chooser_new(engine, spec->choice, spec->lost, spec->depth,
+			spec->read_priority, chosen, p);
 		kvt_page_chooser_start(p->chooser);
 	}
 	if (p->layer == p->end_layer)

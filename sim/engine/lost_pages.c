@@ -132,6 +132,14 @@ void kvt_lost_pages_waited(kvt_lost_pages *lost, kvt_time time)
 	lost->counts.time += time;
 }
 
+void kvt_lost_pages_count_sketches(kvt_lost_pages *lost, int status, uint64_t n_pages)
+{
+	kvt_loss loss = KVT_LOSS_FAILED;
+	kvt_loss_of(status, &loss);
+	lost->counts.pages[loss] += n_pages;
+	lost->counts.rereads++;
+}
+
 void kvt_lost_pages_made(kvt_lost_pages *lost, const kvt_page_run *run)
 {
 	g_array_append_val(lost->made, *run);

@@ -68,6 +68,9 @@ bool kvt_lost_pages_plan(kvt_lost_pages *lost, unsigned layer, uint64_t first, u
 void kvt_lost_pages_done(kvt_lost_pages *lost, const kvt_recompute_job *job);
 void kvt_lost_pages_waited(kvt_lost_pages *lost, kvt_time time);
 
+/* Sketches were lost. */
+void kvt_lost_pages_count_sketches(kvt_lost_pages *lost, int status, uint64_t n_pages);
+
 /* Pages were made again: storage lacks them, of which each run is one of its own. */
 void kvt_lost_pages_made(kvt_lost_pages *lost, const kvt_page_run *run);
 

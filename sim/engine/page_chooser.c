@@ -13,11 +13,14 @@ typedef struct chooser_layer {
 	bool sketched, queried;
 	kvt_extent extent;
 	kvt_io io;
+	kvt_page_read keys; /* of all its pages, where sketches are lost */
 } chooser_layer;
 
 struct kvt_page_chooser {
 	kvt_engine *engine;
 	const kvt_page_choice *choice;
+	kvt_page_choice all; /* the same of every page */
+	kvt_lost_pages *lost;
 	unsigned depth, priority;
 	kvt_callback changed;
 	void *arg;
@@ -29,15 +32,19 @@ struct kvt_page_chooser {
 };
 
 kvt_page_chooser *kvt_page_chooser_new(kvt_engine *engine, const kvt_page_choice *choice,
-	unsigned depth, unsigned priority, kvt_callback changed, void *arg)
+	kvt_lost_pages *lost, unsigned depth, unsigned priority, kvt_callback changed, void *arg)
 {
 	kvt_page_chooser *chooser = g_new(kvt_page_chooser, 1);
 	*chooser = (kvt_page_chooser){ .engine = engine,
 		.choice = choice,
+		.all = *choice,
+		.lost = lost,
 		.depth = MAX(depth, 1),
 		.priority = priority,
 		.changed = changed,
 		.arg = arg };
+	chooser->all.chosen_pages = choice->stored_pages;
+	chooser->all.run_pages = (double)choice->stored_pages;
 	const kvt_kv_layout *layout = &engine->layout;
 	chooser->layers = g_new0(chooser_layer, layout->global_layers);
 	for (unsigned layer = 0; layer < layout->llm->n_layers; layer++)
@@ -54,6 +61,8 @@ void kvt_page_chooser_free(kvt_page_chooser *chooser)
 	if (!chooser)
 		return;
 	g_assert(chooser->in_flight == 0);
+	for (unsigned i = 0; i < chooser->n; i++)
+		kvt_page_read_clear(&chooser->layers[i].keys);
 	g_free(chooser->layers);
 	g_free(chooser);
 }
@@ -88,20 +97,67 @@ static void score(kvt_page_chooser *chooser)
 
 static void load_next(kvt_page_chooser *chooser);
 
+/* A layer has its sketches, or cannot have them. */
+static void end_load(chooser_layer *layer, int status)
+{
+	kvt_page_chooser *chooser = layer->owner;
+	chooser->in_flight--;
+	if (status != 0 && chooser->status == 0)
+		chooser->status = status;
+	layer->sketched = status == 0;
+	load_next(chooser);
+	score(chooser);
+	chooser->changed(chooser->arg);
+}
+
+static void count_read(kvt_page_chooser *chooser, const char *what, kvt_time from, uint64_t bytes)
+{
+	chooser->read_bytes += bytes;
+	kvt_timeline_span_bytes(chooser->engine->timeline, chooser->engine->load_track, what, from,
+		kvt_loop_now(chooser->engine->loop), bytes);
+}
+
+/* Pages that are lost themselves have no sketch; those that are chosen all the same are found to be
+ * when they are loaded. */
+static void keys_there(kvt_page_read *read)
+{
+	chooser_layer *layer = read->arg;
+	const kvt_page_run sketches = { layer->extent, NULL };
+	count_read(layer->owner, "load for sketches", read->submitted, read->bytes);
+	if (read->status == 0)
+		kvt_lost_pages_made(layer->owner->lost, &sketches);
+	end_load(layer, read->status);
+}
+
+/* Sketches are of keys: all of the layer's pages bring them back. */
+static void load_keys(chooser_layer *layer)
+{
+	kvt_page_chooser *chooser = layer->owner;
+	const kvt_kv_layout *layout = &chooser->engine->layout;
+	kvt_page_read *read = &layer->keys;
+	read->engine = chooser->engine;
+	read->choice = &chooser->all;
+	read->extent = kvt_kv_extent(
+		layout, layer->layer, 0, chooser->all.stored_pages * layout->page_tokens);
+	read->priority = chooser->priority;
+	read->patience = kvt_lost_pages_patience(chooser->lost);
+	read->done = keys_there;
+	read->arg = layer;
+	kvt_page_read_start(read);
+}
+
 static void sketches_there(kvt_io *io)
 {
 	chooser_layer *layer = io->arg;
 	kvt_page_chooser *chooser = layer->owner;
-	chooser->in_flight--;
-	chooser->read_bytes += io->bytes;
-	if (io->status != 0 && chooser->status == 0)
-		chooser->status = io->status;
-	layer->sketched = io->status == 0;
-	kvt_timeline_span_bytes(chooser->engine->timeline, chooser->engine->load_track,
-		"load sketches", io->submitted, kvt_loop_now(chooser->engine->loop), io->bytes);
-	load_next(chooser);
-	score(chooser);
-	chooser->changed(chooser->arg);
+	kvt_loss loss;
+	count_read(chooser, "load sketches", io->submitted, io->bytes);
+	if (io->status == 0 || !chooser->lost || !kvt_loss_of(io->status, &loss)) {
+		end_load(layer, io->status);
+		return;
+	}
+	kvt_lost_pages_count_sketches(chooser->lost, io->status, layer->extent.n_pages);
+	load_keys(layer);
 }
 
 static void start_load(void *arg)

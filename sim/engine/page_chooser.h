@@ -1,20 +1,21 @@
 /*
  * page_chooser.h: when the pages of each global layer are chosen, for a choice that is not made
  * before the turn: a layer's sketches are loaded, its queries are computed, and scoring one with
- * the other takes its time. It ranks nothing and loads no pages: a forward pass does that.
+ * the other takes its time. Sketches that are lost are made again from all of the layer's pages. It
+ * ranks nothing and loads no pages to attend to: a forward pass does that.
  */
 #ifndef KVT_PAGE_CHOOSER_H
 #define KVT_PAGE_CHOOSER_H
 
-#include "sim/engine/forward_pass.h"
+#include "sim/engine/lost_pages.h"
 
 typedef struct kvt_page_chooser kvt_page_chooser;
 
 /* `changed(arg)` is called on the loop, or by kvt_page_chooser_queries, whenever one of the figures
- * below is another one. Sketches are loaded in order, `depth` layers at once. The engine and the
- * choice must outlive it. */
+ * below is another one. Sketches are loaded in order, `depth` layers at once. The engine, the
+ * choice and `lost` must outlive it; without that (NULL) sketches that fail are an error. */
 kvt_page_chooser *kvt_page_chooser_new(kvt_engine *engine, const kvt_page_choice *choice,
-	unsigned depth, unsigned priority, kvt_callback changed, void *arg);
+	kvt_lost_pages *lost, unsigned depth, unsigned priority, kvt_callback changed, void *arg);
 void kvt_page_chooser_free(kvt_page_chooser *chooser); /* not while it is busy */
 
 /* Begins to load. */

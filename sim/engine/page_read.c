@@ -9,7 +9,7 @@ const char *const kvt_loss_names[KVT_LOSSES] = {
 	[KVT_LOSS_CORRUPT] = "corrupt",
 };
 
-static bool loss_of(int status, kvt_loss *loss)
+bool kvt_loss_of(int status, kvt_loss *loss)
 {
 	switch (status) {
 	case -ENOENT:
@@ -86,7 +86,7 @@ static void lose(kvt_page_read *read, const kvt_lost_run *run)
 static kvt_loss part_loss(const kvt_page_read *read, const kvt_page_read_part *part)
 {
 	kvt_loss loss = read->loss;
-	loss_of(part->io.status, &loss);
+	kvt_loss_of(part->io.status, &loss);
 	/* a tier may forget a page when it finds it bad: it was bad, and not missing */
 	return loss == KVT_LOSS_MISSING && read->split ? read->loss : loss;
 }
@@ -193,7 +193,7 @@ static void part_done(kvt_io *io)
 	read->came |= io->status == 0;
 	if (!read->split)
 		read->submitted = io->submitted;
-	if (io->status != 0 && (read->patience == 0 || !loss_of(io->status, &loss)))
+	if (io->status != 0 && (read->patience == 0 || !kvt_loss_of(io->status, &loss)))
 		read->status = io->status;
 	if (--read->pending > 0)
 		return;

@@ -19,6 +19,9 @@ typedef enum kvt_loss {
 /* "missing", "failed", "corrupt", in that order. */
 extern const char *const kvt_loss_names[KVT_LOSSES];
 
+/* Why an I/O that ended so was; false: it is no loss. */
+bool kvt_loss_of(int status, kvt_loss *loss);
+
 /* Pages that were lost for one reason. */
 typedef struct kvt_lost_run {
 	uint64_t first_page, n_pages;

@@ -9,6 +9,7 @@
 
 #include "sim/base/error.h"
 #include "sim/base/units.h"
+#include "sim/engine/replay_lost.h"
 #include "sim/engine/replay_run.h"
 #include "sim/prefetch/top_pages.h"
 
@@ -242,7 +243,7 @@ static void fill_result(kvt_replay *run)
 	g_assert(counts->moved == counts->used + counts->wasted + counts->unused);
 	g_assert(counts->prefetched <= counts->moved);
 	g_assert(counts->polluted <= counts->moved + counts->demanded);
-	g_assert(result->moved_bytes == moved * run->settings->page_bytes);
+	g_assert(result->moved_bytes == (moved - result->lost.pages) * run->settings->page_bytes);
 }
 
 static void free_run(kvt_replay *run)
@@ -296,7 +297,8 @@ static void run_steps(kvt_replay *run)
 		.prefetch_depth = MAX(run->settings->prefetch_depth, 1),
 		.device = run->device,
 		.failed = transfer_failed,
-		.failed_arg = run };
+		.lost = world->recomputes ? kvt_replay_make_again : NULL,
+		.arg = run };
 	run->transfers = kvt_transfers_new(&spec);
 	run->track = kvt_timeline_track(
 		world->timeline, "decode", kvt_timeline_track(world->timeline, "gpu", 0));

@@ -116,6 +116,9 @@ typedef struct kvt_replay_world {
 	kvt_replay_device *device; /* NULL: the modelled one. Stays its owner's. */
 	/* A KV head's pages are of this context and its number; the replay's alone. */
 	uint32_t first_context;
+	/* Pages that storage does not deliver are computed again (replay_lost.h); otherwise the
+	 * first one that fails for good ends the replay. */
+	bool recomputes;
 	/* Makes sure that pages which nothing of the replay has written are in storage. NULL: they
 	 * are declared as being there. */
 	bool (*store)(void *arg, const kvt_extent *extent, GError **error);
@@ -141,6 +144,13 @@ typedef enum kvt_stall_cause {
 
 /* "prefetch_late", ... in that order, NULL-terminated. */
 extern const char *const kvt_stall_names[KVT_STALL_CAUSES + 1];
+
+/* Pages, each of one layer and KV head, that storage did not deliver. */
+typedef struct kvt_replay_lost {
+	uint64_t pages, tokens;                    /* tokens: that were recomputed; once a layer */
+	kvt_time time;                             /* that it took, by model */
+	uint64_t stored_again_bytes, failed_bytes; /* written back; not */
+} kvt_replay_lost;
 
 typedef struct kvt_replay_result {
 	uint32_t steps, layers; /* layers: recorded ones x copies */
@@ -177,6 +187,7 @@ typedef struct kvt_replay_result {
 	uint64_t attended_bytes, moved_bytes, written_bytes, peak_hbm_bytes;
 	kvt_tier_stats storage;
 	uint64_t retries; /* I/Os that failed and were made again */
+	kvt_replay_lost lost;
 	/* of all layers */
 	kvt_time ttft;        /* the first step, from an empty HBM */
 	kvt_time total;       /* all steps */

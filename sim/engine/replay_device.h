@@ -35,6 +35,9 @@ typedef struct kvt_replay_call {
 typedef struct kvt_replay_device_ops {
 	/* Where the run's pages lie or will lie, one after another. May be NULL: nowhere. */
 	void *(*memory)(kvt_replay_device *device, const kvt_extent *extent);
+	/* The run's keys and values were computed again: its pages are there from now on. May be
+	 * NULL, as `memory`. */
+	void (*remake)(kvt_replay_device *device, const kvt_extent *extent);
 	/* Reading so many bytes of sketches takes. */
 	kvt_time (*scan_time)(kvt_replay_device *device, uint64_t bytes);
 	/* Attention begins, over what is not late. One layer's at a time. */

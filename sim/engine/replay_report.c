@@ -89,6 +89,17 @@ static json_t *compulsory(const kvt_replay_result *result)
 	return object;
 }
 
+static json_t *lost_of(const kvt_replay_lost *lost)
+{
+	json_t *object = json_object();
+	set_integer(object, "pages", lost->pages);
+	set_integer(object, "recomputed_tokens", lost->tokens);
+	set_real(object, "recompute_s", kvt_time_to_seconds(lost->time));
+	set_integer(object, "stored_again_bytes", lost->stored_again_bytes);
+	set_integer(object, "failed_bytes", lost->failed_bytes);
+	return object;
+}
+
 static json_t *storage(const kvt_replay_result *result)
 {
 	const kvt_tier_stats *stats = &result->storage;
@@ -97,6 +108,8 @@ static json_t *storage(const kvt_replay_result *result)
 	set_integer(object, "writes", stats->writes);
 	set_integer(object, "device_ios", stats->device_ios);
 	set_integer(object, "retries", result->retries);
+	if (result->lost.pages > 0)
+		json_object_set_new(object, "lost", lost_of(&result->lost));
 	set_real(object, "read_latency_median_s",
 		(double)kvt_histogram_quantile(&stats->read_latency, 0.5) * 1e-12);
 	set_real(object, "read_latency_p99_s",

@@ -2,6 +2,7 @@
 #include "sim/engine/replay_transfer.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 enum { ATTEMPTS_MAX = 8, PAUSES_MAX = 10000 };
 
@@ -68,7 +69,7 @@ static bool offer(kvt_transfers *transfers, kvt_transfer *transfer)
 		return false;
 	if (status != 0) {
 		transfers->failed = true;
-		spec->failed(spec->failed_arg, transfer, status);
+		spec->failed(spec->arg, transfer, status);
 		return true;
 	}
 	kvt_tier_commit(spec->tier);
@@ -99,7 +100,7 @@ static void set_timer(kvt_transfers *transfers)
 		return;
 	if (++transfers->pauses > PAUSES_MAX) {
 		transfers->failed = true;
-		transfers->spec.failed(transfers->spec.failed_arg, waiting, -EAGAIN);
+		transfers->spec.failed(transfers->spec.arg, waiting, -EAGAIN);
 		return;
 	}
 	transfers->timer = kvt_loop_after(transfers->spec.loop, PAUSE, offer_later, transfers);
@@ -128,18 +129,23 @@ static void offer_later(void *arg)
 	offer_waiting(transfers);
 }
 
+/* Where the runs that are moved lie. */
 static void find_memory(kvt_transfer *transfer)
 {
 	kvt_replay_device *device = transfer->owner->spec.device;
-	const kvt_extent_list *list = &transfer->list;
+	const kvt_extent *extents = transfer->io.extents;
+	const unsigned n = transfer->io.n_extents;
+	char *copy = transfer->copy;
 	if (!device || !device->ops->memory)
 		return;
-	if (transfer->memory_size < list->n) {
-		transfer->memory_size = list->n;
-		transfer->memory = g_renew(void *, transfer->memory, list->n);
+	if (transfer->memory_size < n) {
+		transfer->memory_size = n;
+		transfer->memory = g_renew(void *, transfer->memory, n);
 	}
-	for (unsigned i = 0; i < list->n; i++)
-		transfer->memory[i] = device->ops->memory(device, &list->extents[i]);
+	for (unsigned i = 0; i < n; i++) {
+		transfer->memory[i] = copy ? copy : device->ops->memory(device, &extents[i]);
+		copy = copy ? copy + kvt_extent_bytes(&extents[i]) : NULL;
+	}
 	transfer->io.memory = transfer->memory;
 }
 
@@ -148,8 +154,8 @@ static void submit(kvt_transfer *transfer)
 	kvt_transfers *transfers = transfer->owner;
 	if (transfers->failed)
 		return;
-	transfer->io.extents = transfer->list.extents;
-	transfer->io.n_extents = transfer->list.n;
+	transfer->io.extents = transfer->searching ? &transfer->suspect : transfer->list.extents;
+	transfer->io.n_extents = transfer->searching ? 1 : transfer->list.n;
 	find_memory(transfer);
 	waiting_list *waiting = &transfers->refused[transfer->kind];
 	if (waiting->first || !offer(transfers, transfer)) {
@@ -163,36 +169,119 @@ static void submit(kvt_transfer *transfer)
 static bool worth_another_try(const kvt_transfer *transfer)
 {
 	int status = transfer->io.status;
+	/* where lost pages are made again a wrong checksum is no chance event */
+	if (status == -EBADMSG && transfer->owner->spec.lost)
+		return false;
 	return status != -ENOENT && status != -ENOSPC && transfer->attempts < ATTEMPTS_MAX;
+}
+
+/* The transfer is over, well or, where it may be, not. */
+static void complete(kvt_transfer *transfer)
+{
+	kvt_transfers *transfers = transfer->owner;
+	const kvt_transfers_spec *spec = &transfers->spec;
+	transfer->completed = kvt_loop_now(spec->loop);
+	transfer->active = transfer->searching = false;
+	kvt_timeline_span_bytes(spec->timeline, transfers->tracks[transfer->kind],
+		kind_names[transfer->kind], transfer->accepted, transfer->completed,
+		transfer->io.bytes);
+	offer_waiting(transfers);
+	transfer->done(transfer->arg, transfer);
+}
+
+static void made_again(void *arg)
+{
+	kvt_transfer *transfer = arg;
+	if (!transfer->owner->failed)
+		complete(transfer);
+}
+
+/* Reads the next run by itself; when there is none, the lost pages are known. */
+static void search(kvt_transfer *transfer)
+{
+	const kvt_transfers_spec *spec = &transfer->owner->spec;
+	GArray *suspects = transfer->suspects;
+	if (suspects->len > 0) {
+		transfer->suspect = g_array_index(suspects, kvt_extent, suspects->len - 1);
+		g_array_set_size(suspects, suspects->len - 1);
+		submit(transfer);
+		return;
+	}
+	transfer->io.bytes = transfer->came;
+	if (transfer->lost.n == 0) {
+		complete(transfer);
+		return;
+	}
+	kvt_time takes = spec->lost(spec->arg, transfer, &transfer->lost);
+	kvt_loop_after(spec->loop, takes, made_again, transfer);
+}
+
+static bool begin_search(kvt_transfer *transfer)
+{
+	int status = transfer->io.status;
+	if (!transfer->owner->spec.lost || transfer->kind == KVT_TRANSFER_WRITE ||
+		(status != -ENOENT && status != -EIO && status != -EBADMSG))
+		return false;
+	if (!transfer->suspects)
+		transfer->suspects = g_array_new(FALSE, FALSE, sizeof(kvt_extent));
+	for (unsigned i = transfer->list.n; i-- > 0;)
+		g_array_append_val(transfer->suspects, transfer->list.extents[i]);
+	kvt_extent_list_clear(&transfer->lost);
+	transfer->came = 0;
+	transfer->searching = true;
+	search(transfer);
+	return true;
+}
+
+/* One run was read by itself; where it failed its halves are, in order. */
+static void searched(kvt_transfer *transfer)
+{
+	kvt_extent half = transfer->suspect;
+	transfer->came += transfer->io.bytes;
+	if (transfer->io.status != 0 && half.n_pages == 1)
+		kvt_extent_list_add(&transfer->lost, &half);
+	if (transfer->io.status != 0 && half.n_pages > 1) {
+		uint64_t first = half.n_pages / 2;
+		half.first_page += first;
+		half.n_pages -= first;
+		g_array_append_val(transfer->suspects, half);
+		half.first_page -= first;
+		half.n_pages = first;
+		g_array_append_val(transfer->suspects, half);
+	}
+	search(transfer);
 }
 
 static void io_done(kvt_io *io)
 {
 	kvt_transfer *transfer = (kvt_transfer *)(void *)io;
 	kvt_transfers *transfers = transfer->owner;
-	const kvt_transfers_spec *spec = &transfers->spec;
 	transfers->under_way--;
 	transfers->prefetching -= transfer->kind == KVT_TRANSFER_PREFETCH;
 	if (transfers->failed)
 		return;
-	if (io->status != 0) {
-		transfer->attempts++;
-		if (worth_another_try(transfer)) {
-			transfers->retries++;
-			submit(transfer);
-			offer_waiting(transfers);
-		} else {
-			transfers->failed = true;
-			spec->failed(spec->failed_arg, transfer, io->status);
-		}
+	if (transfer->searching) {
+		searched(transfer);
+		offer_waiting(transfers);
 		return;
 	}
-	transfer->completed = kvt_loop_now(spec->loop);
-	transfer->active = false;
-	kvt_timeline_span_bytes(spec->timeline, transfers->tracks[transfer->kind],
-		kind_names[transfer->kind], transfer->accepted, transfer->completed, io->bytes);
-	offer_waiting(transfers);
-	transfer->done(transfer->arg, transfer);
+	if (io->status == 0) {
+		complete(transfer);
+		return;
+	}
+	transfer->attempts++;
+	if (worth_another_try(transfer)) {
+		transfers->retries++;
+		submit(transfer);
+		offer_waiting(transfers);
+	} else if (transfer->may_fail) {
+		complete(transfer);
+	} else if (begin_search(transfer)) {
+		offer_waiting(transfers);
+	} else {
+		transfers->failed = true;
+		transfers->spec.failed(transfers->spec.arg, transfer, io->status);
+	}
 }
 
 void kvt_transfer_init(kvt_transfer *transfer, kvt_transfers *owner, kvt_transfer_kind kind,
@@ -207,6 +296,9 @@ void kvt_transfer_init(kvt_transfer *transfer, kvt_transfers *owner, kvt_transfe
 void kvt_transfer_clear(kvt_transfer *transfer)
 {
 	kvt_extent_list_free(&transfer->list);
+	kvt_extent_list_free(&transfer->lost);
+	g_clear_pointer(&transfer->suspects, g_array_unref);
+	g_clear_pointer(&transfer->copy, free);
 	g_clear_pointer(&transfer->memory, g_free);
 }
 

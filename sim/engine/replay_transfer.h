@@ -1,7 +1,8 @@
 /*
  * replay_transfer.h: a replay's reads and writes of pages on their way to the storage tier:
- * prefetches take turns, what the tier refuses is offered again, what fails is made again. It moves
- * what it is told and keeps the times; it decides nothing.
+ * prefetches take turns, what the tier refuses is offered again, what fails is made again, and of a
+ * read that fails all the same it is found out which pages are lost. It moves what it is told and
+ * keeps the times; it decides nothing.
  */
 #ifndef KVT_REPLAY_TRANSFER_H
 #define KVT_REPLAY_TRANSFER_H
@@ -26,10 +27,21 @@ struct kvt_transfer {
 	kvt_transfers *owner;
 	kvt_transfer_kind kind;
 	kvt_extent_list list;
+	/* of a write: a copy of the list's pages, one after another, to be written instead of what
+	 * the device has; and whether it may fail, and is done then, too */
+	void *copy;
+	bool may_fail;
+	/* of a read that failed: runs that are read by themselves (kvt_extent), the one that is,
+	 * bytes that came, and the pages that did not */
+	GArray *suspects;
+	kvt_extent suspect;
+	uint64_t came;
+	kvt_extent_list lost;
 	void **memory; /* [memory_size], where the list's runs lie */
 	unsigned memory_size;
-	bool active; /* wanted, and not done yet */
-	bool held;   /* wanted, but has to wait for something */
+	bool active;    /* wanted, and not done yet */
+	bool held;      /* wanted, but has to wait for something */
+	bool searching; /* for lost pages */
 	kvt_time wanted, released, accepted, completed;
 	unsigned attempts;
 	kvt_transfer *next; /* in a queue */
@@ -43,9 +55,12 @@ typedef struct kvt_transfers_spec {
 	kvt_timeline *timeline;    /* may be NULL */
 	kvt_replay_device *device; /* whose memory pages move to and from; may be NULL */
 	unsigned prefetch_depth;
+	/* The tier does not deliver these pages of a read: makes them again, and returns how long
+	 * that takes; the transfer is done then. NULL: the I/O cannot be done. */
+	kvt_time (*lost)(void *arg, kvt_transfer *transfer, const kvt_extent_list *pages);
 	/* an I/O cannot be done: status is a negative errno; nothing more is submitted */
 	void (*failed)(void *arg, kvt_transfer *transfer, int status);
-	void *failed_arg;
+	void *arg; /* of both */
 } kvt_transfers_spec;
 
 kvt_transfers *kvt_transfers_new(const kvt_transfers_spec *spec);

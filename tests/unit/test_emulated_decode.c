@@ -11,6 +11,7 @@
 #include "sim/engine/replay_trace.h"
 #include "tests/unit/page_damage.h"
 #include "tests/unit/store_fixture.h"
+#include "tests/unit/lossy_tier.h"
 #include "tests/unit/trace_emulation.h"
 
 /* Steps 0 to 7 of the trace are before the context's end, 6 more are the prompt. */
@@ -54,8 +55,8 @@ static bool emulate(const char *sets, const kvt_emulation_hooks *hooks,
 	return trace_emulate(all, hooks, result, error);
 }
 
-/* The same steps in virtual time over a tier that moves nothing. */
-static void check_decisions(const kvt_emulated_decode *decode)
+/* The same steps in virtual time over a tier that moves nothing, and may lose pages. */
+static void replay_virtually(const kvt_emulated_decode *decode, lossy_settings *lossy)
 {
 	g_autoptr(GError) error = NULL;
 	g_auto(kvt_replay_result) virtual = { 0 };
@@ -69,7 +70,11 @@ static void check_decisions(const kvt_emulated_decode *decode)
 	kvt_network *network = kvt_network_new(loop);
 	kvt_tier_env env = { .loop = loop, .network = network, .seed = 1 };
 	kvt_tier *tier = kvt_tier_open("null", &env, NULL, &error);
-	kvt_replay_world world = { .loop = loop, .storage = tier };
+	if (lossy)
+		tier = lossy_tier_new(tier, lossy);
+	kvt_replay_world world = {
+		.loop = loop, .storage = tier, .first_context = 16, .recomputes = lossy != NULL
+	};
 	g_assert_true(kvt_replay_run(source, &decode->settings, &world, &virtual, &error));
 	g_assert_cmpmem(&virtual.counts, sizeof(virtual.counts), &decode->replay.counts,
 		sizeof(virtual.counts));
@@ -77,10 +82,17 @@ static void check_decisions(const kvt_emulated_decode *decode)
 	g_assert_true(virtual.selection == decode->replay.selection);
 	g_assert_cmpuint(virtual.moved_bytes, ==, decode->replay.moved_bytes);
 	g_assert_cmpuint(virtual.written_bytes, ==, decode->replay.written_bytes);
+	g_assert_cmpuint(virtual.lost.pages, ==, decode->replay.lost.pages);
+	g_assert_cmpuint(virtual.lost.tokens, ==, decode->replay.lost.tokens);
 	kvt_tier_close(tier);
 	kvt_network_free(network);
 	kvt_loop_free(loop);
 	kvt_replay_trace_free(source);
+}
+
+static void check_decisions(const kvt_emulated_decode *decode)
+{
+	replay_virtually(decode, NULL);
 }
 
 static void check(const char *sets, unsigned steps)
@@ -171,14 +183,98 @@ static void damage_page(void *arg, kvt_tier *tier)
 
 static void test_damage(void)
 {
+	g_auto(kvt_emulation_result) plain = { 0 };
+	g_assert_true(emulate("", NULL, &plain, NULL));
 	for (int drop = 0; drop < 2; drop++) {
 		g_autoptr(GError) error = NULL;
-		g_auto(kvt_emulation_result) result = { 0 };
+		g_auto(kvt_emulation_result) result = { 0 }, refused = { 0 };
 		trace_damage d = { .drop = drop };
 		kvt_emulation_hooks hooks = { .decode_stored = damage_page, .arg = &d };
-		g_assert_false(emulate("", &hooks, &result, &error));
+		g_assert_true(emulate("", &hooks, &result, &error));
+		g_assert_no_error(error);
+		/* it is made again, attended to, and stored again */
+		const kvt_emulated_decode *decode = &result.decode;
+		g_assert_cmpuint(decode->replay.lost.pages, ==, 1);
+		g_assert_cmpuint(decode->replay.lost.tokens, ==, TRACE_BLOCK);
+		g_assert_cmpint(decode->replay.lost.time, >, 0);
+		g_assert_cmpuint(decode->replay.lost.stored_again_bytes, ==, TRACE_PAGE_BYTES);
+		g_assert_cmpuint(decode->replay.moved_bytes + TRACE_PAGE_BYTES, ==,
+			plain.decode.replay.moved_bytes);
+		g_assert_true(decode->mass == plain.decode.mass);
+		g_assert_true(kvt_attention_errors_pass(&decode->errors));
+		/* unless nothing may be recomputed */
+		g_assert_false(emulate("storage.lost=fail", &hooks, &refused, &error));
 		g_assert_nonnull(strstr(error->message, "tier memory: read of"));
 	}
+}
+
+/* Pages are lost from when decode steps begin. */
+typedef struct losing {
+	lossy_settings lossy;
+	double rate;
+} losing;
+
+static kvt_tier *wrap_lossy(void *arg, const kvt_tier_env *env, const char *section, kvt_tier *tier)
+{
+	return lossy_tier_new(tier, &((losing *)arg)->lossy);
+}
+
+static void begin_losing(void *arg, kvt_tier *tier)
+{
+	losing *l = arg;
+	l->lossy.rate = l->rate;
+	l->lossy.mends = true;
+}
+
+/* Of whatever error, few and all; what is lost is the same in virtual time. */
+static void test_lost(void)
+{
+	static const char *const modes[] = { DECODE("hbm", "6%"), DECODE("attention", "exact") };
+	static const double rates[] = { 0.2, 0.5, 1 };
+	for (unsigned i = 0; i < G_N_ELEMENTS(modes) * G_N_ELEMENTS(rates); i++) {
+		g_autoptr(GError) error = NULL;
+		g_auto(kvt_emulation_result) result = { 0 };
+		losing l = { .lossy = { .seed = i }, .rate = rates[i / 2] };
+		kvt_emulation_hooks hooks = {
+			.wrap = wrap_lossy, .decode_stored = begin_losing, .arg = &l
+		};
+		g_assert_true(emulate(modes[i % 2], &hooks, &result, &error));
+		g_assert_no_error(error);
+		const kvt_emulated_decode *decode = &result.decode;
+		const kvt_replay_lost *lost = &decode->replay.lost;
+		g_assert_true(kvt_attention_errors_pass(&decode->errors));
+		g_assert_cmpuint(lost->pages, >, 0);
+		g_assert_cmpuint(lost->stored_again_bytes, >, 0);
+		g_assert_cmpuint(lost->failed_bytes, ==, 0);
+		if (rates[i / 2] < 1)
+			g_assert_cmpuint(decode->replay.moved_bytes, >, 0);
+		else
+			g_assert_cmpuint(decode->replay.moved_bytes, ==, 0);
+		replay_virtually(decode, &l.lossy);
+	}
+}
+
+/* What has been stored again is there: no page is lost twice. */
+static void test_stored_again(void)
+{
+	g_autoptr(GError) error = NULL;
+	g_auto(kvt_emulation_result) result = { 0 };
+	g_autoptr(GHashTable) mended = g_hash_table_new(NULL, NULL);
+	losing l = { .lossy = { .seed = 3, .mended = mended }, .rate = 0.5 };
+	kvt_emulation_hooks hooks = {
+		.wrap = wrap_lossy, .decode_stored = begin_losing, .arg = &l
+	};
+	g_assert_true(
+		emulate(DECODE("attention", "exact") DECODE("hbm", "6%"), &hooks, &result, &error));
+	g_assert_no_error(error);
+	const kvt_replay_result *replay = &result.decode.replay;
+	g_assert_true(kvt_attention_errors_pass(&result.decode.errors));
+	/* every step reads nearly all pages of both KV heads; about half of these were lost, once
+	 */
+	g_assert_cmpuint(replay->lost.pages, >, 100);
+	g_assert_cmpuint(replay->lost.pages, <, 2 * 140);
+	g_assert_cmpuint(
+		replay->lost.stored_again_bytes, ==, replay->lost.pages * TRACE_PAGE_BYTES);
 }
 
 /* Reads of pages that decode itself completed: context 16 and 17, from page 133 on. */
@@ -260,6 +356,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/emulated-decode/long", test_long);
 	g_test_add_func("/emulated-decode/store", test_store);
 	g_test_add_func("/emulated-decode/damage", test_damage);
+	g_test_add_func("/emulated-decode/lost", test_lost);
+	g_test_add_func("/emulated-decode/stored-again", test_stored_again);
 	g_test_add_func("/emulated-decode/undetected-damage", test_undetected_damage);
 	g_test_add_func("/emulated-decode/refused", test_refused);
 	int status = g_test_run();

@@ -227,6 +227,8 @@ static const char *const turns[] = {
 	MODEL("qwen2.5-7b-instruct-1m") "[stream]\nmode = always\nwindow_tokens = 4096\n",
 	MODEL("llama-4-scout-17b-16e-fp8") "[stream]\nmode = always\nwindow_tokens = 2048\n",
 	MODEL("llama-4-scout-17b-16e-fp8") "[select]\ncurve = selectivity.csv\n",
+	MODEL("llama-4-scout-17b-16e-fp8") "[select]\ncurve = selectivity.csv\nsketch_bytes = "
+					   "37B\n",
 };
 
 static uint64_t lost_pages(const kvt_turn *turn)
