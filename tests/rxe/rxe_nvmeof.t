@@ -3,7 +3,7 @@
 # no program for that: the kernel's configfs exports, /dev/nvme-fabrics connects. With two processors rxe
 # of Linux 6.1 loses fast registrations, which nvme-rdma uses. By TCP pages came back wrong there once, and
 # why is not known: later fio wrote and verified 2.8 GB over the same drive and wire (io_uring, O_DIRECT,
-# 256 KiB, 16 at a time), and 12 turns stored pages, 7 of them with the wire cut, without an error.
+# 256 KiB, 16 at a time), 12 turns were exact, and 6 whose wire was cut left a sound store.
 # shellcheck disable=SC2016,SC2154  # Perl's variables; what the guest sets
 . tests/rxe/pair.sh
 
