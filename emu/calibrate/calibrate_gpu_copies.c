@@ -7,7 +7,7 @@
 /* Bytes of one call, as a window has, and of a series of calls; a series of small copies is
  * shorter. */
 static const uint64_t CALL = 32 << 20, SERIES = UINT64_C(512) << 20;
-enum { CALL_COPIES = 4096, SERIES_COPIES = 16384, PAGE = 65536 };
+enum { CALL_COPIES = 4096, SERIES_COPIES = 16384, PAGE = 65536, VERIFY_SERIES = 10 };
 
 typedef struct copy_series {
 	kvt_gpu_bench *bench;
@@ -92,7 +92,7 @@ static int measure_verifying(kvt_gpu_bench *b, double *rate)
 	for (unsigned i = 0; i < KVT_VERIFY_THREADS; i++)
 		threads[i] = g_thread_new("verify", verify_pages, &v);
 	int status = 0;
-	for (unsigned i = 0; i < 4 && status == 0; i++)
+	for (unsigned i = 0; i < VERIFY_SERIES && status == 0; i++)
 		status = measure(b, &point, &copies);
 	g_atomic_int_set(&v.stop, 1);
 	uint64_t pages = 0;

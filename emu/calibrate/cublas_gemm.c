@@ -17,9 +17,10 @@
 #include <dlfcn.h>
 
 /* Weights and their neighbours, so that none is in a cache, and room for the library. */
-static const size_t WEIGHTS = 1 << 30, TOKENS = 256 << 20, RESULT = 256 << 20, ROOM = 64 << 20;
+static const size_t WEIGHTS = (size_t)2 << 30, TOKENS = 256 << 20, RESULT = (size_t)1792 << 20,
+		    ROOM = 64 << 20;
 /* Numbers that are made; memory is filled with copies of them. */
-enum { MADE = 16 << 20, CALLS = 32, ALIGNED = 256 };
+enum { MADE = 16 << 20, CALLS = 32, ALIGNED = 256, HOLD_US = 20000 };
 /* How long a series should last, s. */
 static const double SERIES = 2e-3;
 
@@ -92,10 +93,13 @@ static bool fill_memory(kvt_cublas *c)
 	return true;
 }
 
-/* Holds the stream until all calls of a series are submitted. */
+/* Holds the stream until all calls of a series are submitted; not for ever, as the library may wait
+ * for the card itself. */
 static void CUDART_CB hold(void *arg)
 {
-	while (!__atomic_load_n((int *)arg, __ATOMIC_ACQUIRE))
+	gint64 begun = g_get_monotonic_time();
+	while (!__atomic_load_n((int *)arg, __ATOMIC_ACQUIRE) &&
+		g_get_monotonic_time() - begun < HOLD_US)
 		;
 }
 
@@ -121,17 +125,18 @@ static int series(kvt_cublas *c, const product *p, unsigned n, double *seconds)
 {
 	int all = 0;
 	float ms = 0;
-	bool good = cudaLaunchHostFunc(c->stream, hold, &all) == cudaSuccess &&
+	bool good = (n == 1 || cudaLaunchHostFunc(c->stream, hold, &all) == cudaSuccess) &&
 		    cudaEventRecord(c->first, c->stream) == cudaSuccess;
-	for (unsigned i = 0; i < n && good; i++)
-		good = call(c, p, i);
+	bool taken = true;
+	for (unsigned i = 0; i < n && good && taken; i++)
+		taken = call(c, p, i);
 	good = cudaEventRecord(c->last, c->stream) == cudaSuccess && good;
 	__atomic_store_n(&all, 1, __ATOMIC_RELEASE);
 	good = cudaStreamSynchronize(c->stream) == cudaSuccess && good;
 	if (!good || cudaEventElapsedTime(&ms, c->first, c->last) != cudaSuccess)
 		return -EIO;
 	*seconds = MAX((double)ms * 1e-3 / n, 1e-9);
-	return 0;
+	return taken ? 0 : -ENOTSUP;
 }
 
 /* Column by column, as the library has matrices: result (n x m) = weights^T (k x n) tokens (k x m).
