@@ -82,9 +82,10 @@ fast_math() {
 # HDF5, which is not thread-safe, needs, and what nvcc adds by which the runtime finds kernels.
 mutable_state() {
 	nm -A --format=sysv "$archive" | awk -F '|' '
+		# a lock, a choice made once, what nvcc keeps for the device
 		$4 ~ /OBJECT|TLS/ && $7 !~ /rodata|data\.rel\.ro|UND/ {
 			gsub(/ /, "", $1)
-			if ($1 !~ /:(q\.[0-9]+|library_lock|.*(__fatDeviceText|__cudaFatCubinHandle|__device_stub__.*))$/)
+			if ($1 !~ /:(q\.[0-9]+|library_lock|chosen\.[0-9]+|.*_cu_.*secretE|.*(__fatDeviceText|__cudaFatCubinHandle|__device_stub__.*))$/)
 				print $1
 		}'
 }
