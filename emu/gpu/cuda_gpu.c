@@ -11,8 +11,10 @@
 
 enum {
 	ALIGNMENT = 4096,
-	/* a copy engine takes about 2 us a run beside its bytes: below, a kernel wins */
-	KERNEL_MEAN = 256 << 10,
+	/* On an H200 a kernel reads pinned memory at 92% of a large copy's rate whatever the size
+	 * of the runs; the copy engine reaches 84% with runs of 256 KiB, 95% with 1 MiB. */
+	KERNEL_MEAN = 1 << 20,
+	BATCH_RUNS = 1024, /* of one call to the copy engine */
 	LIST_RUNS = 32768, /* of a block of lists */
 	LISTS = 4,         /* blocks a stream */
 	WAITS_MEASURED = 64,
@@ -291,14 +293,9 @@ static bool reaches(cuda_gpu *gpu, const void *memory, uint64_t bytes)
 	return false;
 }
 
-/* Whether the kernel can copy them. */
-static bool suits_kernel(cuda_gpu *gpu, const kvt_gpu_copy *copies, unsigned n)
+/* Whether all is the device's or pinned. */
+static bool all_reached(cuda_gpu *gpu, const kvt_gpu_copy *copies, unsigned n)
 {
-	uintptr_t bits = 0;
-	for (unsigned i = 0; i < n; i++)
-		bits |= (uintptr_t)copies[i].to | (uintptr_t)copies[i].from | copies[i].bytes;
-	if (bits % 16 != 0)
-		return false;
 	for (unsigned i = 0; i < n; i++)
 		if (!reaches(gpu, copies[i].to, copies[i].bytes))
 			return false;
@@ -306,6 +303,15 @@ static bool suits_kernel(cuda_gpu *gpu, const kvt_gpu_copy *copies, unsigned n)
 		if (!reaches(gpu, copies[i].from, copies[i].bytes))
 			return false;
 	return true;
+}
+
+/* Whether the kernel can copy them. */
+static bool suits_kernel(cuda_gpu *gpu, const kvt_gpu_copy *copies, unsigned n)
+{
+	uintptr_t bits = 0;
+	for (unsigned i = 0; i < n; i++)
+		bits |= (uintptr_t)copies[i].to | (uintptr_t)copies[i].from | copies[i].bytes;
+	return bits % 16 == 0 && all_reached(gpu, copies, n);
 }
 
 static uint64_t bytes_of(const kvt_gpu_copy *copies, unsigned n)
@@ -365,6 +371,40 @@ static int copy_by_kernel(cuda_stream *stream, const kvt_gpu_copy *copies, unsig
 	return 0;
 }
 
+static cudaError_t copy_one(cudaStream_t stream, const kvt_gpu_copy *copy)
+{
+	return cudaMemcpyAsync(copy->to, copy->from, copy->bytes, cudaMemcpyDefault, stream);
+}
+
+/* One call for many runs takes less between them, where there is one. */
+static int copy_by_engine(cuda_stream *stream, const kvt_gpu_copy *copies, unsigned n)
+{
+	cuda_gpu *gpu = gpu_of(&stream->base);
+	cudaError_t error = cudaSuccess;
+#if CUDART_VERSION >= 13000
+	struct cudaMemcpyAttributes order = { .srcAccessOrder = cudaMemcpySrcAccessOrderStream };
+	void *to[BATCH_RUNS];
+	const void *from[BATCH_RUNS];
+	size_t bytes[BATCH_RUNS], first = 0;
+	bool batches = n > 1 && all_reached(gpu, copies, n);
+	while (batches && n > 1 && error == cudaSuccess) {
+		unsigned part = MIN(n, BATCH_RUNS);
+		for (unsigned i = 0; i < part; i++) {
+			to[i] = copies[i].to;
+			from[i] = copies[i].from;
+			bytes[i] = copies[i].bytes;
+		}
+		error = cudaMemcpyBatchAsync(
+			(void *const *)to, from, bytes, part, &order, &first, 1, stream->stream);
+		copies += part;
+		n -= part;
+	}
+#endif
+	for (unsigned i = 0; i < n && error == cudaSuccess; i++)
+		error = copy_one(stream->stream, &copies[i]);
+	return status_of(gpu, error);
+}
+
 static int cuda_copy(
 	kvt_gpu_stream *base, const kvt_gpu_copy *copies, unsigned n, kvt_gpu_copy_way way)
 {
@@ -378,13 +418,7 @@ static int cuda_copy(
 	if (way == KVT_GPU_COPY_KERNEL ||
 		(way == KVT_GPU_COPY_AUTOMATIC && small && suits_kernel(gpu, copies, n)))
 		return copy_by_kernel(stream, copies, n);
-	for (unsigned i = 0; i < n; i++) {
-		cudaError_t error = cudaMemcpyAsync(copies[i].to, copies[i].from, copies[i].bytes,
-			cudaMemcpyDefault, stream->stream);
-		if (error != cudaSuccess)
-			return status_of(gpu, error);
-	}
-	return 0;
+	return copy_by_engine(stream, copies, n);
 }
 
 /* Kernels. */

@@ -41,7 +41,7 @@ int main(int argc, char **argv)
 	static const gpu_conformance suite = { .name = "cuda-gpu",
 		.open = open_card,
 		.missing = "NO GPU WAS TESTED: no CUDA, or no card",
-		.wait_slack = 3 * KVT_MICROSECOND };
+		.wait_slack = 20 * KVT_MICROSECOND };
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/cuda-gpu/open", test_open);
 	gpu_conformance_add(&suite);
