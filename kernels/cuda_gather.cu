@@ -19,11 +19,11 @@ enum {
 	LOADS = 8, // of 16 bytes that a thread has under way
 	WARPS = 16,
 	LOAD_PIECE = LOADS * 32 * 16,
-	BULK_PIECE = 16384,
+	BULK_PIECE = 8192,
 	STAGES = 8, // pieces in shared memory
 	LAG = 6,    // pieces that are read while others are written
-	/* 16 blocks x 16 warps x 4 KiB, or 8 blocks x 6 pieces x 16 KiB, are under way: 1 or 0.75
-	 * MiB, when a PCIe 5.0 link of 55 GB/s and 2 us takes 0.11 */
+	/* 16 blocks x 16 warps x 4 KiB, or 8 blocks x 6 pieces x 8 KiB, are under way: 1 MiB or 384
+	 * KiB, when a PCIe 5.0 link of 55 GB/s and 2 us takes 110 KiB */
 	LOAD_BLOCKS = 16,
 	BULK_BLOCKS = 8,
 };
@@ -41,7 +41,7 @@ template <int BYTES> class walk
 {
       public:
 	__device__ walk(
-		const kvt_cuda_run *list, uint64_t length, uint32_t worker, uint32_t n_workers)
+		const kvt_cuda_run *list, uint32_t length, uint32_t worker, uint32_t n_workers)
 	    : runs(list), n(length), step(n_workers), mine(worker)
 	{
 		read();
@@ -76,8 +76,8 @@ template <int BYTES> class walk
 
       private:
 	const kvt_cuda_run *runs;
-	uint64_t n, first = 0;
-	uint32_t step, mine, before, total; // pieces, counted from run `first` on
+	uint32_t n, first = 0, step;
+	uint32_t mine, before, total; // pieces, counted from run `first` on
 	kvt_cuda_run run;
 
 	// The thread's of 32 runs, and the pieces of those before it.
@@ -107,7 +107,7 @@ __device__ __forceinline__ uint4 load_once(const void *p)
 	return v;
 }
 
-__global__ __launch_bounds__(WARPS * 32) void gather_loads(const kvt_cuda_run *runs, uint64_t n)
+__global__ __launch_bounds__(WARPS * 32) void gather_loads(const kvt_cuda_run *runs, uint32_t n)
 {
 	const uint32_t lane = threadIdx.x % 32;
 	walk<LOAD_PIECE> w(runs, n, blockIdx.x * WARPS + threadIdx.x / 32, gridDim.x * WARPS);
@@ -180,9 +180,14 @@ __device__ __forceinline__ void begin_write(void *to, uint32_t from, uint32_t by
 }
 #endif
 
-// One warp a block, of which one thread copies: 32 registers a thread and 128 KiB of shared memory,
+// One warp a block, of which one thread copies: 32 registers a thread and 64 KiB of shared memory,
 // so that it finds room beside a block that attends.
-__global__ __launch_bounds__(32) void gather_bulk(const kvt_cuda_run *runs, uint64_t n)
+#if CUDART_VERSION >= 12040
+#define FEW_REGISTERS __maxnreg__(32)
+#else
+#define FEW_REGISTERS __launch_bounds__(32)
+#endif
+__global__ FEW_REGISTERS void gather_bulk(const kvt_cuda_run *runs, uint32_t n)
 {
 #if __CUDA_ARCH__ >= 900
 	extern __shared__ __align__(128) uint8_t stages[];
@@ -242,23 +247,31 @@ extern "C" int kvt_cuda_gather(const kvt_cuda_run *runs, uint64_t n, unsigned bl
 {
 	if (n == 0)
 		return 0;
-	cudaStream_t on = static_cast<cudaStream_t>(stream);
-	void *arguments[] = { &runs, &n };
-	if (way != KVT_CUDA_GATHER_BULK)
-		return status_of(cudaLaunchKernel((const void *)gather_loads,
-			dim3(blocks > 0 ? blocks : (unsigned)LOAD_BLOCKS), dim3(WARPS * 32),
-			arguments, 0, on));
+	if (n >= INT32_MAX)
+		return -EINVAL;
 	int device, major;
 	cudaError_t error = cudaGetDevice(&device);
 	if (error == cudaSuccess)
 		error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
 	if (error != cudaSuccess)
 		return status_of(error);
-	if (major < 9)
+	if (way == KVT_CUDA_GATHER_BULK && major < 9)
 		return -ENODEV;
+	cudaStream_t on = static_cast<cudaStream_t>(stream);
+	uint32_t length = (uint32_t)n;
+	void *arguments[] = { &runs, &length };
+	if (way == KVT_CUDA_GATHER_LOADS || major < 9)
+		return status_of(cudaLaunchKernel((const void *)gather_loads,
+			dim3(blocks > 0 ? blocks : (unsigned)LOAD_BLOCKS), dim3(WARPS * 32),
+			arguments, 0, on));
 	const int shared = STAGES * BULK_PIECE;
 	error = cudaFuncSetAttribute(
 		gather_bulk, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+	// what it leaves is for blocks that attend, which may come while it runs
+	if (error == cudaSuccess)
+		error = cudaFuncSetAttribute(gather_bulk,
+			cudaFuncAttributePreferredSharedMemoryCarveout,
+			cudaSharedmemCarveoutMaxShared);
 	if (error != cudaSuccess)
 		return status_of(error);
 	return status_of(cudaLaunchKernel((const void *)gather_bulk,
