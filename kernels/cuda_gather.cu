@@ -8,12 +8,17 @@
  */
 #include <cuda_runtime.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/cuda_kernels.h"
 
 namespace
 {
+
+static_assert(offsetof(kvt_cuda_run, to) == 0 && offsetof(kvt_cuda_run, from) == 8 &&
+		      offsetof(kvt_cuda_run, bytes) == 16 && sizeof(kvt_cuda_run) == 24,
+	"words of the list");
 
 enum {
 	LOADS = 8, // of 16 bytes that a thread has under way
@@ -22,10 +27,11 @@ enum {
 	BULK_PIECE = 8192,
 	STAGES = 8, // pieces in shared memory
 	LAG = 6,    // pieces that are read while others are written
-	/* 16 blocks x 16 warps x 4 KiB, or 8 blocks x 6 pieces x 8 KiB, are under way: 1 MiB or 384
-	 * KiB, when a PCIe 5.0 link of 55 GB/s and 2 us takes 110 KiB */
-	LOAD_BLOCKS = 16,
-	BULK_BLOCKS = 8,
+	RUN_WORDS = sizeof(kvt_cuda_run) / 8,
+	/* 4 blocks x 16 warps x 4 KiB, or 4 x 6 pieces x 8 KiB, are under way: 256 or 192 KiB, when
+	 * a PCIe 5.0 link of 55 GB/s and 2 us takes 110 KiB */
+	LOAD_BLOCKS = 4,
+	BULK_BLOCKS = 4,
 };
 
 // The piece that is a worker's next: of a run, `bytes` at `offset`.
@@ -36,13 +42,15 @@ struct piece {
 };
 
 // A worker's pieces, one after the other. All threads of a warp walk together: 32 runs at a time,
-// one a thread, whose pieces are counted by a sum over the warp.
+// one a thread, whose pieces are counted by a sum over the warp. The list, which may lie in the
+// host's memory, is read in whole lines and once a warp: it comes through `words`.
 template <int BYTES> class walk
 {
       public:
-	__device__ walk(
-		const kvt_cuda_run *list, uint32_t length, uint32_t worker, uint32_t n_workers)
-	    : runs(list), n(length), step(n_workers), mine(worker)
+	__device__ walk(const kvt_cuda_run *list, uint32_t length, uint64_t *room, uint32_t worker,
+		uint32_t n_workers)
+	    : runs(reinterpret_cast<const unsigned long long *>(list)), words(room), n(length),
+	      step(n_workers), mine(worker)
 	{
 		read();
 	}
@@ -58,36 +66,34 @@ template <int BYTES> class walk
 			read();
 		}
 		// the last run that begins at this piece or before: runs without bytes have none
-		const int lane = 31 - __clz(__ballot_sync(~0u, before <= mine));
-		const uint64_t offset = (uint64_t)(mine - __shfl_sync(~0u, before, lane)) * BYTES;
-		const uint64_t left = __shfl_sync(~0u, run.bytes, lane) - offset;
-		p->to = static_cast<uint8_t *>(run.to);
-		p->from = static_cast<const uint8_t *>(run.from);
-		p->to = reinterpret_cast<uint8_t *>(__shfl_sync(
-				~0u, reinterpret_cast<unsigned long long>(p->to), lane)) +
-			offset;
-		p->from = reinterpret_cast<const uint8_t *>(__shfl_sync(
-				  ~0u, reinterpret_cast<unsigned long long>(p->from), lane)) +
-			  offset;
+		const int last = 31 - __clz(__ballot_sync(~0u, before <= mine));
+		const uint64_t offset = (uint64_t)(mine - __shfl_sync(~0u, before, last)) * BYTES;
+		const uint64_t *run = words + last * RUN_WORDS;
+		const uint64_t left = run[2] - offset;
+		p->to = reinterpret_cast<uint8_t *>(run[0] + offset);
+		p->from = reinterpret_cast<const uint8_t *>(run[1] + offset);
 		p->bytes = left < BYTES ? (uint32_t)left : BYTES;
 		mine += step;
 		return true;
 	}
 
       private:
-	const kvt_cuda_run *runs;
+	const unsigned long long *runs;
+	uint64_t *words; // [32 runs]
 	uint32_t n, first = 0, step;
 	uint32_t mine, before, total; // pieces, counted from run `first` on
-	kvt_cuda_run run;
 
 	// The thread's of 32 runs, and the pieces of those before it.
 	__device__ void read()
 	{
 		const int lane = (int)threadIdx.x % 32;
-		run.to = nullptr, run.from = nullptr, run.bytes = 0;
-		if (first + lane < n)
-			run = runs[first + lane];
-		const uint32_t pieces = (uint32_t)((run.bytes + BYTES - 1) / BYTES);
+		const uint32_t n_words = min(n - first, 32u) * RUN_WORDS;
+		__syncwarp();
+		for (uint32_t i = (uint32_t)lane; i < n_words; i += 32)
+			words[i] = __ldg(runs + (uint64_t)first * RUN_WORDS + i);
+		__syncwarp();
+		const uint64_t bytes = first + lane < n ? words[lane * RUN_WORDS + 2] : 0;
+		const uint32_t pieces = (uint32_t)((bytes + BYTES - 1) / BYTES);
 		uint32_t sum = pieces;
 		for (int d = 1; d < 32; d *= 2) {
 			const uint32_t other = __shfl_up_sync(~0u, sum, d);
@@ -109,8 +115,10 @@ __device__ __forceinline__ uint4 load_once(const void *p)
 
 __global__ __launch_bounds__(WARPS * 32) void gather_loads(const kvt_cuda_run *runs, uint32_t n)
 {
+	__shared__ uint64_t words[WARPS][32 * RUN_WORDS];
 	const uint32_t lane = threadIdx.x % 32;
-	walk<LOAD_PIECE> w(runs, n, blockIdx.x * WARPS + threadIdx.x / 32, gridDim.x * WARPS);
+	walk<LOAD_PIECE> w(runs, n, words[threadIdx.x / 32], blockIdx.x * WARPS + threadIdx.x / 32,
+		gridDim.x * WARPS);
 	for (piece p; w.next(&p);) {
 		uint4 v[LOADS];
 		if (p.bytes == LOAD_PIECE) {
@@ -194,6 +202,7 @@ __global__ FEW_REGISTERS void gather_bulk(const kvt_cuda_run *runs, uint32_t n)
 	__shared__ __align__(8) uint64_t barriers[STAGES];
 	__shared__ uint8_t *targets[STAGES];
 	__shared__ uint32_t sizes[STAGES];
+	__shared__ uint64_t words[32 * RUN_WORDS];
 	const bool leads = threadIdx.x == 0;
 	if (leads) {
 		for (int i = 0; i < STAGES; i++)
@@ -202,7 +211,7 @@ __global__ FEW_REGISTERS void gather_bulk(const kvt_cuda_run *runs, uint32_t n)
 		asm volatile("fence.proxy.async;" ::: "memory");
 	}
 	__syncwarp();
-	walk<BULK_PIECE> w(runs, n, blockIdx.x, gridDim.x);
+	walk<BULK_PIECE> w(runs, n, words, blockIdx.x, gridDim.x);
 	// piece i is read into stage i % STAGES, LAG pieces before it is written
 	uint32_t begun = 0;
 	for (piece p; w.next(&p); begun++) {
