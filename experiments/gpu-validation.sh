@@ -38,7 +38,9 @@ if [ -z "$gpu" ] || [ -z "$host" ] || [ -z "$latency" ]; then
 	exit 2
 fi
 
-# NAME FILE [--set SECTION.KEY=VALUE]...
+echo "# profile: dram.latency=$latency dram.latency_p99=$latency_p99"
+
+# NAME FILE [--set SECTION.KEY=VALUE]... A comment says so, too: tests do as much by model.
 validate() {
 	name=$1
 	file=$2
@@ -47,6 +49,7 @@ validate() {
 	"  " | *" $name "*) ;;
 	*) return 0 ;;
 	esac
+	echo "# $name: $file.ini $*"
 	began=$(date +%s)
 	timeout "${SECONDS_EACH:-120}" "$KVTIER" validate "$here/$file.ini" --format csv \
 		-o "$folder/rows.csv" --timeline "$folder/$name.json" \
