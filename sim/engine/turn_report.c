@@ -1,6 +1,7 @@
 /* turn_report.c: turns and their provenance to JSON. */
 #include "sim/engine/turn_report.h"
 
+#include "models/model_file.h"
 #include "sim/base/output.h"
 
 static const char *store_name(const kvt_experiment *e, unsigned i)
@@ -146,6 +147,20 @@ static void add_setting(
 		arg, name, value, source ? source : "the experiment file, which gives no source");
 }
 
+/* Where a GPU's file says that a table is from; a new string. */
+static char *table_source(const char *gpu, const char *key)
+{
+	g_autofree char *path = kvt_model_path(KVT_MODEL_GPU, gpu, NULL);
+	g_autoptr(kvt_config) config = path ? kvt_config_load(path, NULL) : NULL;
+	g_autoptr(GPtrArray) constants = config ? kvt_model_constants(config, NULL) : NULL;
+	for (guint i = 0; constants && i < constants->len; i++) {
+		const kvt_constant *constant = g_ptr_array_index(constants, i);
+		if (g_str_equal(constant->key, key))
+			return g_strdup_printf("%s; roofline beyond it", constant->source);
+	}
+	return g_strdup("the GPU's file");
+}
+
 json_t *kvt_turn_provenance(const kvt_experiment *experiment)
 {
 	json_t *array = json_array();
@@ -156,17 +171,17 @@ json_t *kvt_turn_provenance(const kvt_experiment *experiment)
 	add_source(array, "host", experiment->host->name, "models/host, a source a constant");
 	add_source(array, "NIC", experiment->nic->name, "models/nic, a source a constant");
 	const struct {
-		const char *name, *table;
-	} tables[] = { { "attention times", experiment->gpu->attention_table },
-		{ "matrix product times", experiment->gpu->gemm_table },
-		{ "all-reduce times", experiment->gpu->collective_table } };
+		const char *name, *key, *table;
+	} tables[] = { { "attention times", "attention_table", experiment->gpu->attention_table },
+		{ "matrix product times", "gemm_table", experiment->gpu->gemm_table },
+		{ "all-reduce times", "collective_table", experiment->gpu->collective_table } };
 	for (unsigned i = 0; i < G_N_ELEMENTS(tables); i++) {
 		g_autofree char *name =
 			tables[i].table ? g_path_get_basename(tables[i].table) : NULL;
-		add_source(array, tables[i].name, name,
-			name ? "measured: AIConfigurator kernel times (NVIDIA, Apache-2.0), fitted "
-			       "table; roofline beyond it"
-			     : "derived: roofline of the datasheet, 75% of peak FLOP/s");
+		g_autofree char *source =
+			name ? table_source(experiment->gpu_name, tables[i].key)
+			     : g_strdup("derived: roofline of the datasheet, 75% of peak FLOP/s");
+		add_source(array, tables[i].name, name, source);
 	}
 	return array;
 }
