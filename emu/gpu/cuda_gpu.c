@@ -560,8 +560,9 @@ kvt_real_gpu *kvt_cuda_gpu_new(const kvt_cuda_gpu_settings *settings, GError **e
 	cudaError_t failure = open_device(gpu, s->device, &free_bytes);
 	gpu->cap = s->cap > 0 ? s->cap : free_bytes;
 	if (failure != cudaSuccess)
-		kvt_error_failed(
-			error, "no GPU that CUDA can use: %s", cudaGetErrorString(failure));
+		kvt_error_failed(error,
+			"[emulation] device: there is no GPU that CUDA can use (%s), expected cpu",
+			cudaGetErrorString(failure));
 	else if (gpu->cap > free_bytes)
 		kvt_error_failed(error,
 			"%s: %.1f GB of its memory are free, expected as much as the cap, %.1f GB",

@@ -35,8 +35,9 @@ typedef struct kvt_gpu_description {
 	unsigned processors; /* streaming multiprocessors */
 } kvt_gpu_description;
 
-/* Bytes from one place to another: either may be the device's memory, pinned memory, or (slowly,
- * and the call may then wait) other memory of the host, which may change after the call. */
+/* Bytes from one place to another: either may be the device's memory, pinned memory, or, slowly,
+ * other memory of the host: a call waits for copies into that, and what is copied from it may
+ * change after the call. */
 typedef struct kvt_gpu_copy {
 	void *to;
 	const void *from;

@@ -22,6 +22,8 @@ struct kvt_gpu_pages {
 	uint8_t *home, *staging;
 	const void **home_list, **staging_list; /* on the device */
 	GArray *spares;
+	void (*each)(void *arg, void *memory, uint64_t bytes); /* may be NULL */
+	void *each_arg;
 };
 
 static void *alloc(kvt_gpu_pages *p, uint64_t bytes)
@@ -113,8 +115,10 @@ void kvt_gpu_pages_free(kvt_gpu_pages *p)
 }
 
 void kvt_gpu_pages_each(
-	const kvt_gpu_pages *p, void (*each)(void *arg, void *memory, uint64_t bytes), void *arg)
+	kvt_gpu_pages *p, void (*each)(void *arg, void *memory, uint64_t bytes), void *arg)
 {
+	p->each = each;
+	p->each_arg = arg;
 	each(arg, p->home, p->shape.layers * p->layer_pages * p->shape.page_bytes);
 	if (p->staging)
 		each(arg, p->staging, p->room.buffers * p->buffer_bytes);
@@ -183,6 +187,8 @@ static void *take_spare(kvt_gpu_pages *p, const kvt_extent *extent)
 	move_pages(p, &s);
 	/* what comes later counts: it may be a longer run over the same pages */
 	g_array_prepend_val(p->spares, s);
+	if (p->each)
+		p->each(p->each_arg, s.memory, kvt_extent_bytes(extent));
 	return s.memory;
 }
 

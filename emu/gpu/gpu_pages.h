@@ -27,9 +27,9 @@ kvt_gpu_pages *kvt_gpu_pages_new(kvt_gpu_stream *stream, const kvt_kv_shape *sha
 	const kvt_gpu_room *room, GError **error);
 void kvt_gpu_pages_free(kvt_gpu_pages *pages);
 
-/* Calls `each` with the regions that pages lie in. */
-void kvt_gpu_pages_each(const kvt_gpu_pages *pages,
-	void (*each)(void *arg, void *memory, uint64_t bytes), void *arg);
+/* Calls `each` with the regions that pages lie in, now and whenever one is added. */
+void kvt_gpu_pages_each(
+	kvt_gpu_pages *pages, void (*each)(void *arg, void *memory, uint64_t bytes), void *arg);
 
 /* Where the pages of a run lie at a place, one after another. Of KVT_PLACE_HOME memory is taken
  * where there was no room for the run: NULL when there is none. */

@@ -1,7 +1,7 @@
 /*
  * upload_internal.h: what the files of the upload tier share: upload_tier.c (operations, I/Os),
- * upload_direct.c (from where pages lie), upload_staged.c (by way of staging) and upload_batch.c
- * (copies that the GPU is given). For these alone.
+ * upload_direct.c (from where pages lie), upload_staged.c (by way of staging), upload_batch.c
+ * (copies that the GPU is given) and upload_write.c (pages out of its memory). For these alone.
  */
 #ifndef KVT_UPLOAD_INTERNAL_H
 #define KVT_UPLOAD_INTERNAL_H
@@ -102,6 +102,7 @@ struct upload_tier {
 	upload_batch *free_batches;
 	GPtrArray *ios, *pieces, *all_batches, *all_passed; /* every one ever made */
 	struct passed_io *free_passed;
+	GPtrArray *writes; /* of pages in device memory, in flight */
 };
 
 static inline unsigned kvt_upload_stream_of(const upload_io *io)
@@ -126,6 +127,16 @@ void kvt_upload_end_part(upload_io *io, int status);
 
 /* Begins what waits: from the loop, not within. */
 void kvt_upload_pump_soon(upload_tier *tier);
+
+/* Whether it is device memory that the tier was told of. */
+bool kvt_upload_is_device(const upload_tier *tier, const void *memory);
+
+/* --- upload_write.c --- */
+
+/* Submits a write of pages that are, some of them, in device memory. Waits until they are in the
+ * host's: they are few, pages that were lost and made again, and written when nobody waits. */
+int kvt_upload_write(upload_tier *tier, kvt_io *io, uint64_t bytes);
+void kvt_upload_write_free(gpointer write);
 
 /* --- upload_batch.c --- */
 

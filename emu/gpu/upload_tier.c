@@ -202,17 +202,22 @@ static int pass(upload_tier *tier, kvt_io *io)
 
 /* --- Operations --- */
 
-static bool goes_to_device(const upload_tier *tier, const kvt_io *io)
+bool kvt_upload_is_device(const upload_tier *tier, const void *memory)
 {
-	for (unsigned i = 0; io->op == KVT_IO_READ && io->memory && i < io->n_extents; i++) {
-		const uint8_t *at = io->memory[i];
-		for (guint k = 0; k < tier->regions->len; k++) {
-			const device_region *region =
-				&g_array_index(tier->regions, device_region, k);
-			if (at >= region->first && at < region->end)
-				return true;
-		}
+	const uint8_t *at = memory;
+	for (guint k = 0; k < tier->regions->len; k++) {
+		const device_region *region = &g_array_index(tier->regions, device_region, k);
+		if (at >= region->first && at < region->end)
+			return true;
 	}
+	return false;
+}
+
+static bool names_device(const upload_tier *tier, const kvt_io *io)
+{
+	for (unsigned i = 0; io->memory && i < io->n_extents; i++)
+		if (kvt_upload_is_device(tier, io->memory[i]))
+			return true;
 	return false;
 }
 
@@ -223,8 +228,10 @@ static int upload_submit(kvt_tier *base, kvt_io *io)
 	int error = kvt_io_check(io, &bytes);
 	if (error != 0)
 		return error;
-	if (!goes_to_device(tier, io))
+	if (!names_device(tier, io))
 		return pass(tier, io);
+	if (io->op == KVT_IO_WRITE)
+		return kvt_upload_write(tier, io, bytes);
 	upload_io *state = take_io(tier, io, bytes);
 	error = tier->direct ? kvt_upload_direct_begin(state) : kvt_upload_staged_begin(state);
 	if (error != 0)
@@ -313,6 +320,7 @@ static void free_tier(upload_tier *tier)
 {
 	if (!tier->direct && tier->pinned)
 		tier->gpu->ops->unpin(tier->gpu, tier->pinned);
+	g_ptr_array_unref(tier->writes);
 	kvt_arena_free(tier->staging);
 	g_array_unref(tier->regions);
 	g_ptr_array_unref(tier->ios);
@@ -416,6 +424,7 @@ kvt_tier *kvt_upload_tier_new(const kvt_tier_env *env, kvt_real_gpu *gpu, kvt_ti
 	tier->inner = inner;
 	tier->settings = *settings;
 	tier->turn = KVT_PRIORITY_CLASSES;
+	tier->writes = g_ptr_array_new_with_free_func(kvt_upload_write_free);
 	tier->watch = kvt_gpu_watch_new(env->loop, gpu);
 	tier->regions = g_array_new(FALSE, FALSE, sizeof(device_region));
 	tier->ios = g_ptr_array_new_with_free_func(free_io);

@@ -2,8 +2,9 @@
  * upload_tier.h: brings pages of a tier of the host into a GPU's memory. Reads into device memory
  * are copied there by the GPU itself: straight from where pages lie, if the tier is this machine's
  * memory (pinned_tier.h), which can be pinned whole; else from a staging area of pinned memory that
- * the tier reads into, in pieces. What is read into memory of the host, or written, is the tier's
- * alone. It computes nothing, and who may have which device memory is the device's business.
+ * the tier reads into, in pieces. What is read into memory of the host, or written from there, is
+ * the tier's alone; pages in device memory that are written go there first. It computes nothing,
+ * and who may have which device memory is the device's business.
  *
  * I/Os are served by priority class, in order of submission within one, and none is passed over for
  * ever. What is under way is bounded: by the staging area, and by what copies the GPU is given at
@@ -36,7 +37,8 @@ extern const kvt_option kvt_upload_options[];
 kvt_tier *kvt_upload_tier_new(const kvt_tier_env *env, kvt_real_gpu *gpu, kvt_tier *inner,
 	const kvt_upload_settings *settings, GError **error);
 
-/* Device memory that I/Os will name: a read with a run in it is brought there by the GPU. Memory of
+/* Device memory that I/Os will name: a read with a run in it is brought there by the GPU, a write
+ * taken from there. Memory of
  * the host is made known by register_memory, as to any tier. */
 void kvt_upload_tier_add_device_memory(kvt_tier *tier, void *memory, uint64_t bytes);
 

@@ -114,7 +114,7 @@ static void damage_page(void *arg, kvt_tier *tier)
 static void test_damage(void)
 {
 	for (int drop = 0; drop < 2; drop++)
-		for (int lost = 0; lost < 1; lost++) {
+		for (int lost = 0; lost < 2; lost++) {
 			g_autoptr(GError) error = NULL;
 			g_auto(kvt_emulation_result) result = { 0 };
 			trial t = { .drop = drop };
@@ -125,6 +125,9 @@ static void test_damage(void)
 			g_assert_cmpint(done, ==, lost);
 			if (lost) {
 				g_assert_cmpuint(result.turn.lost.tokens, >, 0);
+				/* out of the GPU's memory, once the first token was there */
+				g_assert_cmpuint(result.turn.stored_again.bytes, >, 0);
+				g_assert_cmpuint(result.turn.stored_again.failed_bytes, ==, 0);
 				g_assert_true(kvt_attention_errors_pass(&result.errors));
 			} else {
 				g_assert_nonnull(strstr(
