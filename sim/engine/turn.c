@@ -50,7 +50,10 @@ static bool run_pass(
 			  : result->status == -ENODATA
 				  ? "lost more than can be recomputed beside what HBM holds"
 				  : g_strerror(-result->status);
-	return kvt_error_failed(error, "storage tier %s: %s", run->experiment->tier_name, why);
+	/* another world's tier is not what the experiment models */
+	const char *tier = run->system->world.open_store ? run->engine->storage->ops->name
+							 : run->experiment->tier_name;
+	return kvt_error_failed(error, "storage tier %s: %s", tier, why);
 }
 
 static void mark_work(const turn_run *run, kvt_time *mark)
