@@ -328,7 +328,8 @@ static void storage_text(const kvt_calibration *c, const char *folder, GString *
 		kvt_gpu_profile_memory(c, text);
 		g_string_append(text,
 			"\n[sources]\ndram = measured: kvtier calibrate --device cuda, "
-			"a copy of 4 KiB until the loop hears\n");
+			"a copy of 4 KiB until the loop hears\n"
+			"dram.in_turn = assumed: one batch of copies after the other\n");
 	} else
 		g_string_append_printf(text,
 			"[fabric]\nnics = 1\ntargets = 1\ntarget_nics = 1\n"

@@ -199,4 +199,5 @@ void kvt_gpu_profile_memory(const kvt_calibration *c, GString *text)
 	const kvt_measured *m = &c->gpu->figures[KVT_GPU_COPY_LATENCY];
 	kvt_put_time(text, "latency", MIN(m->value, 0.5));
 	kvt_put_time(text, "latency_p99", MIN(MAX(m->high, m->value), 0.5));
+	g_string_append(text, "in_turn = yes\n");
 }

@@ -12,7 +12,7 @@ gboolean kvt_gpu_profile_text(const kvt_calibration *c, GString *text, GError **
 /* Keys of [host]: the link to the GPU and copies over it. */
 gboolean kvt_gpu_profile_links(const kvt_calibration *c, GString *text, GError **error);
 
-/* Keys of [dram]: what a copy of few bytes takes. */
+/* Keys of [dram]: what a copy of few bytes takes, and that copies are in turn. */
 void kvt_gpu_profile_memory(const kvt_calibration *c, GString *text);
 
 #endif

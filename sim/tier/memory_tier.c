@@ -32,6 +32,12 @@ typedef struct memory_settings {
 		"latency_p99", KVT_OPTION_TIME, 0, SETTING(latency_p99), p99, 0, 3600, NULL,       \
 			"its 99th percentile"                                                      \
 	}
+#define IN_TURN_OPTION                                                                             \
+	{                                                                                          \
+		"in_turn", KVT_OPTION_BOOL, 0, SETTING(in_turn), "no", 0, 0, NULL,                 \
+			"whether reads are served in order of arrival; no: they share what they "  \
+			"cross"                                                                    \
+	}
 
 static const kvt_option hbm_options[] = {
 	CAPACITY_OPTION("48GB"),
@@ -42,14 +48,14 @@ static const kvt_option hbm_options[] = {
 static const kvt_option dram_options[] = {
 	CAPACITY_OPTION("1TB"),
 	MEMORY_OPTIONS("16MiB", "2us", "10us"),
+	IN_TURN_OPTION,
 	{ 0 },
 };
 
 static const kvt_option remote_dram_options[] = {
 	CAPACITY_OPTION("2TB"),
 	MEMORY_OPTIONS("1MiB", "1us", "5us"),
-	{ "in_turn", KVT_OPTION_BOOL, 0, SETTING(in_turn), "no", 0, 0, NULL,
-		"whether reads are served in order of arrival; no: they share what they cross" },
+	IN_TURN_OPTION,
 	{ "processor_time", KVT_OPTION_TIME, 0, SETTING(processor_time), "0s", 0, 1, NULL,
 		"of a processor that a descriptor takes, where the device's threads need it too" },
 	{ "processor_rate", KVT_OPTION_QUANTITY, KVT_UNIT_RATE, SETTING(processor_rate), "0GB/s", 0,
@@ -89,6 +95,7 @@ static kvt_tier *dram_open(const kvt_tier_env *env, const void *settings, GError
 		return NULL;
 	}
 	kvt_modelled_spec spec = common_spec(topology, settings);
+	spec.in_turn = ((const memory_settings *)settings)->in_turn;
 	for (unsigned i = 0; i < KVT_DIRECTIONS; i++)
 		kvt_path_add_gpu(&spec.direction[i].path, topology, i, FALSE);
 	return kvt_modelled_tier_new(&kvt_tier_dram, env, &spec);

@@ -523,6 +523,29 @@ static void test_in_turn(void)
 	check_in_turn("drives = 8", run_of(1, 1, 100 * KB), 100e-6 + 10e-6, 0);
 }
 
+/* Copies to a GPU of one run each, at 10 GB/s: side by side, or one after the other. */
+static void test_copies_in_turn(void)
+{
+	const kvt_topology_spec spec = { .ranks = 1, .gpu_link_rate = 10e9, .dram_rate = 100e9 };
+	static const char *const options[] = { "latency = 1us\nlatency_p99 = 1us",
+		"latency = 1us\nlatency_p99 = 1us\nin_turn = yes" };
+	for (unsigned turn = 0; turn < 2; turn++) {
+		bench b = bench_new(&spec, "dram", options[turn]);
+		test_io reads[3];
+		kvt_extent run = run_of(1, 100, MB);
+		for (unsigned i = 0; i < 3; i++, run.context++) {
+			preload(&b, run);
+			test_io_init(&reads[i], KVT_IO_READ, run);
+			test_io_submit(b.tier, &reads[i]);
+		}
+		kvt_loop_run(b.machine->loop);
+		for (unsigned i = 0; i < 3; i++)
+			check_close(kvt_time_to_seconds(reads[i].io.completed),
+				turn ? 10e-3 * (i + 1) : 30e-3, 0.001);
+		bench_free(&b);
+	}
+}
+
 /* A class that comes first takes as long as if it were alone. */
 static void test_priority(void)
 {
@@ -591,6 +614,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/tier-model/instances", test_instances);
 	g_test_add_func("/tier-model/priority", test_priority);
 	g_test_add_func("/tier-model/in-turn", test_in_turn);
+	g_test_add_func("/tier-model/copies-in-turn", test_copies_in_turn);
 	int status = g_test_run();
 	g_unlink(drive_path);
 	g_rmdir(drive_folder);
