@@ -68,8 +68,9 @@ size_t kvt_cuda_attention_scratch(const kvt_cuda_shape *shape, uint32_t n_querie
 
 /*
  * Attention of the query tokens over the window. scratch is the call's until the stream has passed
- * it. 0, -EINVAL for a shape that is not allowed, -ENODEV where the device has no kernel for it,
- * -EIO when the launch was refused.
+ * it. NaN, and an infinite key or value, that a query token sees makes its output NaN; in a value,
+ * that of the call's other query tokens, too. 0, -EINVAL for a shape that is not allowed, -ENODEV
+ * where the device has no kernel for it, -EIO when the launch was refused.
  */
 int kvt_cuda_attention(const kvt_cuda_shape *shape, const kvt_cuda_queries *queries,
 	const kvt_cuda_window *window, const kvt_cuda_partial *partial, void *scratch,
