@@ -3,7 +3,7 @@
  * paged keys and values, as fast as the memory: every key and value is read once, from memory
  * straight into tensor cores' registers. For cuda_decode_*.cu, one a number format.
  *
- * A warp takes TILES x 16 tokens at a time of a run of tokens that is its own; the keys of the next
+ * A warp takes TILES x 16 tokens at a time of a block's run of tokens; the keys of the next
  * are on their way while it weighs these, and so are the values. The running maximum is a whole
  * power of two, so weights are rounded the same whatever the order of tokens and the cut of
  * windows.
@@ -43,7 +43,8 @@ struct decode_call {
  * after the other; of a query's halves, IN_REGISTERS are kept there and the others in shared
  * memory.
  */
-template <class LAYOUT, int GROUPS, int TILES, int WARPS, int BLOCKS, int WAVES, int IN_REGISTERS>
+template <class LAYOUT, int GROUPS, int TILES, int WARPS, int BLOCKS, int WAVES, int IN_REGISTERS,
+	bool INTERLEAVED>
 struct decode_form {
 	using layout = LAYOUT;
 	using pairs = typename LAYOUT::pairs;
@@ -51,6 +52,9 @@ struct decode_form {
 	static constexpr int groups = GROUPS, tiles = TILES, warps = WARPS, slots = 8 * GROUPS;
 	static constexpr int blocks = BLOCKS, waves = WAVES;
 	static constexpr int in_registers = IN_REGISTERS;
+	/* from a warp's tiles to its next */
+	static constexpr int stride = INTERLEAVED ? TILES * WARPS : TILES;
+	static constexpr bool interleaved = INTERLEAVED;
 	static constexpr int in_shared = HALVES - IN_REGISTERS;
 	/* bytes: outputs of a block's warps, their maxima and sums, parts of queries */
 	static constexpr int output_shared = WARPS * slots * head_dim * 4;
@@ -329,53 +333,67 @@ __device__ __forceinline__ const uint8_t *tile_place(
 	       (size_t)within * F::layout::row_bytes;
 }
 
-/* Tiles [tile, last), at least one. */
+/* What a warp has loaded and where the next lie. */
+template <class F> struct decode_loads {
+	uint4 keys[F::tiles][2][F::layout::key_loads], values[F::tiles][4][F::layout::value_loads];
+	const uint8_t *next[F::tiles];
+};
+
+/* Begins with tile `tile`, which there is. */
+template <class F>
+__device__ __forceinline__ void begin_loads(const decode_call &call, unsigned kv_head,
+	uint32_t tile, uint32_t last, decode_loads<F> &loads)
+{
+	using L = typename F::layout;
+	const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+	for (int u = 0; u < F::tiles; u++) {
+		loads.next[u] = tile_place<F>(call, kv_head, tile + u, last);
+		load_keys<L>(loads.next[u], g, t, loads.keys[u]);
+	}
+#pragma unroll
+	for (int u = 0; u < F::tiles; u++) {
+		load_values<L>(loads.next[u] + call.value_offset, g, t, loads.values[u]);
+		loads.next[u] = tile_place<F>(call, kv_head, tile + F::stride + u, last);
+	}
+}
+
+/* The warp's tiles from `tile` on and before `last`, of which the first are on their way. */
 template <class F>
 __device__ __forceinline__ void attend(const decode_call &call, const decode_query<F> &query,
-	unsigned kv_head, uint32_t tile, uint32_t last, decode_sums<F> &s)
+	unsigned kv_head, uint32_t tile, uint32_t last, decode_loads<F> &loads, decode_sums<F> &s)
 {
 	using L = typename F::layout;
 	const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 	/* between these, all tokens are seen by all rows */
 	const uint32_t clear_from = (uint32_t)((call.first + TILE - 1) / TILE);
 	const uint32_t clear_to = min(last, (uint32_t)(min(call.seen, call.end) / TILE));
-	uint4 keys[F::tiles][2][L::key_loads], values[F::tiles][4][L::value_loads];
-	const uint8_t *next[F::tiles];
-#pragma unroll
-	for (int u = 0; u < F::tiles; u++) {
-		next[u] = tile_place<F>(call, kv_head, tile + u, last);
-		load_keys<L>(next[u], g, t, keys[u]);
-	}
-#pragma unroll
-	for (int u = 0; u < F::tiles; u++) {
-		load_values<L>(next[u] + call.value_offset, g, t, values[u]);
-		next[u] = tile_place<F>(call, kv_head, tile + F::tiles + u, last);
-	}
-	for (;; tile += F::tiles) {
-		const bool goes_on = tile + F::tiles < last;
+	for (;; tile += F::stride) {
+		const bool goes_on = tile + F::stride < last;
 		const uint8_t *after[F::tiles];
 		float logit[F::tiles][F::groups][4];
 #pragma unroll
 		for (int u = 0; u < F::tiles; u++) {
-			multiply_keys<F>(query, keys[u], logit[u]);
+			multiply_keys<F>(query, loads.keys[u], logit[u]);
 			if (goes_on)
-				load_keys<L>(next[u], g, t, keys[u]);
+				load_keys<L>(loads.next[u], g, t, loads.keys[u]);
 		}
 #pragma unroll
 		for (int u = 0; u < F::tiles; u++)
-			after[u] = tile_place<F>(call, kv_head, tile + 2 * F::tiles + u, last);
+			after[u] = tile_place<F>(call, kv_head, tile + 2 * F::stride + u, last);
 		if (tile < clear_from || tile + F::tiles > clear_to)
 #pragma unroll
 			for (int u = 0; u < F::tiles; u++)
 				hide_unseen<F>(call, (uint64_t)(tile + u) * TILE,
-					(uint64_t)last * TILE, g, t, logit[u], values[u]);
+					(uint64_t)last * TILE, g, t, logit[u], loads.values[u]);
 		weigh<F>(s, logit);
 #pragma unroll
 		for (int u = 0; u < F::tiles; u++) {
-			add_values<F>(s, values[u], logit[u]);
+			add_values<F>(s, loads.values[u], logit[u]);
 			if (goes_on)
-				load_values<L>(next[u] + call.value_offset, g, t, values[u]);
-			next[u] = after[u];
+				load_values<L>(
+					loads.next[u] + call.value_offset, g, t, loads.values[u]);
+			loads.next[u] = after[u];
 		}
 		if (!goes_on)
 			return;
@@ -411,18 +429,26 @@ __device__ __forceinline__ void write_part(
 			}
 		}
 	__syncthreads();
-	for (unsigned i = threadIdx.x; i < call.rows * F::head_dim; i += F::warps * 32) {
-		const unsigned row = i / F::head_dim, dim = i % F::head_dim;
-		float max = -FLT_MAX, sum = 0, output = 0;
+	for (unsigned i = threadIdx.x; i < call.rows * F::head_dim / 4; i += F::warps * 32) {
+		const unsigned row = i / (F::head_dim / 4), quad = i % (F::head_dim / 4);
+		float max = -FLT_MAX, sum = 0;
+#pragma unroll
 		for (int w = 0; w < F::warps; w++)
 			max = fmaxf(max, maxima[w * F::slots + row]);
+		float4 output = make_float4(0, 0, 0, 0);
+#pragma unroll
 		for (int w = 0; w < F::warps; w++) {
 			const float keep = exp2f(maxima[w * F::slots + row] - max);
+			const float4 x = *reinterpret_cast<const float4 *>(
+				outputs + (w * F::slots + row) * F::head_dim + quad * 4);
 			sum += keep * sums[w * F::slots + row];
-			output += keep * outputs[(w * F::slots + row) * F::head_dim + dim];
+			output.x += keep * x.x, output.y += keep * x.y;
+			output.z += keep * x.z, output.w += keep * x.w;
 		}
-		call.part_output[(part * F::slots + row) * F::head_dim + dim] = output;
-		if (dim == 0)
+		*reinterpret_cast<float4 *>(
+			call.part_output + (part * F::slots + row) * F::head_dim + quad * 4) =
+			output;
+		if (quad == 0)
 			call.part_stat[part * F::slots + row] = make_float2(max, sum);
 	}
 }
@@ -433,30 +459,34 @@ __global__ __launch_bounds__(F::warps * 32, F::blocks) void decode_parts(const d
 {
 	extern __shared__ float4 memory[];
 #if __CUDA_ARCH__ >= 900
+	/* what comes before is over; what follows may get ready and wait for this */
 	asm volatile("griddepcontrol.wait;" ::: "memory");
+	asm volatile("griddepcontrol.launch_dependents;");
 #endif
 	const unsigned warp = threadIdx.x / 32, kv_head = blockIdx.y;
 	const uint64_t from = call.first / TILE;
 	const uint64_t tiles = call.end > call.first ? (call.end + TILE - 1) / TILE - from : 0;
 	const uint64_t begin = from + tiles * blockIdx.x / call.parts;
 	const uint64_t share = from + tiles * (blockIdx.x + 1) / call.parts - begin;
-	const uint32_t tile = (uint32_t)(begin + share * warp / F::warps);
-	const uint32_t last = (uint32_t)(begin + share * (warp + 1) / F::warps);
+	const uint32_t tile =
+		(uint32_t)(begin + (F::interleaved ? warp * F::tiles : share * warp / F::warps));
+	const uint32_t last =
+		(uint32_t)(begin + (F::interleaved ? share : share * (warp + 1) / F::warps));
+	decode_loads<F> loads;
+	if (tile < last)
+		begin_loads<F>(call, kv_head, tile, last, loads);
+	decode_query<F> query;
+	load_query<F>(call, kv_head, reinterpret_cast<uint4 *>(memory), query);
 	decode_sums<F> s = {};
 #pragma unroll
 	for (int i = 0; i < 2 * F::groups; i++)
 		s.max[i / 2][i % 2] = -FLT_MAX;
-	decode_query<F> query;
-	load_query<F>(call, kv_head, reinterpret_cast<uint4 *>(memory), query);
 	if (tile < last)
-		attend<F>(call, query, kv_head, tile, last, s);
+		attend<F>(call, query, kv_head, tile, last, loads, s);
 	if (F::in_shared > 0)
 		__syncthreads();
 	write_part<F>(call, (size_t)kv_head * call.parts + blockIdx.x, s,
 		reinterpret_cast<float *>(memory));
-#if __CUDA_ARCH__ >= 900
-	asm volatile("griddepcontrol.launch_dependents;");
-#endif
 }
 
 /* Parts of each KV head: all that the device runs at once, in so many waves, but none of nothing.

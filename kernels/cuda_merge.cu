@@ -11,68 +11,89 @@ namespace
 
 enum { JOIN_THREADS = KVT_CUDA_PARTS_MAX, MERGE_WARPS = 8 };
 
-/* Over all threads of a block of JOIN_THREADS. */
-template <class F> __device__ float block_reduce(float x, F join)
+/* Sums of weights relative to 2^max. */
+__device__ __forceinline__ float2 join_stats(float2 a, float2 b)
 {
-	__shared__ float lanes[JOIN_THREADS / 32];
-	for (int d = 16; d; d /= 2)
-		x = join(x, __shfl_xor_sync(~0u, x, d));
-	__syncthreads();
-	if (threadIdx.x % 32 == 0)
-		lanes[threadIdx.x / 32] = x;
-	__syncthreads();
-	x = lanes[0];
-	for (int i = 1; i < JOIN_THREADS / 32; i++)
-		x = join(x, lanes[i]);
-	return x;
+	const float max = fmaxf(a.x, b.x);
+	return make_float2(max, exp2f(a.x - max) * a.y + exp2f(b.x - max) * b.y);
 }
 
-/* One block a row: a thread a part for the weights, then groups of threads that each take some
- * parts' outputs. */
+/* Of all threads of a block of JOIN_THREADS. */
+__device__ __forceinline__ float2 join_block(float2 stat)
+{
+	__shared__ float2 warps[JOIN_THREADS / 32];
+	for (int d = 16; d; d /= 2)
+		stat = join_stats(stat, make_float2(__shfl_xor_sync(~0u, stat.x, d),
+						__shfl_xor_sync(~0u, stat.y, d)));
+	if (threadIdx.x % 32 == 0)
+		warps[threadIdx.x / 32] = stat;
+	__syncthreads();
+	stat = warps[threadIdx.x % 32 % (JOIN_THREADS / 32)];
+	for (int d = JOIN_THREADS / 64; d; d /= 2)
+		stat = join_stats(stat, make_float2(__shfl_xor_sync(~0u, stat.x, d),
+						__shfl_xor_sync(~0u, stat.y, d)));
+	return stat;
+}
+
+__device__ __forceinline__ void add_times(float4 &sum, float weight, const float4 &x)
+{
+	sum.x += weight * x.x, sum.y += weight * x.y;
+	sum.z += weight * x.z, sum.w += weight * x.w;
+}
+
+/* One block a row. A thread reads a part's maximum and sum, and of the outputs, 4 dimensions of the
+ * parts that are its group's: the first few at once. */
 template <int HEAD_DIM>
 __global__ __launch_bounds__(JOIN_THREADS) void join_parts(
 	const kvt_cuda_parts parts, float *outputs, float *lse)
 {
-	constexpr int QUADS = HEAD_DIM / 4, GROUPS = JOIN_THREADS / QUADS;
-	__shared__ float weights[JOIN_THREADS];
+	constexpr int QUADS = HEAD_DIM / 4, GROUPS = JOIN_THREADS / QUADS, FIRST = 4;
+	__shared__ float maxima[JOIN_THREADS];
 	__shared__ float4 sums[GROUPS][QUADS];
 #if __CUDA_ARCH__ >= 900
 	asm volatile("griddepcontrol.launch_dependents;");
 	asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 	const unsigned row = blockIdx.x, kv_head = blockIdx.y;
+	const unsigned group = threadIdx.x / QUADS, quad = threadIdx.x % QUADS;
 	const size_t first = (size_t)kv_head * parts.n_parts * parts.n_slots + row;
 	float2 stat = make_float2(-FLT_MAX, 0);
 	if (threadIdx.x < parts.n_parts)
 		stat = parts.stat[first + (size_t)threadIdx.x * parts.n_slots];
-	const float max = block_reduce(stat.x, [](float a, float b) { return fmaxf(a, b); });
-	const float weight = exp2f(stat.x - max);
-	weights[threadIdx.x] = weight;
-	const float sum = block_reduce(weight * stat.y, [](float a, float b) { return a + b; });
-	const unsigned group = threadIdx.x / QUADS, quad = threadIdx.x % QUADS;
-	float4 output = make_float4(0, 0, 0, 0);
-#pragma unroll 4
-	for (unsigned i = group; i < parts.n_parts; i += GROUPS) {
-		const float4 x = *reinterpret_cast<const float4 *>(
-			parts.output + (first + (size_t)i * parts.n_slots) * HEAD_DIM + quad * 4);
-		const float w = weights[i];
-		output.x += w * x.x, output.y += w * x.y, output.z += w * x.z, output.w += w * x.w;
+	const float *from = parts.output + first * HEAD_DIM + quad * 4;
+	const size_t stride = (size_t)parts.n_slots * HEAD_DIM;
+	float4 x[FIRST];
+#pragma unroll
+	for (unsigned i = 0; i < FIRST; i++) {
+		x[i] = make_float4(0, 0, 0, 0);
+		if (group + i * GROUPS < parts.n_parts)
+			x[i] = *reinterpret_cast<const float4 *>(
+				from + (group + i * GROUPS) * stride);
 	}
+	maxima[threadIdx.x] = stat.x;
+	stat = join_block(stat);
+	float4 output = make_float4(0, 0, 0, 0);
+#pragma unroll
+	for (unsigned i = 0; i < FIRST; i++)
+		add_times(output, exp2f(maxima[group + i * GROUPS] - stat.x), x[i]);
+#pragma unroll 4
+	for (unsigned i = group + FIRST * GROUPS; i < parts.n_parts; i += GROUPS)
+		add_times(output, exp2f(maxima[i] - stat.x),
+			*reinterpret_cast<const float4 *>(from + i * stride));
 	sums[group][quad] = output;
 	__syncthreads();
 	if (group != 0)
 		return;
-	for (int i = 1; i < GROUPS; i++) {
-		const float4 x = sums[i][quad];
-		output.x += x.x, output.y += x.y, output.z += x.z, output.w += x.w;
-	}
+#pragma unroll
+	for (int i = 1; i < GROUPS; i++)
+		add_times(output, 1, sums[i][quad]);
 	/* a sum that is NaN makes all NaN */
-	const float f = sum == 0 ? 0 : parts.value_scale / sum;
+	const float f = stat.y == 0 ? 0 : parts.value_scale / stat.y;
 	const size_t at = (size_t)kv_head * parts.n_rows + row;
 	output.x *= f, output.y *= f, output.z *= f, output.w *= f;
 	*reinterpret_cast<float4 *>(outputs + at * HEAD_DIM + quad * 4) = output;
 	if (quad == 0)
-		lse[at] = sum == 0 ? -INFINITY : (max + log2f(sum)) * 0.69314718055994531f;
+		lse[at] = stat.y == 0 ? -INFINITY : (stat.x + log2f(stat.y)) * 0.69314718055994531f;
 }
 
 /* One warp a row. */

@@ -26,7 +26,7 @@ int main(void)
 #else
 #include <cuda_runtime_api.h>
 
-enum { TURNS = 15, CALLS_MAX = 16, SETS_MAX = 16, PATTERN = 16 << 20 };
+enum { TURNS = 15, CALLS_MAX = 16, SETS_MAX = 16, PATTERN = 16 << 20, FLUSH = 256 << 20 };
 
 #define CHECK(call)                                                                                \
 	do {                                                                                       \
@@ -41,7 +41,7 @@ typedef struct question {
 	uint32_t head_dim;
 	uint64_t n_tokens;
 	uint32_t kv_heads, heads, page_tokens;
-	bool scattered;
+	bool scattered, alone;
 } question;
 
 /* The KV of a question, several times over where once would stay in the cache. */
@@ -54,7 +54,7 @@ typedef struct bench {
 	void **tables[SETS_MAX];
 	float *queries;
 	kvt_cuda_partial result;
-	void *scratch;
+	void *scratch, *flush;
 	cudaStream_t stream;
 } bench;
 
@@ -126,6 +126,7 @@ static void bench_set_up(bench *b, const question *q)
 	b->result.output = device_new(n * sizeof(float));
 	b->result.lse = device_new(n * sizeof(float));
 	b->scratch = device_new(kvt_cuda_attention_scratch(&b->shape, 1));
+	b->flush = device_new(FLUSH);
 	CHECK(cudaStreamCreate(&b->stream));
 }
 
@@ -135,7 +136,7 @@ static void bench_clear(bench *b)
 		CHECK(cudaFree(b->memory[i]));
 		CHECK(cudaFree(b->tables[i]));
 	}
-	void *memory[] = { b->queries, b->result.output, b->result.lse, b->scratch };
+	void *memory[] = { b->queries, b->result.output, b->result.lse, b->scratch, b->flush };
 	for (size_t i = 0; i < G_N_ELEMENTS(memory); i++)
 		CHECK(cudaFree(memory[i]));
 	if (b->stream)
@@ -160,75 +161,108 @@ static int compare_floats(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Median over turns of milliseconds of one of n calls in a graph: launches cost what they cost
- * where many are queued. */
-static double median(cudaStream_t stream, cudaGraph_t graph, unsigned n)
+/* What a turn does on the stream: all of it, and what is not timed before it. */
+typedef struct turn {
+	cudaGraphExec_t graph; /* n calls; NULL: one call alone */
+	const bench *b;
+	unsigned n;
+} turn;
+
+static void begin(const turn *t, unsigned i)
 {
-	cudaGraphExec_t run;
+	if (!t->graph)
+		CHECK(cudaMemsetAsync(t->b->flush, (int)i, FLUSH, t->b->stream));
+}
+
+static void run(const turn *t, unsigned i)
+{
+	if (t->graph)
+		CHECK(cudaGraphLaunch(t->graph, t->b->stream));
+	else
+		attend(t->b, i);
+}
+
+/* Median over turns of milliseconds of a call. */
+static double median(const turn *t)
+{
 	cudaEvent_t from, to;
 	float times[TURNS];
-	CHECK(cudaGraphInstantiate(&run, graph, 0));
 	CHECK(cudaEventCreate(&from));
 	CHECK(cudaEventCreate(&to));
 	for (int i = -3; i < TURNS; i++) {
-		CHECK(cudaEventRecord(from, stream));
-		CHECK(cudaGraphLaunch(run, stream));
-		CHECK(cudaEventRecord(to, stream));
+		begin(t, (unsigned)(i + 3));
+		CHECK(cudaEventRecord(from, t->b->stream));
+		run(t, (unsigned)(i + 3));
+		CHECK(cudaEventRecord(to, t->b->stream));
 		CHECK(cudaEventSynchronize(to));
 		CHECK(cudaEventElapsedTime(&times[MAX(i, 0)], from, to));
 	}
 	qsort(times, TURNS, sizeof(*times), compare_floats);
 	CHECK(cudaEventDestroy(from));
 	CHECK(cudaEventDestroy(to));
-	CHECK(cudaGraphExecDestroy(run));
-	CHECK(cudaGraphDestroy(graph));
-	return (double)times[TURNS / 2] / n;
+	return (double)times[TURNS / 2] / t->n;
 }
 
 /* Bytes a millisecond. */
 static double measure(const bench *b)
 {
-	unsigned n = (unsigned)CLAMP((size_t)2000000000 / b->bytes, 1, CALLS_MAX);
-	cudaGraph_t graph;
-	CHECK(cudaStreamBeginCapture(b->stream, cudaStreamCaptureModeGlobal));
-	for (unsigned i = 0; i < n; i++)
-		attend(b, i);
-	CHECK(cudaStreamEndCapture(b->stream, &graph));
-	return (double)b->bytes / median(b->stream, graph, n);
+	turn t = { .b = b, .n = 1 };
+	if (!b->q.alone) {
+		cudaGraph_t graph;
+		t.n = (unsigned)CLAMP((size_t)2000000000 / b->bytes, 1, CALLS_MAX);
+		CHECK(cudaStreamBeginCapture(b->stream, cudaStreamCaptureModeGlobal));
+		for (unsigned i = 0; i < t.n; i++)
+			attend(b, i);
+		CHECK(cudaStreamEndCapture(b->stream, &graph));
+		CHECK(cudaGraphInstantiate(&t.graph, graph, 0));
+		CHECK(cudaGraphDestroy(graph));
+	}
+	double rate = (double)b->bytes / median(&t);
+	if (t.graph)
+		CHECK(cudaGraphExecDestroy(t.graph));
+	return rate;
 }
 
-/* Of a copy of 1 GiB within the device, read and written. */
+/* Of copies of 1 GiB within the device, read and written. */
 static double copy_rate(void)
 {
 	const size_t bytes = (size_t)1 << 30;
 	uint8_t *memory = device_new(2 * bytes);
-	cudaStream_t stream;
-	cudaGraph_t graph;
+	double best = 0;
+	cudaEvent_t from, to;
 	CHECK(cudaMemset(memory, 1, 2 * bytes));
-	CHECK(cudaStreamCreate(&stream));
-	CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-	for (int i = 0; i < 4; i++)
-		CHECK(cudaMemcpyAsync(
-			memory + bytes, memory, bytes, cudaMemcpyDeviceToDevice, stream));
-	CHECK(cudaStreamEndCapture(stream, &graph));
-	double rate = 2 * (double)bytes / median(stream, graph, 4);
-	CHECK(cudaStreamDestroy(stream));
+	CHECK(cudaEventCreate(&from));
+	CHECK(cudaEventCreate(&to));
+	for (int i = 0; i < TURNS; i++) {
+		float time;
+		CHECK(cudaEventRecord(from, NULL));
+		for (int k = 0; k < 4; k++)
+			CHECK(cudaMemcpyAsync(
+				memory + bytes, memory, bytes, cudaMemcpyDeviceToDevice, NULL));
+		CHECK(cudaEventRecord(to, NULL));
+		CHECK(cudaEventSynchronize(to));
+		CHECK(cudaEventElapsedTime(&time, from, to));
+		best = MAX(best, 8 * (double)bytes / (double)time);
+	}
+	CHECK(cudaEventDestroy(from));
+	CHECK(cudaEventDestroy(to));
 	CHECK(cudaFree(memory));
-	return rate;
+	return best;
 }
 
 static bool parse(const char *line, question *q)
 {
-	char format[16], order[16];
+	char format[16], order[16], mode[16];
 	unsigned long long tokens;
-	if (sscanf(line, "%15s %u %llu %u %u %u %15s", format, &q->head_dim, &tokens, &q->kv_heads,
-		    &q->heads, &q->page_tokens, order) != 7)
+	if (sscanf(line, "%15s %u %llu %u %u %u %15s %15s", format, &q->head_dim, &tokens,
+		    &q->kv_heads, &q->heads, &q->page_tokens, order, mode) != 8)
 		return false;
 	q->element = g_str_equal(format, "e4m3")   ? KVT_ELEMENT_E4M3
 		     : g_str_equal(format, "fp16") ? KVT_ELEMENT_F16
 						   : KVT_ELEMENT_BF16;
 	q->n_tokens = tokens;
 	q->scattered = g_str_equal(order, "scatter");
+	q->alone = g_str_equal(mode, "alone");
 	return q->page_tokens > 0 && tokens >= q->page_tokens;
 }
 
@@ -254,23 +288,25 @@ static void answer(const char *line, double copy)
 	question q;
 	bench b;
 	if (!parse(line, &q))
-		g_error("\"%s\": expected FORMAT HEAD_DIM TOKENS KV_HEADS HEADS PAGE ORDER", line);
+		g_error("\"%s\": expected FORMAT HEAD_DIM TOKENS KV_HEADS HEADS PAGE ORDER MODE",
+			line);
 	bench_set_up(&b, &q);
 	double rate = measure(&b);
-	printf("%-36s %6.0f GB/s, %.2f of a copy's\n", line, rate / 1e6, rate / copy);
+	printf("%-45s %6.0f GB/s, %.2f of a copy's\n", line, rate / 1e6, rate / copy);
 	bench_clear(&b);
 }
 
 int main(int argc, char **argv)
 {
-	static const char *const lines[] = { "bf16 128 1048576 4 7 16 order",
-		"bf16 128 1048576 4 7 16 scatter", "bf16 128 1048576 4 7 256 scatter",
-		"bf16 128 131072 4 7 16 scatter", "bf16 128 1048576 1 7 16 scatter",
-		"bf16 128 131072 1 7 16 scatter", "bf16 128 16384 8 4 16 scatter",
-		"bf16 128 524288 4 16 16 scatter", "bf16 64 1048576 4 4 16 scatter",
-		"fp16 128 1048576 4 7 16 scatter", "e4m3 128 1048576 4 7 16 order",
-		"e4m3 128 1048576 4 7 16 scatter", "e4m3 128 131072 8 5 16 scatter",
-		"e4m3 64 1048576 4 4 16 scatter" };
+	static const char *const lines[] = { "bf16 128 1048576 4 7 1048576 order queued",
+		"bf16 128 1048576 4 7 16 order queued", "bf16 128 1048576 4 7 16 scatter queued",
+		"bf16 128 1048576 4 7 256 scatter queued", "bf16 128 131072 4 7 16 scatter queued",
+		"bf16 128 131072 4 7 16 scatter alone", "bf16 128 1048576 1 7 16 scatter queued",
+		"bf16 128 131072 1 7 16 scatter queued", "bf16 128 131072 1 7 16 scatter alone",
+		"bf16 128 16384 8 4 16 scatter queued", "bf16 128 524288 4 16 16 scatter queued",
+		"bf16 64 1048576 4 4 16 scatter queued", "fp16 128 1048576 4 7 16 scatter queued",
+		"e4m3 128 1048576 4 7 16 order queued", "e4m3 128 1048576 4 7 16 scatter queued",
+		"e4m3 128 131072 8 5 16 scatter queued", "e4m3 64 1048576 4 4 16 scatter queued" };
 	int n = 0;
 	cudaError_t error = cudaGetDeviceCount(&n);
 	if (error != cudaSuccess || n == 0) {

@@ -33,6 +33,7 @@ class Sdpa:
         shape = (1, kv_heads, tokens, HEAD_DIM)
         self.kv = [(torch.randn(shape, **options), torch.randn(shape, **options)) for _ in range(sets)]
         self.query = torch.randn(1, kv_heads * heads, 1, HEAD_DIM, **options)
+        self.flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
         self.calls = max(1, min(16, 2_000_000_000 // self.bytes))
         for _ in range(3):
             self.attend(0)
@@ -46,16 +47,22 @@ class Sdpa:
         key, value = self.kv[call % len(self.kv)]
         return torch.nn.functional.scaled_dot_product_attention(self.query, key, value, enable_gqa=True)
 
-    def rate(self):
+    def rate(self, mode):
+        """Queued behind other calls in a graph, or alone behind work that empties the cache."""
         times = []
         for turn in range(18):
+            if mode == "alone":
+                self.flush.zero_()
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
-            self.graph.replay()
+            if mode == "alone":
+                self.attend(turn)
+            else:
+                self.graph.replay()
             end.record()
             end.synchronize()
             if turn >= 3:
-                times.append(begin.elapsed_time(end) / self.calls)
+                times.append(begin.elapsed_time(end) / (1 if mode == "alone" else self.calls))
         return self.bytes / statistics.median(times) / 1e6
 
 
@@ -63,22 +70,30 @@ def main():
     turns = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     bench = subprocess.Popen([sys.argv[1], "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ours(tokens, kv_heads, heads, order):
-        bench.stdin.write(f"bf16 {HEAD_DIM} {tokens} {kv_heads} {heads} 16 {order}\n")
+    def ours(tokens, kv_heads, heads, page, order, mode):
+        bench.stdin.write(f"bf16 {HEAD_DIM} {tokens} {kv_heads} {heads} {page} {order} {mode}\n")
         bench.stdin.flush()
         return float(bench.stdout.readline())
 
     for tokens, kv_heads, heads in CASES:
         sdpa = Sdpa(tokens, kv_heads, heads)
-        rates = {"sdpa": [], "order": [], "scatter": []}
-        for order in ("order", "scatter"):
-            for _ in range(turns):
-                rates["sdpa"].append(sdpa.rate())
-                rates[order].append(ours(tokens, kv_heads, heads, order))
-        median = {name: statistics.median(values) for name, values in rates.items()}
-        print(f"{tokens} tokens, {kv_heads} KV heads of {heads}: SDPA {median['sdpa']:.0f} GB/s; pages of 16"
-              f" tokens in order {median['order']:.0f} ({median['order'] / median['sdpa']:.3f}), scattered"
-              f" {median['scatter']:.0f} ({median['scatter'] / median['sdpa']:.3f})", flush=True)
+        for mode in ("queued", "alone"):
+            rates = {"SDPA": []}
+            for name, page, order in (
+                ("contiguous", tokens, "order"),
+                ("pages of 16 in order", 16, "order"),
+                ("scattered", 16, "scatter"),
+            ):
+                rates[name] = []
+                for _ in range(turns):
+                    rates["SDPA"].append(sdpa.rate(mode))
+                    rates[name].append(ours(tokens, kv_heads, heads, page, order, mode))
+            median = {name: statistics.median(values) for name, values in rates.items()}
+            print(
+                f"{tokens} tokens, {kv_heads} x {heads} heads, {mode}, GB/s: "
+                + ", ".join(f"{name} {rate:.0f} ({rate / median['SDPA']:.3f})" for name, rate in median.items()),
+                flush=True,
+            )
         del sdpa
     bench.stdin.close()
     bench.wait()

@@ -213,7 +213,8 @@ void cuda_compare(const cuda_context *c, const char *what)
 		double lse = c->exact_lse[row], off = fabs(c->lse[row] - lse);
 		double allowed = unit * c->reach[row] + 2e-7 * fabs(lse) + 1e-6;
 		off = lse == c->lse[row] ? 0 : off / allowed;
-		double out = fabs(c->output[i] - c->exact[i]) / (2 * (unit + allowed) * c->most);
+		double out = fabs(c->output[i] - c->exact[i]);
+		out = out == 0 ? 0 : out / (2 * (unit + allowed) * c->most);
 		if (!(off <= 1 && out <= 1) && wrong++ == 0)
 			wrong_at = i;
 		worst = MAX(worst, out);
