@@ -17,7 +17,7 @@ static const double BUSY = 0.05;
 
 typedef struct calibrate_options {
 	char *device, *tier, *store, *node, *keys, *out, *name, *from, *dense;
-	gboolean quick;
+	gboolean quick, no_products, say;
 	int threads;
 } calibrate_options;
 
@@ -208,24 +208,38 @@ static void add_perftest(kvt_table *table, const kvt_calibration *c)
 		g_printerr("kvtier: calibrate: not compared with perftest: %s\n", c->why);
 }
 
+/* What was said last, for a log. */
+typedef struct said {
+	bool wanted;
+	const char *what;
+	gint64 begun;
+} said;
+
 static void show_progress(void *arg, const char *what, unsigned done, unsigned total)
 {
-	if (kvt_progress_wanted())
+	said *s = arg;
+	if (s->wanted && g_strcmp0(s->what, what) != 0)
+		g_printerr("kvtier: calibrate: %s, after %.1f s\n", what,
+			(double)(g_get_monotonic_time() - s->begun) * 1e-6);
+	else if (!s->wanted && kvt_progress_wanted())
 		g_printerr("\r\033[Kcalibrate: %s %u/%u", what, done, total);
+	s->what = what;
 }
 
 static kvt_calibration *measure_with(
 	const calibrate_options *given, const kvt_gpu_calibrate_settings *gpu, GError **error)
 {
+	said so_far = { given->say, NULL, g_get_monotonic_time() };
 	kvt_calibrate_settings settings = { .gpu = gpu,
 		.store = given->store,
 		.node = given->node,
 		.keys = given->keys,
 		.quick = given->quick,
 		.threads = (unsigned)given->threads,
-		.progress = show_progress };
+		.progress = show_progress,
+		.progress_arg = &so_far };
 	kvt_calibration *c = kvt_calibrate(given->name ? given->name : "local", &settings, error);
-	if (kvt_progress_wanted())
+	if (!given->say && kvt_progress_wanted())
 		g_printerr("\r\033[K");
 	return c;
 }
@@ -239,9 +253,11 @@ static kvt_calibration *measure(const calibrate_options *given, GError **error)
 	if (!gpu.gpu)
 		return NULL;
 	g_autofree char *why = NULL;
-	kvt_cublas *cublas = kvt_cublas_new(&why);
+	if (given->say && !given->no_products)
+		g_printerr("kvtier: calibrate: looking for cuBLAS\n");
+	kvt_cublas *cublas = given->no_products ? NULL : kvt_cublas_new(&why);
 	gpu.products = cublas ? kvt_cublas_products(cublas) : NULL;
-	gpu.why_no_products = why;
+	gpu.why_no_products = given->no_products ? "--no-products" : why;
 	kvt_calibration *c = measure_with(given, &gpu, error);
 	kvt_cublas_free(cublas);
 	gpu.gpu->ops->free(gpu.gpu);
@@ -388,6 +404,10 @@ static int run(int argc, char **argv, GError **error)
 			"GPU" },
 		{ "threads", 0, 0, G_OPTION_ARG_INT, &given.threads,
 			"that attend (one a core but the engine's)", "N" },
+		{ "no-products", 0, 0, G_OPTION_ARG_NONE, &given.no_products,
+			"of a GPU: its datasheet's matrix products, no measured ones", NULL },
+		{ "say", 0, 0, G_OPTION_ARG_NONE, &given.say,
+			"say in lines what is being measured: for a log", NULL },
 		{ "quick", 0, 0, G_OPTION_ARG_NONE, &given.quick,
 			"few points and short: for a first look", NULL },
 		{ 0 },
