@@ -232,6 +232,8 @@ static void test_waits(kvt_real_gpu *gpu, const gpu_conformance *suite)
 	for (unsigned i = 0; i < G_N_ELEMENTS(times); i++) {
 		kvt_time best = KVT_TIME_NEVER;
 		for (unsigned repeat = 0; repeat < 5; repeat++) {
+			/* calls are queued meanwhile: the host may take longer for each */
+			g_assert_cmpint(ops->wait_time(stream, 500 * KVT_MICROSECOND), ==, 0);
 			g_assert_cmpint(ops->record(stream, from), ==, 0);
 			for (unsigned j = 0; j < 4; j++)
 				g_assert_cmpint(ops->wait_time(stream, times[i]), ==, 0);
@@ -243,9 +245,11 @@ static void test_waits(kvt_real_gpu *gpu, const gpu_conformance *suite)
 		g_test_message("4 waits of %.1f us took %.1f us", (double)times[i] * 1e-6,
 			(double)best * 1e-6);
 		/* clocks of events count in half microseconds, and so may calls be taken off */
-		g_assert_cmpint(best, >=, 4 * times[i] - 4 * KVT_MICROSECOND);
+		bool exact = best >= 4 * times[i] - 4 * KVT_MICROSECOND;
 		if (suite->wait_slack > 0)
-			g_assert_cmpint(best, <=, 4 * (times[i] + suite->wait_slack));
+			exact &= best <= 4 * (times[i] + suite->wait_slack);
+		if (!exact)
+			g_test_fail();
 	}
 	/* it is under way at first */
 	g_assert_cmpint(ops->wait_time(stream, 50 * KVT_MILLISECOND), ==, 0);
