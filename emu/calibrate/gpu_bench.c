@@ -7,7 +7,7 @@
 #include "sim/base/error.h"
 
 /* The card waits so long for each call of a series to be submitted, and at most so long. */
-static const kvt_time AHEAD = 8 * KVT_MICROSECOND, AHEAD_MOST = 2 * KVT_MILLISECOND;
+static const kvt_time AHEAD = 30 * KVT_MICROSECOND, AHEAD_MOST = 4 * KVT_MILLISECOND;
 /* How long a series should last, s. */
 static const double SERIES = 2e-3;
 /* A card that has not answered by then does not, s. */
