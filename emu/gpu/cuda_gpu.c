@@ -1,6 +1,7 @@
 /* cuda_gpu.c: gpu.h's calls as CUDA's, and lists of runs for the kernel that copies. */
 #include "emu/gpu/cuda_gpu.h"
 
+#include "emu/loop/memory_touch.h"
 #include "sim/base/error.h"
 
 #if KVT_CUDA
@@ -147,6 +148,7 @@ static void cuda_release(kvt_real_gpu *base, void *memory)
 static int cuda_pin(kvt_real_gpu *base, void *memory, uint64_t bytes)
 {
 	cuda_gpu *gpu = (cuda_gpu *)base;
+	kvt_memory_touch(memory, bytes);
 	cudaError_t error =
 		cudaHostRegister(memory, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
 	if (error == cudaErrorHostMemoryAlreadyRegistered || error == cudaErrorInvalidValue) {

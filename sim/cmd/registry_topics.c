@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "emu/gpu/upload_tier.h"
 #include "emu/turn/emulation.h"
 #include "emu/turn/validation.h"
 #include "emu/turn/real_tiers.h"
@@ -128,6 +129,12 @@ static char *experiment_text(int argc, char **argv, GError **error)
 		"Prompt and output are the tokens whose queries\nwere recorded; where these are "
 		"of some positions only, the tokens between them are left\nout, and the output "
 		"says how many.");
+	add_entry(entries, "emulation upload", "how pages come into a GPU's memory",
+		kvt_upload_options,
+		"With [emulation] device = cuda. Pages of tier memory, which is pinned whole, are "
+		"copied from\nwhere they lie, and verified there meanwhile; those of other tiers "
+		"are "
+		"read into staging\nfirst. Kernels win where pages are small and scattered.");
 	add_entry(entries, "emulation decode", "decode steps that choose pages, in real time",
 		kvt_emulated_decode_options,
 		"With [emulation] trace, the output's tokens are generated once more: a prefetcher "

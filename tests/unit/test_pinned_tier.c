@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "emu/tier/memory_arena.h"
+#include "emu/loop/memory_touch.h"
 #include "emu/loop/real_loop.h"
 #include "sim/base/rng.h"
 #include "sim/tier/ring_tier.h"
@@ -323,6 +324,17 @@ static void test_arena(void)
 	/* all of it is one range again */
 	g_assert_cmpuint(kvt_arena_take(arena, 4096, UNITS, offsets), ==, UNITS);
 	g_assert_cmpuint(kvt_arena_take(arena, 4096, 1, offsets), ==, 0);
+	kvt_arena_free(arena);
+	/* memory that is there already, or in part, stays what it is */
+	enum { BYTES = 200 << 20 };
+	arena = kvt_arena_new(BYTES, KVT_HUGE_NO, false, -1, &error);
+	g_assert_no_error(error);
+	memset(kvt_arena_base(arena) + 4000, 7, 2 << 20);
+	kvt_memory_touch(kvt_arena_base(arena), BYTES);
+	kvt_memory_touch(kvt_arena_base(arena), 4096);
+	for (uint64_t i = 0; i < 3 << 20; i++)
+		g_assert_cmpuint(
+			kvt_arena_base(arena)[i], ==, i >= 4000 && i < 4000 + (2 << 20) ? 7 : 0);
 	kvt_arena_free(arena);
 	/* more than there can be, and a node that is none */
 	g_assert_null(kvt_arena_new(UINT64_MAX / 4, KVT_HUGE_NO, false, -1, &error));

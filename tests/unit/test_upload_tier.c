@@ -414,7 +414,7 @@ static void test_not_pinned(void)
 
 static void make(tier_under_test *t, const upload_shape *shape, uint64_t capacity)
 {
-	upload_rig *rig = upload_rig_new(shape, capacity, 64 * MIB);
+	upload_rig *rig = upload_rig_new(shape, capacity, 24 * MIB);
 	t->loop = rig->loop;
 	t->tier = upload_to_device_new(rig);
 }
