@@ -11,6 +11,7 @@
 #include "emu/loop/helper_pool.h"
 #include "emu/store/page_checksum.h"
 #include "emu/tier/pinned_pages.h"
+#include "sim/base/rng.h"
 #include "sim/tier/page_store.h"
 
 /* Bytes that one task copies or verifies, about. */
@@ -19,7 +20,7 @@
 typedef struct memory_settings {
 	uint64_t capacity;
 	int huge;
-	bool pinned;
+	bool pinned, scattered;
 	int64_t node, helpers, max_ios;
 } memory_settings;
 
@@ -33,6 +34,9 @@ static const kvt_option memory_options[] = {
 		"huge pages: none, as the kernel finds them, or of those set aside" },
 	{ "pinned", KVT_OPTION_BOOL, 0, SETTING(pinned), "no", 0, 0, NULL,
 		"whether the memory is locked" },
+	{ "scattered", KVT_OPTION_BOOL, 0, SETTING(scattered), "no", 0, 0, NULL,
+		"pages that are written together lie apart, as in memory that has long been in "
+		"use" },
 	{ "node", KVT_OPTION_INTEGER, 0, SETTING(node), "-1", -1, 1023, NULL,
 		"NUMA node that the memory is bound to; -1: none" },
 	{ "helpers", KVT_OPTION_INTEGER, 0, SETTING(helpers), "1", 0, 64, NULL,
@@ -86,6 +90,8 @@ struct memory_tier {
 	kvt_tier_stats stats;
 	uint64_t sequence, device_ios;
 	unsigned max_ios, in_flight;
+	bool scattered;
+	kvt_rng rng; /* of where pages are put then */
 	memory_io *free_ios;
 	GPtrArray *ios;
 };
@@ -297,19 +303,50 @@ static void begin_read(memory_io *state, const kvt_extent *extent, uint8_t *home
 	}
 }
 
+/* Takes memory for pages [first, first + n) of a run, as many as there is in one place; returns how
+ * many: 0: there is none. */
+static uint64_t take_pages(
+	memory_io *state, unsigned which, uint8_t *home, uint64_t first, uint64_t n)
+{
+	const kvt_extent *extent = &state->io->extents[which];
+	kvt_pinned_block *block =
+		kvt_pinned_pages_take(&state->tier->places, extent->page_bytes, first, n);
+	if (!block)
+		return 0;
+	g_ptr_array_add(state->blocks, block);
+	g_array_append_val(state->extents_of, which);
+	add_parts(state, block, first, block->n_pages,
+		home ? home + (first - extent->first_page) * extent->page_bytes : NULL);
+	return block->n_pages;
+}
+
+/* Neighbours of a run come to lie apart: its pages take their places in an order of chance. */
+static int scatter(memory_io *state, unsigned which, uint8_t *home)
+{
+	const kvt_extent *extent = &state->io->extents[which];
+	g_autofree uint64_t *order = g_new(uint64_t, extent->n_pages);
+	for (uint64_t i = 0; i < extent->n_pages; i++) {
+		uint64_t k = kvt_rng_below(&state->tier->rng, i + 1);
+		order[i] = i;
+		order[i] = order[k];
+		order[k] = i;
+	}
+	for (uint64_t i = 0; i < extent->n_pages; i++)
+		if (take_pages(state, which, home, extent->first_page + order[i], 1) == 0)
+			return -ENOSPC;
+	return 0;
+}
+
 static int begin_write(memory_io *state, unsigned which, uint8_t *home)
 {
 	const kvt_extent *extent = &state->io->extents[which];
-	for (uint64_t done = 0; done < extent->n_pages;) {
-		kvt_pinned_block *block = kvt_pinned_pages_take(&state->tier->places,
-			extent->page_bytes, extent->first_page + done, extent->n_pages - done);
-		if (!block)
+	if (state->tier->scattered)
+		return scatter(state, which, home);
+	for (uint64_t done = 0, some; done < extent->n_pages; done += some) {
+		some = take_pages(
+			state, which, home, extent->first_page + done, extent->n_pages - done);
+		if (some == 0)
 			return -ENOSPC;
-		g_ptr_array_add(state->blocks, block);
-		g_array_append_val(state->extents_of, which);
-		add_parts(state, block, block->first_page, block->n_pages,
-			home ? home + done * extent->page_bytes : NULL);
-		done += block->n_pages;
 	}
 	return 0;
 }
@@ -455,6 +492,8 @@ static kvt_tier *memory_open(const kvt_tier_env *env, const void *settings, GErr
 	tier->pages = kvt_page_store_new(s->capacity);
 	kvt_pinned_pages_init(&tier->places, arena);
 	tier->max_ios = (unsigned)s->max_ios;
+	tier->scattered = s->scattered;
+	tier->rng = kvt_rng_init(env->seed, kvt_rng_stream_id("pinned.scattered", env->instance));
 	tier->ios = g_ptr_array_new_with_free_func(free_io);
 	kvt_tier_stats_init(&tier->stats, s->capacity);
 	return &tier->base;

@@ -21,7 +21,7 @@ static const upload_shape direct = { "direct", INNER_MEMORY, "helpers = 2\nhuge 
 	STAGING(2 * MIB, 4), false };
 static const upload_shape alone = { "direct-alone", INNER_MEMORY, "helpers = 0\nhuge = no",
 	{ 2 * MIB, 4, true, KVT_GPU_COPY_KERNEL }, true };
-static const upload_shape trusted = { "direct-trusted", INNER_MEMORY, "huge = no",
+static const upload_shape trusted = { "direct-trusted", INNER_MEMORY, "huge = no\nscattered = yes",
 	{ 2 * MIB, 4, false, KVT_GPU_COPY_ENGINE }, false };
 static const upload_shape store = { "staged-store", INNER_STORE, "method = threads",
 	STAGING(16 * MIB, 16), false };
@@ -42,7 +42,7 @@ static bool is_direct(const upload_shape *shape)
 	return shape->inner == INNER_MEMORY;
 }
 
-/* Reads runs to one place after the other in device memory. */
+/* Reads runs to one place after the other in device memory, from `at` there on. */
 typedef struct reading {
 	test_io io;
 	kvt_extent *runs;
@@ -50,9 +50,9 @@ typedef struct reading {
 	unsigned n;
 } reading;
 
-static void reading_add(reading *r, upload_rig *rig, const kvt_extent *runs, unsigned n)
+static void reading_init(
+	reading *r, upload_rig *rig, const kvt_extent *runs, unsigned n, uint8_t *at)
 {
-	uint8_t *at = rig->device;
 	r->runs = g_memdup2(runs, n * sizeof(*runs));
 	r->memory = g_new(void *, n);
 	r->n = n;
@@ -81,7 +81,7 @@ static void check_arrived(upload_rig *rig, const reading *r, unsigned version)
 static int read_runs(upload_rig *rig, const kvt_extent *runs, unsigned n, unsigned version)
 {
 	reading r;
-	reading_add(&r, rig, runs, n);
+	reading_init(&r, rig, runs, n, rig->device);
 	test_io_submit(rig->tier, &r.io);
 	kvt_loop_run(rig->loop);
 	g_assert_cmpuint(r.io.done, ==, 1);
@@ -145,7 +145,7 @@ static void test_sizes(gconstpointer data)
 	if (!kvt_upload_tier_counts(rig->tier).direct) {
 		const kvt_extent huge = { 1, 99, 0, 1, 17 * MIB };
 		reading r;
-		reading_add(&r, rig, &huge, 1);
+		reading_init(&r, rig, &huge, 1, rig->device);
 		g_assert_cmpint(kvt_tier_submit(rig->tier, &r.io.io), ==, -EINVAL);
 		reading_free(&r);
 	}
@@ -192,7 +192,7 @@ static void test_corrupt(gconstpointer data)
 	*(uint8_t *)kvt_pinned_tier_page(rig->inner, 0, &page) ^= 4;
 	int expected = shape->settings.verify ? -EBADMSG : 0;
 	reading r;
-	reading_add(&r, rig, &run, 1);
+	reading_init(&r, rig, &run, 1, rig->device);
 	test_io_submit(rig->tier, &r.io);
 	kvt_loop_run(rig->loop);
 	g_assert_cmpint(r.io.io.status, ==, expected);
@@ -207,11 +207,11 @@ static void test_corrupt(gconstpointer data)
 static void test_gpu_fails(gconstpointer data)
 {
 	upload_rig *rig = upload_rig_new(data, 64 * MIB, 32 * MIB);
-	const kvt_extent run = { 1, 0, 0, 1000, PAGE };
+	const kvt_extent run = { 1, 0, 0, 500, PAGE };
 	reading r[4];
 	upload_write(rig, &run, 1);
 	for (unsigned i = 0; i < G_N_ELEMENTS(r); i++) {
-		reading_add(&r[i], rig, &run, 1);
+		reading_init(&r[i], rig, &run, 1, rig->device + i * kvt_extent_bytes(&run));
 		r[i].io.io.priority = i;
 		test_io_submit(rig->tier, &r[i].io);
 	}
@@ -270,7 +270,7 @@ static void test_discard(gconstpointer data)
 		reading r;
 		upload_write(rig, &run, i);
 		upload_fill(&v.pages, i + 1, memory);
-		reading_add(&r, rig, &run, 1);
+		reading_init(&r, rig, &run, 1, rig->device);
 		test_io_submit(rig->tier, &r.io);
 		v.waits = i / 2;
 		v.write = i % 2 == 1;
@@ -294,13 +294,13 @@ static void test_discard(gconstpointer data)
 /* Closed with all kinds of things on their way. */
 static void test_close_early(gconstpointer data)
 {
-	const kvt_extent run = { 1, 0, 0, 1000, PAGE };
+	const kvt_extent run = { 1, 0, 0, 330, PAGE };
 	for (unsigned rounds = 0; rounds < 6; rounds++) {
 		upload_rig *rig = upload_rig_new(data, 64 * MIB, 32 * MIB);
 		reading r[6];
 		upload_write(rig, &run, 1);
 		for (unsigned i = 0; i < G_N_ELEMENTS(r); i++) {
-			reading_add(&r[i], rig, &run, 1);
+			reading_init(&r[i], rig, &run, 1, rig->device + i * kvt_extent_bytes(&run));
 			r[i].io.io.priority = i % KVT_PRIORITY_CLASSES;
 			test_io_submit(rig->tier, &r[i].io);
 		}
@@ -353,13 +353,13 @@ static void test_classes(gconstpointer data)
 	upload_write(rig, &run, 1);
 	crowd c = { .rig = rig };
 	for (unsigned i = 0; i < LOW; i++) {
-		reading_add(&low[i], rig, &run, 1);
+		reading_init(&low[i], rig, &run, 1, rig->device);
 		low[i].io.io.priority = 3;
 		low[i].io.hook = low_ended;
 		low[i].io.hook_arg = &c;
 		test_io_submit(rig->tier, &low[i].io);
 	}
-	reading_add(&first, rig, &small, 1);
+	reading_init(&first, rig, &small, 1, rig->device + 24 * MIB);
 	first.io.hook = first_ended;
 	first.io.hook_arg = &c;
 	test_io_submit(rig->tier, &first.io);
@@ -373,7 +373,7 @@ static void test_classes(gconstpointer data)
 	c.last = &low[0].io;
 	test_io_submit(rig->tier, &low[0].io);
 	for (unsigned i = 0; i < HIGH; i++) {
-		reading_add(&high[i], rig, &small, 1);
+		reading_init(&high[i], rig, &small, 1, rig->device + 24 * MIB);
 		high[i].io.hook = press_on;
 		high[i].io.hook_arg = &c;
 		test_io_submit(rig->tier, &high[i].io);

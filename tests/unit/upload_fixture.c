@@ -115,7 +115,8 @@ typedef struct to_device {
 	kvt_tier_ops ops;
 	upload_rig *rig;
 	kvt_tier *inner;
-	uint64_t next;   /* of the device's memory */
+	/* of the device's memory: a half for each stream, since copies of two are in no order */
+	uint64_t next[2];
 	GPtrArray *sent; /* every one, to free them */
 } to_device;
 
@@ -143,17 +144,16 @@ static void arrived(kvt_io *io)
 static int to_device_submit(kvt_tier *base, kvt_io *io)
 {
 	to_device *tier = (to_device *)base;
-	uint64_t bytes, next = tier->next;
-	if (io->op != KVT_IO_READ || io->memory || kvt_io_check(io, &bytes) != 0 ||
-		bytes > tier->rig->device_bytes)
+	uint64_t bytes, half = tier->rig->device_bytes / 2;
+	if (io->op != KVT_IO_READ || io->memory || kvt_io_check(io, &bytes) != 0 || bytes > half)
 		return kvt_tier_submit(tier->inner, io);
 	sent_io *sent = g_malloc(sizeof(*sent) + io->n_extents * sizeof(void *));
 	g_ptr_array_add(tier->sent, sent);
 	*sent = (sent_io){ io->done, io->arg };
-	if (next + bytes > tier->rig->device_bytes)
-		next = 0;
+	bool urgent = io->priority == 0;
+	uint64_t next = tier->next[urgent] + bytes > half ? 0 : tier->next[urgent];
 	for (unsigned i = 0; i < io->n_extents; i++) {
-		sent->memory[i] = tier->rig->device + next;
+		sent->memory[i] = tier->rig->device + urgent * half + next;
 		next += kvt_extent_bytes(&io->extents[i]);
 	}
 	io->memory = sent->memory;
@@ -163,7 +163,7 @@ static int to_device_submit(kvt_tier *base, kvt_io *io)
 	if (error != 0)
 		take_back(io);
 	else
-		tier->next = next;
+		tier->next[urgent] = next;
 	return error;
 }
 
