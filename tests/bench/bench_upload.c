@@ -387,8 +387,9 @@ static double measure_way(bench *b, unsigned way, unsigned helpers)
 int main(int argc, char **argv)
 {
 	g_autoptr(GError) error = NULL;
-	bench b = { .bytes = (uint64_t)(argc > 1 ? atoi(argv[1]) : 1024) << 20,
-		.duration = (argc > 2 ? atoi(argv[2]) : 300) * KVT_MILLISECOND };
+	uint64_t mib = argc > 1 ? g_ascii_strtoull(argv[1], NULL, 10) : 1024;
+	uint64_t milliseconds = argc > 2 ? g_ascii_strtoull(argv[2], NULL, 10) : 300;
+	bench b = { .bytes = mib << 20, .duration = (kvt_time)milliseconds * KVT_MILLISECOND };
 	b.bytes = MAX(b.bytes / READ_BYTES, 1) * READ_BYTES;
 	b.gpu = kvt_cuda_gpu_new(NULL, &error);
 	if (!b.gpu) {
