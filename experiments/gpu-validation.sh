@@ -67,19 +67,12 @@ validate() {
 	[ -z "${TIMELINES:-}" ] || mv "$folder/$name"*.json "$TIMELINES"
 }
 
-page() {
-	size=$1
-	tokens=$2
-	validate "pages-$size" gpu-pages --set "model.page_tokens=$tokens" \
-		--set "emulation.run=$((tokens * 512))B"
-}
-
 validate qwen-1m-rank gpu-qwen-1m-rank
 validate decode-streamed gpu-decode-streamed
-page 16KiB 32
-page 64KiB 128
-page 1MiB 2048
-page 4MiB 8192
+validate pages-16KiB gpu-pages --set model.page_tokens=32
+validate pages-64KiB gpu-pages --set model.page_tokens=128
+validate pages-1MiB gpu-pages --set model.page_tokens=2048
+validate pages-4MiB gpu-pages --set model.page_tokens=8192
 validate prompt gpu-decode-streamed --set stream.mode=auto --set context.prompt_tokens=512 \
 	--set "emulation memory.capacity=4GB"
 validate scout-1m-rank gpu-scout-1m-rank
