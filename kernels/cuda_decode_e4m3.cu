@@ -5,7 +5,7 @@ int kvt_cuda::decode_e4m3(
 	decode_call *call, uint32_t head_dim, uint32_t kv_heads, cudaStream_t stream)
 {
 	/* groups, tiles, warps, blocks, waves, in registers, interleaved */
-	using one_64 = decode_form<byte_layout<64>, 1, 2, 12, 1, 1, 2, false>;
+	using one_64 = decode_form<byte_layout<64>, 1, 2, 16, 1, 1, 2, false>;
 	using two_64 = decode_form<byte_layout<64>, 2, 1, 8, 1, 1, 0, false>;
 	using one_128 = decode_form<byte_layout<128>, 1, 1, 12, 1, 1, 2, false>;
 	using two_128 = decode_form<byte_layout<128>, 2, 1, 8, 1, 1, 0, false>;
