@@ -40,9 +40,10 @@ typedef struct cuda_gpu {
 	char failure[160];
 } cuda_gpu;
 
-/* Runs for the kernel, in pinned memory, until the stream has passed the event. */
+/* Runs for the kernel, in pinned memory until the stream has passed the event, and where the device
+ * reads them fastest; NULL: there is no room. */
 typedef struct list_block {
-	kvt_cuda_run *runs;
+	kvt_cuda_run *runs, *device_runs;
 	cudaEvent_t passed;
 	bool recorded;
 } list_block;
@@ -194,6 +195,7 @@ static void cuda_stream_free(kvt_gpu_stream *base)
 			cudaFreeHost(stream->lists[i].runs);
 		if (stream->lists[i].passed)
 			cudaEventDestroy(stream->lists[i].passed);
+		cuda_release(base->gpu, stream->lists[i].device_runs);
 	}
 	cudaStreamDestroy(stream->stream);
 	g_free(stream);
@@ -338,8 +340,9 @@ static cudaError_t next_lists(cuda_stream *stream)
 	return block->recorded ? cudaEventSynchronize(block->passed) : cudaSuccess;
 }
 
-static cudaError_t make_lists(list_block *block)
+static cudaError_t make_lists(cuda_gpu *gpu, list_block *block)
 {
+	block->device_runs = cuda_alloc(&gpu->base, LIST_RUNS * sizeof(*block->runs));
 	cudaError_t error = cudaEventCreateWithFlags(&block->passed, cudaEventDisableTiming);
 	if (error != cudaSuccess)
 		return error;
@@ -356,15 +359,21 @@ static int copy_by_kernel(cuda_stream *stream, const kvt_gpu_copy *copies, unsig
 			error = next_lists(stream);
 		list_block *block = &stream->lists[stream->list];
 		if (error == cudaSuccess && !block->runs)
-			error = make_lists(block);
+			error = make_lists(gpu, block);
 		if (error != cudaSuccess)
 			return status_of(gpu, error);
 		unsigned part = MIN(n, LIST_RUNS - stream->taken);
 		kvt_cuda_run *runs = block->runs + stream->taken;
 		for (unsigned i = 0; i < part; i++)
 			runs[i] = (kvt_cuda_run){ copies[i].to, copies[i].from, copies[i].bytes };
+		kvt_cuda_run *list = block->device_runs ? block->device_runs + stream->taken : runs;
+		if (list != runs)
+			error = cudaMemcpyAsync(list, runs, part * sizeof(*runs),
+				cudaMemcpyHostToDevice, stream->stream);
+		if (error != cudaSuccess)
+			return status_of(gpu, error);
 		stream->taken += part;
-		int status = kvt_cuda_gather(runs, part, 0, KVT_CUDA_GATHER_BEST, stream->stream);
+		int status = kvt_cuda_gather(list, part, 0, KVT_CUDA_GATHER_BEST, stream->stream);
 		if (status != 0)
 			return kernel_status(gpu, status);
 		copies += part;

@@ -265,7 +265,7 @@ static void register_region(void *arg, void *memory, uint64_t bytes)
 
 static void place(emulation *e, kvt_system *system)
 {
-	if (has_own_processor(e) && kvt_cores_place_engine(&e->cores) && !e->gpu.gpu)
+	if (!e->gpu.gpu && has_own_processor(e) && kvt_cores_place_engine(&e->cores))
 		kvt_cpu_device_place(system->device, &e->cores);
 }
 
