@@ -372,7 +372,7 @@ static void test_latent(void)
 	for (unsigned i = 0; i < n; i++)
 		flops[1] += kvt_llm_gemm_flops(&absorbed[i]);
 	assert_near(flops[0], flops[1], 1e-12);
-	kvt_attention_shape shape = kvt_llm_attention_shape(llm, 8, true);
+	kvt_llm_attention shape = kvt_llm_attention_shape(llm, 8, true);
 	g_assert_cmpuint(shape.query_heads, ==, 16);
 	g_assert_cmpuint(shape.kv_heads, ==, 1);
 	g_assert_cmpuint(shape.head_dim, ==, 576);
