@@ -79,7 +79,8 @@ static void on_asked(void *arg, kvt_fabric_request *request, const void *hello, 
 	kvt_connection_settings settings;
 	place here = { end->region.address, end->region.key };
 	g_assert_cmpuint(bytes, ==, sizeof(settings.messages) + sizeof(settings.message_bytes));
-	settings = (kvt_connection_settings){ .timeout = 65 * KVT_MILLISECOND };
+	/* what it sends, too, waits for a guest on a busy machine and a wire that loses packets */
+	settings = (kvt_connection_settings){ .timeout = 520 * KVT_MILLISECOND };
 	memcpy(&settings.messages, hello, sizeof(settings.messages));
 	memcpy(&settings.message_bytes, (const uint8_t *)hello + sizeof(settings.messages),
 		sizeof(settings.message_bytes));
@@ -93,7 +94,10 @@ static G_GNUC_NORETURN void serve(uint64_t seed)
 	GError *error = NULL;
 	const char *address = g_getenv("RXE_IP1");
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	begin(&end, &(kvt_verbs_settings){ .address = address });
+	/* librdmacm may have opened the device before the fork, and the kernel lets a child that
+	 * did not open it send nothing: it must not probe a connection that hears nothing for long
+	 */
+	begin(&end, &(kvt_verbs_settings){ .address = address, .keepalive = 600 * KVT_SECOND });
 	verbs_peer_fill(end.memory, PEER_MEMORY, seed);
 	end.fabric->ops->listen(end.fabric, address, PORT, on_asked, &end, &error);
 	g_assert_no_error(error);
