@@ -64,8 +64,8 @@ long_runs() {
 	[ "${SANITIZE:-0}" = 0 ]
 }
 
-# The examples run, but for those on files that the reader has.
-left_out='config\.json|\.csv'
+# The examples run, but for those on files or a GPU that the reader has.
+left_out='config\.json|\.csv|--device cuda'
 long_runs || left_out="$left_out|^emu |--compare"
 sed -n 's/^    build\/kvtier //p' README.md | grep -vE "$left_out" >"$scratch/examples"
 while read -r example; do
