@@ -379,6 +379,12 @@ uint64_t kvt_network_cancel(kvt_network *n, kvt_flow flow)
 	return left;
 }
 
+uint64_t kvt_network_flow_left(const kvt_network *n, kvt_flow flow)
+{
+	const kvt_flow_state *f = find_flow(n, flow);
+	return f == NULL ? 0 : bytes_left(f, kvt_loop_now(n->loop));
+}
+
 double kvt_network_flow_rate(kvt_network *n, kvt_flow flow)
 {
 	kvt_flow_state *f = find_flow(n, flow);

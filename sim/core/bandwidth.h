@@ -78,6 +78,9 @@ kvt_flow kvt_network_start(kvt_network *network, const kvt_flow_spec *spec);
  * flow has ended. */
 uint64_t kvt_network_cancel(kvt_network *network, kvt_flow flow);
 
+/* Bytes it has not moved yet (rounded up), 0 when the flow has ended. */
+uint64_t kvt_network_flow_left(const kvt_network *network, kvt_flow flow);
+
 /* bytes/s now; INFINITY when nothing limits it, 0 when the flow has ended. */
 double kvt_network_flow_rate(kvt_network *network, kvt_flow flow);
 
