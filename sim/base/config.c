@@ -40,6 +40,64 @@ void kvt_config_free(kvt_config *config)
 	g_free(config);
 }
 
+/* A file's name as the copy keeps it. */
+static kvt_origin copy_origin(kvt_config *copy, kvt_origin origin)
+{
+	if (origin.file != NULL)
+		origin.file = g_string_chunk_insert_const(copy->strings, origin.file);
+	return origin;
+}
+
+kvt_config *kvt_config_copy(const kvt_config *config)
+{
+	kvt_config *copy = kvt_config_new(config->path);
+	for (guint i = 0; i < config->sections->len; i++) {
+		const kvt_section *from = g_ptr_array_index(config->sections, i);
+		kvt_section *to =
+			kvt_config_add_section(copy, from->name, copy_origin(copy, from->origin));
+		for (guint j = 0; j < from->entries->len; j++) {
+			const kvt_entry *entry = g_ptr_array_index(from->entries, j);
+			kvt_section_put(
+				to, entry->key, entry->text, copy_origin(copy, entry->origin));
+		}
+	}
+	return copy;
+}
+
+static gboolean has_kind(const char *name, const char *kind)
+{
+	size_t length = strlen(kind);
+	return length == 0 ||
+	       (strncmp(name, kind, length) == 0 && (name[length] == '\0' || name[length] == ' '));
+}
+
+void kvt_config_remove(kvt_config *config, const char *kind)
+{
+	for (guint i = config->sections->len; i-- > 0;) {
+		const kvt_section *section = g_ptr_array_index(config->sections, i);
+		if (!has_kind(section->name, kind))
+			continue;
+		g_hash_table_remove(config->by_name, section->name);
+		if (section == config->global)
+			config->global = NULL;
+		g_ptr_array_remove_index(config->sections, i);
+	}
+}
+
+char *kvt_config_text(const kvt_config *config)
+{
+	GString *text = g_string_new(NULL);
+	for (guint i = 0; i < config->sections->len; i++) {
+		const kvt_section *section = g_ptr_array_index(config->sections, i);
+		g_string_append_printf(text, "%s[%s]\n", i > 0 ? "\n" : "", section->name);
+		for (guint j = 0; j < section->entries->len; j++) {
+			const kvt_entry *entry = g_ptr_array_index(section->entries, j);
+			g_string_append_printf(text, "%s = %s\n", entry->key, entry->text);
+		}
+	}
+	return g_string_free(text, FALSE);
+}
+
 const char *kvt_config_path(const kvt_config *config)
 {
 	return config->path;
@@ -143,13 +201,6 @@ kvt_section *kvt_config_section_required(kvt_config *config, const char *name, G
 	else
 		kvt_error_at(error, config->path, 0, "section [%s] is missing", name);
 	return NULL;
-}
-
-static gboolean has_kind(const char *name, const char *kind)
-{
-	size_t length = strlen(kind);
-	return length == 0 ||
-	       (strncmp(name, kind, length) == 0 && (name[length] == '\0' || name[length] == ' '));
 }
 
 const char **kvt_config_section_names(kvt_config *config, const char *prefix)

@@ -65,6 +65,17 @@ kvt_config *kvt_config_load(const char *path, GError **error);
 /* The same from memory; `name` stands for the file in messages, and `include` is refused. */
 kvt_config *kvt_config_parse(const char *name, const char *text, GError **error);
 
+/* A copy that nothing has been read of yet, with the same places in its messages. Several threads
+ * may copy one config at once while nobody reads or changes it. */
+kvt_config *kvt_config_copy(const kvt_config *config);
+
+/* Forgets the sections of a kind ("sweep": [sweep] and [sweep gpu]), as if no file had them. */
+void kvt_config_remove(kvt_config *config, const char *kind);
+
+/* All sections and keys as one INI text, included files and overrides among them: reads back the
+ * same but for the places in messages. A new string. */
+char *kvt_config_text(const kvt_config *config);
+
 void kvt_config_free(kvt_config *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_config, kvt_config_free)
 
@@ -100,6 +111,15 @@ const char *kvt_section_name(const kvt_section *section);
  */
 gboolean kvt_section_read(kvt_section *section, const kvt_option *options, void *target,
 	gboolean refuse_unknown, GError **error);
+
+/* What a text is to an option: a number in base units of its unit (seconds for a TIME), the index
+ * of a CHOICE, 0 or 1 for a BOOL, NaN for a STRING. False with an error as kvt_section_read's,
+ * without a place, when the option refuses it. */
+gboolean kvt_option_value(
+	const kvt_option *option, const char *text, double *value, GError **error);
+
+/* The unit that an option's numbers are written in; KVT_UNIT_NONE where they are none. */
+kvt_unit kvt_option_unit(const kvt_option *option);
 
 /* Frees the strings that kvt_section_read put into target, and sets them to NULL. */
 void kvt_option_clear(const kvt_option *options, void *target);

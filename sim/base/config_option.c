@@ -16,7 +16,7 @@
 static const char *const true_words[] = { "yes", "true", "on", "1", NULL };
 static const char *const false_words[] = { "no", "false", "off", "0", NULL };
 
-static kvt_unit unit_of(const kvt_option *option)
+kvt_unit kvt_option_unit(const kvt_option *option)
 {
 	switch (option->type) {
 	case KVT_OPTION_QUANTITY:
@@ -45,7 +45,7 @@ static char *expectation(const kvt_option *option)
 		return g_strdup_printf("one of %s", list);
 	}
 	default:
-		return g_strdup(kvt_unit_expectation(unit_of(option)));
+		return g_strdup(kvt_unit_expectation(kvt_option_unit(option)));
 	}
 }
 
@@ -53,9 +53,9 @@ static char *expectation(const kvt_option *option)
 static char *bound_text(const kvt_option *option, double bound)
 {
 	char digits[G_ASCII_DTOSTR_BUF_SIZE];
-	if (option->type == KVT_OPTION_INTEGER || unit_of(option) == KVT_UNIT_COUNT)
+	if (option->type == KVT_OPTION_INTEGER || kvt_option_unit(option) == KVT_UNIT_COUNT)
 		return g_strdup(g_ascii_formatd(digits, sizeof(digits), "%.15g", bound));
-	return kvt_unit_format(bound, unit_of(option));
+	return kvt_unit_format(bound, kvt_option_unit(option));
 }
 
 static bool has_range(const kvt_option *option)
@@ -142,7 +142,7 @@ static gboolean convert_quantity(
 	const kvt_option *option, const char *text, void *field, GError **error)
 {
 	double number;
-	if (!kvt_unit_parse(text, unit_of(option), &number, error) ||
+	if (!kvt_unit_parse(text, kvt_option_unit(option), &number, error) ||
 		!check_range(option, number, text, error))
 		return FALSE;
 	g_autofree char *quoted = kvt_error_quote(text);
@@ -181,6 +181,47 @@ static gboolean convert(const kvt_option *option, const char *text, void *target
 		return convert_quantity(option, text, field, error);
 	}
 	g_assert_not_reached();
+}
+
+gboolean kvt_option_value(const kvt_option *option, const char *text, double *value, GError **error)
+{
+	union {
+		int64_t integer; /* a TIME's too */
+		uint64_t bytes;
+		double quantity;
+		char *string;
+		bool yes;
+		int choice;
+	} field = { 0 };
+	kvt_option here = *option;
+	here.offset = 0;
+	if (!convert(&here, text, &field, error))
+		return FALSE;
+	switch (option->type) {
+	case KVT_OPTION_STRING:
+		g_free(field.string);
+		*value = NAN;
+		break;
+	case KVT_OPTION_BOOL:
+		*value = field.yes;
+		break;
+	case KVT_OPTION_CHOICE:
+		*value = field.choice;
+		break;
+	case KVT_OPTION_INTEGER:
+		*value = (double)field.integer;
+		break;
+	case KVT_OPTION_TIME:
+		*value = kvt_time_to_seconds(field.integer);
+		break;
+	case KVT_OPTION_BYTES:
+		*value = (double)field.bytes;
+		break;
+	case KVT_OPTION_QUANTITY:
+		*value = field.quantity;
+		break;
+	}
+	return TRUE;
 }
 
 static gboolean read_option(

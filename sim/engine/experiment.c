@@ -243,17 +243,33 @@ const kvt_experiment_section *kvt_experiment_sections(void)
 	return sections;
 }
 
+static const kvt_option *find_option(const kvt_option *options, const char *key)
+{
+	for (const kvt_option *option = options; option->name; option++)
+		if (g_str_equal(option->name, key))
+			return option;
+	return NULL;
+}
+
+const kvt_option *kvt_experiment_option(const char *section, const char *key)
+{
+	bool any = g_str_equal(section, "global");
+	const kvt_option *found = NULL;
+	for (const kvt_experiment_section *s = sections; s->name && !found; s++)
+		if (any || g_str_equal(s->name, section))
+			found = find_option(s->options, key);
+	for (const kvt_tier_ops *const *tier = kvt_tier_registry(); *tier && !found; tier++)
+		if (any || g_str_equal((*tier)->name, section))
+			found = find_option((*tier)->options, key);
+	return found;
+}
+
 static gboolean load_llm(kvt_experiment *experiment, GError **error)
 {
-	experiment->llm = kvt_llm_load(experiment->model_name, error);
-	if (!experiment->llm)
-		return FALSE;
-	if (experiment->kv_format > 0) {
-		experiment->llm->kv.format =
-			experiment->kv_format == 1 ? KVT_DTYPE_BF16 : KVT_DTYPE_FP8;
-		experiment->llm->kv.scale = KVT_KV_SCALE_NONE;
-	}
-	return TRUE;
+	const kvt_dtype kv = experiment->kv_format == 1 ? KVT_DTYPE_BF16 : KVT_DTYPE_FP8;
+	experiment->llm = kvt_model_store_llm(experiment->models, experiment->model_name,
+		experiment->kv_format > 0 ? &kv : NULL, error);
+	return experiment->llm != NULL;
 }
 
 static gboolean load_models(kvt_experiment *experiment, GError **error)
@@ -261,16 +277,17 @@ static gboolean load_models(kvt_experiment *experiment, GError **error)
 	/* an empty name passes where the model may be left out */
 	if (*experiment->model_name != '\0' && !load_llm(experiment, error))
 		return FALSE;
-	experiment->gpu = kvt_gpu_load(experiment->gpu_name, error);
+	kvt_model_store *models = experiment->models;
+	experiment->gpu = kvt_model_store_gpu(models, experiment->gpu_name, error);
 	if (!experiment->gpu)
 		return FALSE;
-	experiment->host = kvt_host_load(experiment->host_name, error);
+	experiment->host = kvt_model_store_host(models, experiment->host_name, error);
 	if (!experiment->host)
 		return FALSE;
-	experiment->target = kvt_host_load(experiment->target_name, error);
+	experiment->target = kvt_model_store_host(models, experiment->target_name, error);
 	if (!experiment->target)
 		return FALSE;
-	experiment->nic = kvt_nic_load(experiment->nic_name, error);
+	experiment->nic = kvt_model_store_nic(models, experiment->nic_name, error);
 	return experiment->nic != NULL;
 }
 
@@ -393,10 +410,13 @@ static gboolean read_sections(kvt_experiment *experiment, bool needs_model, GErr
 	return TRUE;
 }
 
-static kvt_experiment *new_experiment(kvt_config *config, bool needs_model, GError **error)
+/* Takes over the config and the reference to the models. */
+static kvt_experiment *new_experiment(
+	kvt_config *config, kvt_model_store *models, bool needs_model, GError **error)
 {
 	kvt_experiment *experiment = g_new0(kvt_experiment, 1);
 	experiment->config = config;
+	experiment->models = models;
 	if (!read_sections(experiment, needs_model, error) || !check_used(config, error) ||
 		!load_models(experiment, error) || !load_selectivity(experiment, error) ||
 		!check(experiment, error)) {
@@ -408,12 +428,17 @@ static kvt_experiment *new_experiment(kvt_config *config, bool needs_model, GErr
 
 kvt_experiment *kvt_experiment_new(kvt_config *config, GError **error)
 {
-	return new_experiment(config, true, error);
+	return new_experiment(config, kvt_model_store_new(), true, error);
+}
+
+kvt_experiment *kvt_experiment_new_with(kvt_config *config, kvt_model_store *models, GError **error)
+{
+	return new_experiment(config, kvt_model_store_ref(models), true, error);
 }
 
 kvt_experiment *kvt_experiment_new_hardware(kvt_config *config, GError **error)
 {
-	return new_experiment(config, false, error);
+	return new_experiment(config, kvt_model_store_new(), false, error);
 }
 
 kvt_experiment *kvt_experiment_load(const char *path, const char *const *overrides, GError **error)
@@ -436,11 +461,7 @@ void kvt_experiment_free(kvt_experiment *experiment)
 		return;
 	for (const kvt_experiment_section *s = sections; s->name; s++)
 		kvt_option_clear(s->options, (char *)experiment + s->offset);
-	kvt_llm_free(experiment->llm);
-	kvt_gpu_free(experiment->gpu);
-	kvt_host_free(experiment->host);
-	kvt_host_free(experiment->target);
-	kvt_nic_free(experiment->nic);
+	kvt_model_store_unref(experiment->models);
 	kvt_selectivity_free(experiment->selectivity);
 	kvt_config_free(experiment->config);
 	g_free(experiment);

@@ -11,6 +11,7 @@
 
 #include "models/hardware.h"
 #include "models/llm.h"
+#include "models/model_store.h"
 #include "sim/base/config.h"
 #include "sim/engine/forward_pass.h"
 #include "sim/engine/selectivity.h"
@@ -100,10 +101,11 @@ typedef struct kvt_experiment {
 
 	kvt_peak_settings peak;
 
-	kvt_llm *llm;
-	kvt_gpu *gpu;
-	kvt_host *host, *target;
-	kvt_nic *nic;
+	kvt_model_store *models; /* a reference; these are its: */
+	const kvt_llm *llm;
+	const kvt_gpu *gpu;
+	const kvt_host *host, *target;
+	const kvt_nic *nic;
 } kvt_experiment;
 
 /* What becomes of a turn whose pages storage does not deliver. */
@@ -124,6 +126,10 @@ kvt_experiment *kvt_experiment_load(const char *path, const char *const *overrid
 
 /* The same of a config that has been read already; takes it over. */
 kvt_experiment *kvt_experiment_new(kvt_config *config, GError **error);
+
+/* The same with models from a store that experiments share, which may be in several threads. */
+kvt_experiment *kvt_experiment_new_with(
+	kvt_config *config, kvt_model_store *models, GError **error);
 
 /* The same, for what needs a system but perhaps no language model: [model] name may be left out,
  * and llm is NULL then. */
@@ -147,6 +153,10 @@ typedef struct kvt_experiment_section {
 } kvt_experiment_section;
 
 const kvt_experiment_section *kvt_experiment_sections(void);
+
+/* The option that a key of an experiment file is read by, of these sections or of a tier's;
+ * [global] stands for every section. NULL: there is none. */
+const kvt_option *kvt_experiment_option(const char *section, const char *key);
 
 /* Where a setting is from, of the file's [sources]: for "section.key", else for its section; NULL
  * when it says nothing. The string belongs to the experiment. */

@@ -194,6 +194,7 @@ static gboolean open_device(kvt_system *system, const kvt_tier_env *env, GError 
 		.all_reduce_rate = experiment->all_reduce_rate,
 		.kernel_overhead = experiment->kernel_overhead,
 		.call_overhead = experiment->host->call_overhead,
+		.models = experiment->models,
 	};
 	system->cost = kvt_work_cost_new(experiment->llm, experiment->gpu, &options, error);
 	if (!system->cost || !open_hbm(system, env, error))
@@ -249,6 +250,7 @@ kvt_system *kvt_system_new_in(const kvt_world *world, const kvt_experiment *expe
 		.network = system->network,
 		.timeline = timeline,
 		.seed = (uint64_t)experiment->seed,
+		.models = experiment->models,
 		.topology = &system->topology };
 	if ((experiment->llm && !open_device(system, &env, error)) ||
 		!open_stores(system, &env, error) || !open_keep(system, &env, error)) {

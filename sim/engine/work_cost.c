@@ -27,10 +27,11 @@ struct kvt_work_cost {
 	const kvt_llm *llm;
 	const kvt_gpu *gpu;
 	kvt_cost_options options;
-	double memory_rate;             /* bytes/s that a streaming kernel reaches */
-	kvt_attention_model *attention; /* NULL: roofline */
-	kvt_gemm_model *gemm;
-	kvt_collective_model *collective;
+	double memory_rate;                   /* bytes/s that a streaming kernel reaches */
+	kvt_model_store *models;              /* a reference; these are its */
+	const kvt_attention_model *attention; /* NULL: roofline */
+	const kvt_gemm_model *gemm;
+	const kvt_collective_model *collective;
 	bool extrapolated[KVT_WORK_KINDS];
 	cached_time cache[CACHE_SLOTS];
 };
@@ -43,15 +44,18 @@ kvt_work_cost *kvt_work_cost_new(
 	cost->gpu = gpu;
 	cost->options = *options;
 	cost->memory_rate = gpu->memory_bandwidth * gpu->memory_efficiency;
+	cost->models =
+		options->models ? kvt_model_store_ref(options->models) : kvt_model_store_new();
 	gboolean ok = TRUE;
 	if (ok && gpu->attention_table)
-		ok = (cost->attention = kvt_attention_model_load(gpu->attention_table, error)) !=
-		     NULL;
+		ok = (cost->attention = kvt_model_store_attention(
+			      cost->models, gpu->attention_table, error)) != NULL;
 	if (ok && gpu->gemm_table)
-		ok = (cost->gemm = kvt_gemm_model_load(gpu->gemm_table, error)) != NULL;
-	if (ok && gpu->collective_table)
-		ok = (cost->collective = kvt_collective_model_load(gpu->collective_table, error)) !=
+		ok = (cost->gemm = kvt_model_store_gemm(cost->models, gpu->gemm_table, error)) !=
 		     NULL;
+	if (ok && gpu->collective_table)
+		ok = (cost->collective = kvt_model_store_collective(
+			      cost->models, gpu->collective_table, error)) != NULL;
 	if (ok)
 		ok = kvt_llm_check_ranks(llm, options->ranks, error);
 	if (!ok) {
@@ -65,9 +69,7 @@ void kvt_work_cost_free(kvt_work_cost *cost)
 {
 	if (!cost)
 		return;
-	kvt_attention_model_free(cost->attention);
-	kvt_gemm_model_free(cost->gemm);
-	kvt_collective_model_free(cost->collective);
+	kvt_model_store_unref(cost->models);
 	g_free(cost);
 }
 

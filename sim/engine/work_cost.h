@@ -10,6 +10,7 @@
 
 #include "models/hardware.h"
 #include "models/llm.h"
+#include "models/model_store.h"
 #include "sim/engine/device.h"
 
 /* Which all-reduce serves small messages (decode). Large ones are NCCL's. */
@@ -31,6 +32,7 @@ typedef struct kvt_cost_options {
 	/* after attention and merges: of threads that wake, where the device is a CPU. A modelled
 	 * device adds it; a real one takes its time by itself. */
 	kvt_time call_overhead;
+	kvt_model_store *models; /* that kernel tables are shared in; NULL: they are its own */
 } kvt_cost_options;
 
 typedef struct kvt_work_cost kvt_work_cost;

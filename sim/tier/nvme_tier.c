@@ -185,7 +185,9 @@ static gboolean check_settings(const array *a, GError **error)
 static kvt_tier *open_array(const kvt_tier_ops *ops, const kvt_tier_env *env,
 	const nvme_settings *settings, gboolean remote, GError **error)
 {
-	g_autoptr(kvt_drive) drive = kvt_drive_load(settings->drive, error);
+	g_autoptr(kvt_model_store) models =
+		env->models ? kvt_model_store_ref(env->models) : kvt_model_store_new();
+	const kvt_drive *drive = kvt_model_store_drive(models, settings->drive, error);
 	if (!drive)
 		return NULL;
 	int64_t depth = settings->queue_depth > 0 ? settings->queue_depth : drive->queue_depth;

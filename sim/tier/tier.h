@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "models/model_store.h"
 #include "sim/base/config.h"
 #include "sim/base/histogram.h"
 #include "sim/base/sim_time.h"
@@ -117,6 +118,7 @@ typedef struct kvt_tier_env {
 	kvt_timeline *timeline; /* may be NULL */
 	uint64_t seed;
 	unsigned instance; /* which of several tiers of one kind: each has its own random numbers */
+	kvt_model_store *models; /* that drives are looked up in; NULL: the tier reads its own */
 	const struct kvt_topology *topology;
 } kvt_tier_env;
 
