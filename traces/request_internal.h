@@ -37,7 +37,4 @@ bool kvt_request_json_time(json_t *object, const char *path, unsigned line, cons
 json_t *kvt_request_json_array(json_t *object, const char *path, unsigned line, const char *place,
 	const char *key, const char *what, GError **error);
 
-/* Arrivals stay below this, in picoseconds: 53 days, so that sums of two do not overflow. */
-#define KVT_REQUEST_TIME_MAX (INT64_MAX / 2)
-
 #endif

@@ -52,7 +52,7 @@ bool kvt_request_json_time(json_t *object, const char *path, unsigned line, cons
 			type_name(found), what);
 	double picoseconds = json_number_value(found) * factor;
 	if (!(picoseconds >= 0 && picoseconds <= (double)KVT_REQUEST_TIME_MAX))
-		return kvt_error_at(error, path, line, "%s%s: %g, expected %s of 0 to 53 days",
+		return kvt_error_at(error, path, line, "%s%s: %g, expected %s of 0 to 100 days",
 			place, key, json_number_value(found), what);
 	*value = (int64_t)llrint(picoseconds);
 	return true;

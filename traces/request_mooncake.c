@@ -20,13 +20,16 @@ typedef struct mooncake {
 	uint64_t least, most; /* tokens a block that all lines so far agree on */
 } mooncake;
 
-/* n blocks hold the tokens when full ones, or full ones and a partial one, do. */
+/* n blocks hold the tokens when full ones, or full ones and a partial one, do. Tokens without a
+ * block are allowed, so one with fewer blocks than the others says nothing of their size. */
 static bool narrow_block(mooncake *m, uint64_t tokens, uint64_t n, GError **error)
 {
 	if (n == 0)
 		return true;
 	uint64_t least = tokens / (n + 1) + 1, most = n > 1 ? (tokens - 1) / (n - 1) : UINT32_MAX;
-	if (tokens > 0 && MAX(least, m->least) <= MIN(most, m->most)) {
+	if (tokens > 0 && most >= m->least) {
+		if (least > m->most)
+			return true;
 		m->least = MAX(least, m->least);
 		m->most = MIN(most, m->most);
 		return true;

@@ -22,15 +22,42 @@ static bool is_mooncake(const char *head)
 		       g_strstr_len(head, (gssize)line, "\"input_length\"") != NULL);
 }
 
+static bool is_agentic(const char *head)
+{
+	return *head == '{' &&
+	       (strstr(head, "\"requests\"") != NULL || strstr(head, "\"block_size\"") != NULL);
+}
+
+/* Whether both are among the words of the first line. */
+static bool has_columns(const char *head, const char *first, const char *second)
+{
+	g_autofree char *line = g_ascii_strdown(head, (gssize)strcspn(head, "\r\n"));
+	return strstr(line, first) != NULL && strstr(line, second) != NULL;
+}
+
+static bool is_azure(const char *head)
+{
+	return has_columns(head, "timestamp", "contexttokens");
+}
+
+static bool is_burstgpt(const char *head)
+{
+	return has_columns(head, "timestamp", "request tokens");
+}
+
 /* One line to add a source. */
 static const struct {
 	bool (*is)(const char *head);
 	kvt_request_trace *(*read)(FILE *file, const char *path, GError **error);
 } sources[] = {
 	{ is_mooncake, kvt_request_read_mooncake },
+	{ is_agentic, kvt_request_read_agentic },
+	{ is_azure, kvt_request_read_azure },
+	{ is_burstgpt, kvt_request_read_burstgpt },
 };
 
-#define EXPECTED "expected a request trace (Mooncake JSONL, or kvtier's compact form)"
+#define EXPECTED                                                                                   \
+	"expected a request trace (compact, Mooncake JSONL, agentic JSON, Azure or BurstGPT CSV)"
 
 static kvt_request_trace *read_source(FILE *file, const char *path, GError **error)
 {
@@ -59,6 +86,8 @@ static kvt_request_trace *read_source(FILE *file, const char *path, GError **err
 
 kvt_request_trace *kvt_request_trace_open(const char *path, GError **error)
 {
+	if (g_file_test(path, G_FILE_TEST_IS_DIR))
+		return kvt_request_read_agentic_folder(path, error);
 	if (!g_file_test(path, G_FILE_TEST_IS_REGULAR)) {
 		bool there = g_file_test(path, G_FILE_TEST_EXISTS);
 		kvt_error_at(error, path, 0,
@@ -99,7 +128,7 @@ static const char *broken_promise(const kvt_request_trace *trace, uint64_t i)
 		return "arrival: out of order, expected those of earlier requests to be earlier";
 	if (r->think < 0 || r->latency < 0 || r->think > KVT_REQUEST_TIME_MAX ||
 		r->latency > KVT_REQUEST_TIME_MAX)
-		return "think, latency: out of range, expected 0 to 53 days";
+		return "think, latency: out of range, expected 0 to 100 days";
 	if (r->input_tokens >= KVT_REQUEST_TOKENS_MAX || r->output_tokens >= KVT_REQUEST_TOKENS_MAX)
 		return "input_tokens, output_tokens: out of range, expected less than 2^30";
 	if (r->first_block > trace->n_blocks || r->n_blocks > trace->n_blocks - r->first_block)

@@ -17,6 +17,9 @@
 /* Prompts and answers are shorter than this, in tokens. */
 #define KVT_REQUEST_TOKENS_MAX (UINT32_C(1) << 30)
 
+/* Times are at most this, 100 days in picoseconds; a kvt_time holds 106. */
+#define KVT_REQUEST_TIME_MAX (INT64_C(100) * 86400 * 1000000000000)
+
 enum {                                 /* kvt_request.flags */
 	KVT_REQUEST_SUBAGENT = 1 << 0, /* asked by a program that another session started */
 	KVT_REQUEST_FLAGS = 1,         /* all of them */
@@ -33,10 +36,9 @@ enum {                                 /* kvt_request.flags */
  *
  * Blocks are of the prompt, in order. An id names a whole prefix: two requests have the same id at
  * the same place exactly when all of their tokens up to the end of that block are the same. A
- * source that names full blocks alone leaves the last tokens of a prompt without one, so
- * n_blocks x block_tokens may be less than input_tokens by less than a block; one that names the
- * partial block, too, has more by less than a block. Where the source says nothing of blocks
- * n_blocks is 0, and nothing is known to be shared.
+ * source that names the partial block at the end, too, has n_blocks x block_tokens of up to a block
+ * more than input_tokens; one that names full blocks alone leaves the last tokens without an id:
+ * what has no id is shared with nothing. Where the source says nothing of blocks n_blocks is 0.
  */
 typedef struct kvt_request {
 	int64_t arrival;      /* ps since the trace began; never decreases */

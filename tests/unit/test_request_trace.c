@@ -121,13 +121,12 @@ static void test_mooncake_variants(void)
 
 static void test_mooncake_refused(void)
 {
+#define EXPECTED                                                                                   \
+	"expected a request trace (compact, Mooncake JSONL, agentic JSON, Azure or BurstGPT CSV)"
 #define LINE(rest) "{\"timestamp\": 0, " rest "}\n"
 #define LENGTHS "\"input_length\": 1000, \"output_length\": 3, "
-	request_trace_refused("", "trace: is empty, expected a request trace (Mooncake JSONL, or "
-				  "kvtier's compact form)");
-	request_trace_refused("#include <glib.h>\n",
-		"trace: is not known, expected a request trace (Mooncake JSONL, or kvtier's "
-		"compact form)");
+	request_trace_refused("", "trace: is empty, " EXPECTED);
+	request_trace_refused("#include <glib.h>\n", "trace: is not known, " EXPECTED);
 	request_trace_refused(LINE("\"output_length\": 3, \"hash_ids\": []"),
 		"trace:1: input_length: is missing, expected a number of tokens");
 	request_trace_refused(LINE("\"input_length\": \"a\", \"hash_ids\": []"),
@@ -148,7 +147,7 @@ static void test_mooncake_refused(void)
 		"trace:2: not JSON: \"unexpected token near end of file\", expected an object a "
 		"line");
 	request_trace_refused("{\"timestamp\": -4, \"input_length\": 4}",
-		"trace:1: timestamp: -4, expected milliseconds of 0 to 53 days");
+		"trace:1: timestamp: -4, expected milliseconds of 0 to 100 days");
 }
 
 int main(int argc, char **argv)
