@@ -7,7 +7,7 @@ int kvt_cuda::decode_f16(
 	/* groups, tiles, warps, blocks, waves, in registers, interleaved */
 	using one_64 = decode_form<wide_layout<f16_pairs, 64>, 1, 2, 12, 1, 1, 2, false>;
 	using two_64 = decode_form<wide_layout<f16_pairs, 64>, 2, 1, 8, 1, 1, 0, false>;
-	using one_128 = decode_form<wide_layout<f16_pairs, 128>, 1, 1, 12, 1, 1, 2, false>;
+	using one_128 = decode_form<wide_layout<f16_pairs, 128>, 1, 1, 8, 1, 1, 2, true>;
 	using two_128 = decode_form<wide_layout<f16_pairs, 128>, 2, 1, 8, 1, 1, 0, false>;
 	if (head_dim == 64)
 		return call->rows <= 8 ? decode_launch<one_64>(call, kv_heads, stream)
