@@ -21,6 +21,7 @@ typedef struct kvt_policy_ops {
 	const char *name;
 	const char *summary;
 	gboolean needs_future; /* Belady: next_use is called for every admit and touch */
+	gboolean counts_pages; /* it decides by how many pages fit: not for a capacity in bytes */
 	/* An object that begins with a kvt_policy; kvt_policy_new fills that in. At most `capacity`
 	 * pages, all below `universe`, are resident at a time. */
 	kvt_policy *(*create)(uint32_t universe, uint32_t capacity);

@@ -1,7 +1,7 @@
 /*
  * policy_arc.c: ARC (Megiddo and Modha, FAST'03, figure 4): pages used once and pages used again,
  * each with a memory of those that left; what comes back says which of the two deserves more room.
- * The share is a whole number of pages, and its step is rounded down.
+ * The share is a real number, as in the paper; so are its steps.
  */
 #include <string.h>
 
@@ -16,7 +16,7 @@ typedef struct arc {
 	kvt_page_lists lists;
 	uint8_t *where;    /* [universe], the list of a page, or ABSENT */
 	uint32_t capacity; /* c */
-	uint32_t target;   /* p: pages that ONCE should hold */
+	double target;     /* p: pages that ONCE should hold */
 	uint32_t incoming; /* the page that was announced, or UINT32_MAX */
 	uint32_t victim;   /* the page that was last named, or UINT32_MAX */
 	uint8_t forgotten; /* that one is not remembered */
@@ -57,9 +57,9 @@ static void forget_oldest(arc *policy, uint32_t list)
 		move(policy, page, ABSENT);
 }
 
-static uint32_t ratio(uint32_t a, uint32_t b)
+static double ratio(uint32_t a, uint32_t b)
 {
-	return MAX(a / b, 1);
+	return MAX((double)a / b, 1);
 }
 
 /* Cases II, III and IV up to the choice of what leaves. */
@@ -73,7 +73,7 @@ static void arc_announce(kvt_policy *base, uint32_t page)
 	if (policy->where[page] == LEFT_ONCE) {
 		policy->target = MIN(capacity, policy->target + ratio(n[LEFT_AGAIN], n[LEFT_ONCE]));
 	} else if (policy->where[page] == LEFT_AGAIN) {
-		policy->target -= MIN(policy->target, ratio(n[LEFT_ONCE], n[LEFT_AGAIN]));
+		policy->target = MAX(policy->target - ratio(n[LEFT_ONCE], n[LEFT_AGAIN]), 0);
 	} else if (n[ONCE] + n[LEFT_ONCE] >= capacity) {
 		forget_oldest(policy, LEFT_ONCE);
 	} else if (n[ONCE] + n[AGAIN] + n[LEFT_ONCE] + n[LEFT_AGAIN] >= 2 * capacity) {
@@ -146,6 +146,7 @@ static void arc_resize(kvt_policy *base, uint32_t capacity)
 
 const kvt_policy_ops kvt_policy_arc = {
 	.name = "arc",
+	.counts_pages = TRUE,
 	.summary = "balances recency against frequency by what came back after it left (ARC)",
 	.create = arc_create,
 	.free = arc_free,

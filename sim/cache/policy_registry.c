@@ -13,6 +13,7 @@
 	X(lfu)                                                                                     \
 	X(arc)                                                                                     \
 	X(s3fifo)                                                                                  \
+	X(sieve)                                                                                   \
 	X(attention)                                                                               \
 	X(belady)
 

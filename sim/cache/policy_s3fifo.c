@@ -1,7 +1,8 @@
 /*
- * policy_s3fifo.c: S3-FIFO (Yang et al., SOSP'23, algorithm 1): a small queue that pages enter and
- * soon leave, a main queue for those that were used more than once there, and a memory of those
- * that left the small one, which enter the main one when they come back.
+ * policy_s3fifo.c: S3-FIFO (Yang et al., SOSP'23): a small queue that pages enter and soon leave, a
+ * main queue for those that were used more than once there, and a memory of those that left the
+ * small one, which enter the main one when they come back. As its authors built it: uses do not
+ * count on in the main queue, and whether a page is remembered is asked before room is made for it.
  */
 #include <string.h>
 
@@ -19,7 +20,8 @@ typedef struct s3fifo {
 	uint8_t *where; /* [universe], the list of a page, or ABSENT */
 	uint8_t *uses;  /* [universe], of a resident page since it entered */
 	uint32_t capacity;
-	uint32_t victim; /* the page that was last named, or UINT32_MAX */
+	uint32_t victim;   /* the page that was last named, or UINT32_MAX */
+	uint32_t returned; /* the page that was announced, if it is remembered; or UINT32_MAX */
 } s3fifo;
 
 static kvt_policy *s3fifo_create(uint32_t universe, uint32_t capacity)
@@ -30,7 +32,7 @@ static kvt_policy *s3fifo_create(uint32_t universe, uint32_t capacity)
 	memset(policy->where, ABSENT, universe);
 	policy->uses = g_malloc(universe);
 	policy->capacity = capacity;
-	policy->victim = UINT32_MAX;
+	policy->victim = policy->returned = UINT32_MAX;
 	return &policy->base;
 }
 
@@ -55,9 +57,18 @@ static void move(s3fifo *policy, uint32_t page, uint8_t to)
 static void s3fifo_admit(kvt_policy *base, uint32_t page)
 {
 	s3fifo *policy = (s3fifo *)base;
-	move(policy, page, policy->where[page] == LEFT ? MAIN : SMALL);
+	move(policy, page, policy->returned == page ? MAIN : SMALL);
 	policy->uses[page] = 0;
-	policy->victim = UINT32_MAX;
+	policy->victim = policy->returned = UINT32_MAX;
+}
+
+/* What leaves for it does not push it out of memory. */
+static void s3fifo_announce(kvt_policy *base, uint32_t page)
+{
+	s3fifo *policy = (s3fifo *)base;
+	policy->returned = policy->where[page] == LEFT ? page : UINT32_MAX;
+	if (policy->returned == page)
+		move(policy, page, ABSENT);
 }
 
 static void s3fifo_touch(kvt_policy *base, uint32_t page)
@@ -67,10 +78,10 @@ static void s3fifo_touch(kvt_policy *base, uint32_t page)
 	policy->victim = UINT32_MAX;
 }
 
-/* As many pages as the main queue may hold are remembered. */
+/* Nine tenths as many pages as fit are remembered. */
 static void limit_left(s3fifo *policy)
 {
-	uint32_t most = policy->capacity - policy->capacity / SMALL_PART;
+	uint64_t most = (uint64_t)policy->capacity * (SMALL_PART - 1) / SMALL_PART;
 	while (policy->lists.count[LEFT] > most)
 		move(policy, kvt_page_lists_oldest(&policy->lists, LEFT), ABSENT);
 }
@@ -92,8 +103,10 @@ static uint32_t small_victim(s3fifo *policy, const uint8_t *pinned)
 		uint32_t younger = kvt_page_lists_younger(&policy->lists, page);
 		if (!pinned[page] && policy->uses[page] < USES_MAIN)
 			return page;
-		if (!pinned[page])
+		if (!pinned[page]) {
+			policy->uses[page] = 0;
 			move(policy, page, MAIN);
+		}
 		page = younger;
 	}
 	return UINT32_MAX;
@@ -114,8 +127,7 @@ static uint32_t s3fifo_victim(kvt_policy *base, const uint8_t *pinned)
 {
 	s3fifo *policy = (s3fifo *)base;
 	uint32_t page = UINT32_MAX;
-	gboolean small_first =
-		(uint64_t)policy->lists.count[SMALL] * SMALL_PART >= policy->capacity;
+	gboolean small_first = policy->lists.count[SMALL] >= policy->capacity / SMALL_PART;
 	if (small_first)
 		page = small_victim(policy, pinned);
 	if (page == UINT32_MAX)
@@ -138,6 +150,7 @@ static void s3fifo_resize(kvt_policy *base, uint32_t capacity)
 
 const kvt_policy_ops kvt_policy_s3fifo = {
 	.name = "s3fifo",
+	.counts_pages = TRUE,
 	.summary = "a small queue that tries pages out before a main one (S3-FIFO)",
 	.create = s3fifo_create,
 	.free = s3fifo_free,
@@ -145,5 +158,6 @@ const kvt_policy_ops kvt_policy_s3fifo = {
 	.touch = s3fifo_touch,
 	.remove = s3fifo_remove,
 	.victim = s3fifo_victim,
+	.announce = s3fifo_announce,
 	.resize = s3fifo_resize,
 };

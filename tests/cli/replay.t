@@ -222,7 +222,7 @@ bad 'prefetcher last-step: does not estimate mass, expected one that does, such 
 	--mass 90%
 bad '--hbm: 2% is less than the budget, expected at least as much, since what is selected has to fit' \
 	--budget 5% --hbm 2%
-bad '--policy: "lur" is not known, did you mean "lru"? (one of lru, fifo, clock, lfu, arc, s3fifo, attention, belady)' --policy lur
+bad '--policy: "lur" is not known, did you mean "lru"? (one of lru, fifo, clock, lfu, arc, s3fifo, sieve, attention, belady)' --policy lur
 prefetchers=$("$KVTIER" help prefetcher | sed -n 's/^  \([a-z-]*\) .*/\1/p' | paste -sd, | sed 's/,/, /g')
 bad "--prefetch: \"last_step\" is not known, did you mean \"last-step\"? (one of $prefetchers)" \
 	--prefetch last_step

@@ -43,7 +43,8 @@ static bool is(const naive_cache *cache, const char *policy)
 
 bool naive_knows(const char *policy)
 {
-	static const char *const names[] = { "lru", "fifo", "clock", "lfu", "arc", "s3fifo", NULL };
+	static const char *const names[] = { "lru", "fifo", "clock", "lfu", "arc", "s3fifo",
+		"sieve", NULL };
 	return g_strv_contains(names, policy);
 }
 
@@ -52,6 +53,7 @@ void naive_init(naive_cache *cache, const char *policy, unsigned capacity)
 	memset(cache, 0, sizeof(*cache));
 	cache->policy = policy;
 	cache->capacity = capacity;
+	cache->hand = UINT32_MAX;
 }
 
 bool naive_has(const naive_cache *cache, uint32_t page)
@@ -77,6 +79,9 @@ void naive_touch(naive_cache *cache, uint32_t page)
 
 void naive_remove(naive_cache *cache, uint32_t page)
 {
+	int at = find(&cache->a, page);
+	if (page == cache->hand)
+		cache->hand = at + 1 < (int)cache->a.n ? cache->a.pages[at + 1] : UINT32_MAX;
 	bool found = drop(&cache->a, page) || drop(&cache->b, page);
 	g_assert_true(found);
 }
@@ -92,6 +97,21 @@ static uint32_t clock_leaves(naive_cache *cache, const uint8_t *pinned)
 			cache->uses[page] = 0;
 		drop(&cache->a, page);
 		append(&cache->a, page);
+	}
+}
+
+/* The hand goes up the pages, which stay where they are. */
+static uint32_t sieve_leaves(naive_cache *cache, const uint8_t *pinned)
+{
+	for (unsigned at = cache->hand == UINT32_MAX ? 0 : (unsigned)find(&cache->a, cache->hand);;
+		at = (at + 1) % cache->a.n) {
+		uint32_t page = cache->a.pages[at];
+		if (!pinned[page] && cache->uses[page] == 0) {
+			cache->hand = at + 1 < cache->a.n ? cache->a.pages[at + 1] : UINT32_MAX;
+			return page;
+		}
+		if (!pinned[page])
+			cache->uses[page] = 0;
 	}
 }
 
@@ -114,9 +134,10 @@ static uint32_t simple_enter(naive_cache *cache, uint32_t page, const uint8_t *p
 {
 	uint32_t leaves = UINT32_MAX;
 	if (cache->a.n == cache->capacity) {
-		leaves = is(cache, "clock") ? clock_leaves(cache, pinned)
-			 : is(cache, "lfu") ? lfu_leaves(cache, pinned)
-					    : first_free(&cache->a, pinned);
+		leaves = is(cache, "clock")   ? clock_leaves(cache, pinned)
+			 : is(cache, "lfu")   ? lfu_leaves(cache, pinned)
+			 : is(cache, "sieve") ? sieve_leaves(cache, pinned)
+					      : first_free(&cache->a, pinned);
 		drop(&cache->a, leaves);
 	}
 	append(&cache->a, page);
@@ -143,13 +164,13 @@ static uint32_t arc_enter(naive_cache *cache, uint32_t page, const uint8_t *pinn
 	bool full = cache->a.n + cache->b.n == c;
 	uint32_t leaves = UINT32_MAX;
 	if (find(&cache->left_a, page) >= 0) { /* case II */
-		cache->target = MIN((long)c, cache->target + (long)MAX(b2 / b1, 1));
+		cache->target = MIN(c, cache->target + (b2 > b1 ? (double)b2 / b1 : 1));
 		if (full)
 			leaves = arc_replace(cache, false, pinned);
 		drop(&cache->left_a, page);
 		append(&cache->b, page);
 	} else if (find(&cache->left_b, page) >= 0) { /* case III */
-		cache->target = MAX(0, cache->target - (long)MAX(b1 / b2, 1));
+		cache->target = MAX(0, cache->target - (b1 > b2 ? (double)b1 / b2 : 1));
 		if (full)
 			leaves = arc_replace(cache, true, pinned);
 		drop(&cache->left_b, page);
@@ -173,11 +194,11 @@ static uint32_t arc_enter(naive_cache *cache, uint32_t page, const uint8_t *pinn
 static void s3fifo_remember(naive_cache *cache, uint32_t page)
 {
 	append(&cache->left_a, page);
-	while (cache->left_a.n > cache->capacity - cache->capacity / 10)
+	while (cache->left_a.n > cache->capacity * 9 / 10)
 		drop(&cache->left_a, cache->left_a.pages[0]);
 }
 
-/* EVICTS of the paper: a is S, b is M, left_a is G. */
+/* EVICTS of the paper: a is S, b is M, left_a is G. Access bits are cleared during the move. */
 static uint32_t s3fifo_from_small(naive_cache *cache, const uint8_t *pinned)
 {
 	for (;;) {
@@ -189,6 +210,7 @@ static uint32_t s3fifo_from_small(naive_cache *cache, const uint8_t *pinned)
 			s3fifo_remember(cache, page);
 			return page;
 		}
+		cache->uses[page] = 0;
 		append(&cache->b, page);
 	}
 }
@@ -210,8 +232,9 @@ static uint32_t s3fifo_from_main(naive_cache *cache, const uint8_t *pinned)
 static uint32_t s3fifo_enter(naive_cache *cache, uint32_t page, const uint8_t *pinned)
 {
 	uint32_t leaves = UINT32_MAX;
+	bool returned = drop(&cache->left_a, page);
 	if (cache->a.n + cache->b.n == cache->capacity) {
-		if (10 * cache->a.n >= cache->capacity)
+		if (cache->a.n >= cache->capacity / 10)
 			leaves = s3fifo_from_small(cache, pinned);
 		if (leaves == UINT32_MAX)
 			leaves = s3fifo_from_main(cache, pinned);
@@ -220,7 +243,7 @@ static uint32_t s3fifo_enter(naive_cache *cache, uint32_t page, const uint8_t *p
 		if (leaves == UINT32_MAX)
 			leaves = s3fifo_from_main(cache, pinned);
 	}
-	append(drop(&cache->left_a, page) ? &cache->b : &cache->a, page);
+	append(returned ? &cache->b : &cache->a, page);
 	cache->uses[page] = 0;
 	return leaves;
 }

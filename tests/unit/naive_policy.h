@@ -20,7 +20,8 @@ typedef struct naive_cache {
 	naive_list a, b, left_a, left_b; /* resident; remembered */
 	unsigned uses[NAIVE_PAGES_MAX];
 	uint64_t last_use[NAIVE_PAGES_MAX], now;
-	long target; /* ARC's p */
+	double target; /* ARC's p */
+	uint32_t hand; /* SIEVE's: the page it is at, or UINT32_MAX: the oldest */
 } naive_cache;
 
 /* Whether there is one of that name. */
