@@ -44,6 +44,7 @@ const kvt_command *kvt_command_find(const char *name, GError **error);
 /* The list of commands and topics. Returns a new string. */
 char *kvt_command_overview(void);
 
+extern const kvt_command kvt_command_cache;
 extern const kvt_command kvt_command_calibrate;
 extern const kvt_command kvt_command_emu;
 extern const kvt_command kvt_command_help;

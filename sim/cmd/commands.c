@@ -13,6 +13,7 @@ const kvt_command *const kvt_commands[] = {
 	&kvt_command_calibrate,
 	&kvt_command_validate,
 	&kvt_command_trace,
+	&kvt_command_cache,
 	&kvt_command_store,
 	&kvt_command_node,
 	&kvt_command_help,
