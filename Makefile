@@ -47,6 +47,13 @@ ALL_NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(NVCC_ARCH) -I. $(if $(filter 1,$(WER
              $(NVCC_FLAGS)
 endif
 
+# Where there is an mpicc, what ranks of a sweep talk by is built as a module of its own: kvtier opens
+# it when mpirun started it, and is not linked against MPI.
+MPICC     ?= $(firstword $(shell command -v mpicc 2>/dev/null))
+MPI       ?= $(if $(SANFLAGS),0,$(if $(MPICC),1,0))
+MPI_SRC   := sim/sweep/mpi_module.c
+MPI_MODULE = $(if $(filter 1,$(MPI)),$(BUILD)/kvtier-mpi.so)
+
 PKGS      = glib-2.0 jansson libxxhash hdf5 liburing libibverbs librdmacm
 WARN      = -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) -Wshadow -Wstrict-prototypes \
             -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
@@ -57,7 +64,7 @@ ALL_CFLAGS = -std=gnu11 $(OPT) -ffp-contract=off $(WARN) -I. -D_GNU_SOURCE $(SAN
 LIBS       = $(SANFLAGS) $(LDFLAGS) $(PKG_LIBS) $(CUDA_LIBS) -lm -lpthread
 
 # Sources are found, not listed: a new file is part of the next build.
-LIB_SRC   := $(filter-out sim/cmd/%,$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c emu/*/*.c)
+LIB_SRC   := $(filter-out sim/cmd/% $(MPI_SRC),$(wildcard sim/*/*.c)) $(wildcard models/*.c traces/*.c kernels/*.c emu/*/*.c)
 CMD_SRC   := $(wildcard sim/cmd/*.c)
 TEST_SRC  := $(wildcard tests/unit/test_*.c)
 TEST_HELPERS := $(filter-out $(TEST_SRC),$(wildcard tests/unit/*.c))
@@ -85,7 +92,7 @@ say        = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
 again      = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 .PHONY: all
-all: $(BUILD)/kvtier ## Build the command, build/kvtier (needs what `make deps` installs)
+all: $(BUILD)/kvtier $(MPI_MODULE) ## Build the command, build/kvtier (needs what `make deps` installs)
 
 .PHONY: tables
 tables: ## Install what is missing, build, print the reproduced tables, draw the pictures
@@ -193,6 +200,10 @@ $(BUILD)/kvtier: $(BUILD)/obj/sim/cmd/main.o $(CMD_LIB) $(LIB)
 	$(call say,LD,$@)
 	$(link)
 
+$(BUILD)/kvtier-mpi.so: $(MPI_SRC) sim/sweep/sweep_ranks.h $(BUILD)/flags
+	$(call say,MPICC,$@)
+	$(Q)$(MPICC) -std=gnu11 $(OPT) -I. $(PKG_CFLAGS) -Wall -shared -fPIC -o $@ $<
+
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIB) $(CMD_LIB) $(LIB)
 	$(call say,LD,$@)
 	$(link)
@@ -245,11 +256,13 @@ SHARE     = $(DESTDIR)$(PREFIX)/share/kvtier
 .PHONY: install uninstall
 install: all ## Install the command and its data under DESTDIR and PREFIX (/usr/local)
 	$(Q)install -D -m 755 $(BUILD)/kvtier $(DESTDIR)$(PREFIX)/bin/kvtier
+	$(if $(MPI_MODULE),$(Q)install -D -m 755 $(MPI_MODULE) $(DESTDIR)$(PREFIX)/lib/kvtier/kvtier-mpi.so)
 	$(Q)rm -rf $(SHARE)
 	$(Q)set -e; for f in $(DATA) $(wildcard LICENSE README.md); do install -D -m 644 $$f $(SHARE)/$$f; done
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/kvtier and its data in $(SHARE)"
 uninstall: ## Remove what `make install` put there
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/bin/kvtier
+	$(Q)rm -rf $(DESTDIR)$(PREFIX)/lib/kvtier
 	$(Q)rm -rf $(SHARE)
 
 .PHONY: clean

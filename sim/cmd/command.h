@@ -53,6 +53,7 @@ extern const kvt_command kvt_command_node;
 extern const kvt_command kvt_command_replay;
 extern const kvt_command kvt_command_run;
 extern const kvt_command kvt_command_store;
+extern const kvt_command kvt_command_sweep;
 extern const kvt_command kvt_command_tables;
 extern const kvt_command kvt_command_trace;
 extern const kvt_command kvt_command_validate;

@@ -7,6 +7,7 @@
 const kvt_command *const kvt_commands[] = {
 	&kvt_command_run,
 	&kvt_command_emu,
+	&kvt_command_sweep,
 	&kvt_command_replay,
 	&kvt_command_tables,
 	&kvt_command_models,

@@ -356,7 +356,8 @@ static void mark_foreign(kvt_config *config)
 	g_autofree const char **names = kvt_config_section_names(config, "");
 	for (unsigned i = 0; names[i]; i++) {
 		if (!g_str_equal(names[i], "sources") && !g_str_equal(names[i], "uncertainty") &&
-			!g_str_equal(names[i], "sweep") && !g_str_has_prefix(names[i], "claim ") &&
+			!g_str_equal(names[i], "sweep") && !g_str_has_prefix(names[i], "sweep ") &&
+			!g_str_has_prefix(names[i], "claim ") &&
 			!g_str_has_prefix(names[i], "curve ") &&
 			!g_str_equal(names[i], "emulation") && !g_str_equal(names[i], "validate") &&
 			!g_str_has_prefix(names[i], "emulation "))
@@ -380,8 +381,8 @@ static gboolean check_used(kvt_config *config, GError **error)
 		if (section && !kvt_tier_check((*tier)->name, section, error))
 			return FALSE;
 	}
-	const char *const foreign[] = { "sources", "uncertainty", "sweep", "claim ID", "curve ID",
-		"emulation", "emulation TIER", "validate", NULL };
+	const char *const foreign[] = { "sources", "uncertainty", "sweep", "sweep SECTION",
+		"claim ID", "curve ID", "emulation", "emulation TIER", "validate", NULL };
 	for (unsigned i = 0; i < G_N_ELEMENTS(foreign); i++)
 		g_ptr_array_add(known, (gpointer)foreign[i]);
 	mark_foreign(config);
