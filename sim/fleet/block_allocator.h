@@ -36,7 +36,6 @@ typedef struct kvt_block_allocator {
 	uint64_t bytes;
 	kvt_large_pages *pages;
 	uint64_t page_bytes[KVT_BLOCK_KINDS_MAX];
-	uint64_t used_tokens[KVT_BLOCK_KINDS_MAX];
 	uint64_t allocated_bytes, used_bytes;
 	uint64_t peak_waste, peak_allocated, peak_stranded;
 	kvt_block *blocks;   /* [pages], by first page */
@@ -76,11 +75,14 @@ static inline gboolean kvt_block_release(kvt_block_allocator *allocator, uint32_
 /* Gives back a block that nobody holds. */
 void kvt_block_free(kvt_block_allocator *allocator, unsigned kind, uint32_t block);
 
-/* The block that a holder may write into: itself when it is the only one, else a copy with one
- * reference, for which the old one is released. KVT_NO_BLOCK, and nothing changes, when pages for
- * the copy are missing. */
-uint32_t kvt_block_write(
-	kvt_block_allocator *allocator, unsigned kind, uint32_t block, kvt_page_owner *owner);
+/*
+ * The block that a holder of the first `tokens` tokens of one may go on writing: that one when it
+ * alone holds it and nothing comes after those tokens, else a copy of them, of which it is the one
+ * holder; then its hold of the old one is still to be released. KVT_NO_BLOCK, and nothing changes,
+ * when pages for the copy are missing.
+ */
+uint32_t kvt_block_write(kvt_block_allocator *allocator, unsigned kind, uint32_t block,
+	uint32_t tokens, kvt_page_owner *owner);
 
 /* Pages of a block, of its tokens' number. */
 static inline uint32_t kvt_block_pages(const kvt_block_allocator *allocator, uint32_t tokens)

@@ -4,9 +4,9 @@
  * order of eviction by any policy of sim/cache, pins, quotas and counters a tenant. A tier may be
  * in the chains of several replicas. It says what is where, moves nothing and knows no time.
  *
- * A piece is a number below n_pieces, block name x kinds + kind (kv_manager.h). It is absent,
- * arriving (room is taken, it cannot be read and does not leave), or there. Pieces of different
- * tenants have different names, so a tier cannot confuse them.
+ * A piece (block_shape.h) is a number, block name x kinds + kind. It is absent, arriving (it has
+ * room, cannot be read and does not leave), or there. Tenants' blocks have different names, so a
+ * tier cannot confuse them.
  */
 #ifndef KVT_BLOCK_TIER_H
 #define KVT_BLOCK_TIER_H
@@ -15,6 +15,7 @@
 
 #include "sim/cache/policy.h"
 #include "sim/fleet/block_names.h"
+#include "sim/fleet/block_shape.h"
 
 #define KVT_NO_PIECE UINT32_MAX
 
@@ -26,88 +27,129 @@ typedef enum kvt_piece_state {
 
 typedef struct kvt_block_tier_settings {
 	const char *name;
-	const kvt_policy_ops *policy; /* one that needs the future gets what next_use says */
+	const kvt_policy_ops *policy; /* one that needs the future reads next_use below */
 	uint64_t capacity;            /* bytes */
-	uint64_t piece_bytes_min;     /* of the smallest piece: bounds their number */
 	uint32_t n_kinds;             /* pieces a block */
-	const kvt_block_names *names; /* sealed; borrowed */
+	uint64_t piece_bytes[KVT_BLOCK_KINDS_MAX];
+	const kvt_block_names *names; /* sealed; borrowed while the tier is made */
 	const uint64_t *quotas;       /* [names->n_tenants], bytes, 0 none; NULL: none has one */
 } kvt_block_tier_settings;
 
-/* What a tenant has and has had in a tier; a piece counts where it is charged: to the tenant that
- * brought it in. */
+/* Those of a tier that holds blocks as they are outside HBM. */
+static inline kvt_block_tier_settings kvt_block_tier_settings_of(const kvt_block_shape *shape,
+	const char *name, const kvt_policy_ops *policy, uint64_t capacity,
+	const kvt_block_names *names, const uint64_t *quotas)
+{
+	kvt_block_tier_settings settings = { .name = name,
+		.policy = policy,
+		.capacity = capacity,
+		.n_kinds = shape->n_kinds,
+		.names = names,
+		.quotas = quotas };
+	for (unsigned kind = 0; kind < shape->n_kinds; kind++)
+		settings.piece_bytes[kind] = kvt_block_shape_saved_bytes(shape, kind);
+	return settings;
+}
+
+/* What a tenant has and has had in a tier: of pieces that are charged to it, as it brought them in.
+ * With one kind of layers a piece is a block. */
 typedef struct kvt_block_tier_count {
-	uint64_t blocks, bytes; /* now: there or arriving */
+	uint64_t pieces, bytes; /* now: there or arriving, bytes with what is reserved */
 	uint64_t peak_bytes;
-	uint64_t in_blocks, in_bytes;     /* that entered, failed ones included */
-	uint64_t read_blocks, read_bytes; /* that were read, counted when a read begins */
-	uint64_t out_blocks, out_bytes;   /* that left because others needed the room */
-	uint64_t failed_blocks;           /* whose arrival failed */
-	uint64_t refused_blocks;          /* that found everything pinned, or too small a tier */
+	uint64_t in_pieces, in_bytes;     /* that entered, those that failed to arrive included */
+	uint64_t read_pieces, read_bytes; /* that loads read */
+	uint64_t out_pieces, out_bytes;   /* that left because others needed the room */
+	uint64_t failed_pieces;           /* that did not arrive, or could not be read */
+	uint64_t refused_pieces;          /* that found no room: all the rest was pinned */
 } kvt_block_tier_count;
 
 typedef struct kvt_block_tier {
 	char *name;
-	uint64_t capacity, bytes, reserved, peak_bytes;
+	uint64_t capacity;
+	uint64_t bytes;      /* in use: pieces and what is reserved */
+	uint64_t held_bytes; /* of those: pinned, arriving or reserved, so that they cannot leave */
+	uint64_t peak_bytes;
 	uint32_t n_pieces, n_tenants, n_kinds;
-	gboolean needs_future;
+	uint64_t piece_bytes[KVT_BLOCK_KINDS_MAX];
 	kvt_block_tier_count *counts; /* [n_tenants] */
+	uint32_t *next_use; /* [n_pieces], to be set before a piece enters or is touched: when it is
+			       used next, UINT32_MAX never; NULL where the policy does not care */
+	uint32_t *link;     /* [n_pieces], the mover's, of pieces that arrive */
 	/* private */
-	uint8_t *state;     /* [n_pieces], kvt_piece_state */
-	uint8_t *pinned;    /* [n_pieces], 0 or 1 */
-	uint16_t *pins;     /* [n_pieces] */
-	uint16_t *owner;    /* [n_pieces], the tenant it is charged to */
-	uint32_t *link;     /* [n_pieces], the next one of a move */
-	uint32_t *next_use; /* [n_pieces], where the policy needs it */
+	uint8_t *state;  /* [n_pieces], kvt_piece_state */
+	uint8_t *pinned; /* [n_pieces], 0 or 1 */
+	uint16_t *pins;  /* [n_pieces] */
+	uint16_t *owner; /* [n_pieces], the tenant it is charged to */
 	kvt_policy *policy;
-	uint64_t *quotas;             /* [n_tenants], 0: none */
+	uint64_t *quotas;             /* [n_tenants], 0: none; NULL: no one has one */
 	kvt_policy **tenant_policies; /* [n_tenants], of those with a quota */
-	uint32_t *tenant_start;       /* [n_tenants], the piece that is 0 in it */
+	uint32_t *tenant_start;       /* [n_tenants], the piece that is number 0 in it */
 } kvt_block_tier;
 
-kvt_block_tier *kvt_block_tier_new(const kvt_block_tier_settings *settings, GError **error);
+kvt_block_tier *kvt_block_tier_new(const kvt_block_tier_settings *settings);
 void kvt_block_tier_free(kvt_block_tier *tier);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_block_tier, kvt_block_tier_free)
+
+static inline uint64_t kvt_block_tier_piece_bytes(const kvt_block_tier *tier, uint32_t piece)
+{
+	return tier->piece_bytes[tier->n_kinds == 1 ? 0 : piece % tier->n_kinds];
+}
+
+static inline kvt_piece_state kvt_block_tier_state(const kvt_block_tier *tier, uint32_t piece)
+{
+	return (kvt_piece_state)tier->state[piece];
+}
 
 static inline bool kvt_block_tier_has(const kvt_block_tier *tier, uint32_t piece)
 {
 	return tier->state[piece] == KVT_PIECE_THERE;
 }
 
+static inline bool kvt_block_tier_has_room(const kvt_block_tier *tier, uint64_t bytes)
+{
+	return tier->bytes + bytes <= tier->capacity;
+}
+
+/* Whether there would be room if all left that can. */
+static inline bool kvt_block_tier_can_have_room(const kvt_block_tier *tier, uint64_t bytes)
+{
+	return tier->held_bytes + bytes <= tier->capacity;
+}
+
+/* Says which absent piece a tenant brings next, before victims are asked for. */
+void kvt_block_tier_announce(kvt_block_tier *tier, uint32_t tenant, uint32_t piece);
+
 /*
- * The piece that should leave for one of `tenant`'s, or KVT_NO_PIECE when all are pinned. A tenant
- * that has its quota or more gives up its own first; for one that has less, those give who have
- * more than theirs, the furthest above first; else the policy chooses among all.
+ * The piece that should leave so that `tenant` can have `bytes`; KVT_NO_PIECE when all are pinned.
+ * A tenant that would be above its quota gives up its own first; else he does who is furthest above
+ * his; else the policy chooses among all. So a tenant that stays below its quota loses nothing to
+ * others where everyone has one and they fit into the tier together.
  */
 uint32_t kvt_block_tier_victim(kvt_block_tier *tier, uint32_t tenant, uint64_t bytes);
 
-/* An absent piece gets room, which there must be, and is arriving or there. */
-void kvt_block_tier_enter(kvt_block_tier *tier, uint32_t piece, uint32_t tenant, uint64_t bytes,
-	kvt_piece_state state);
+/* An absent piece takes room, which there is: arriving, or there at once. */
+void kvt_block_tier_enter(
+	kvt_block_tier *tier, uint32_t tenant, uint32_t piece, kvt_piece_state state);
 
-/* Says, before victims are asked for, which absent piece room is made for. */
-void kvt_block_tier_announce(kvt_block_tier *tier, uint32_t piece, uint32_t tenant);
+/* An arriving piece is there, or has failed and is absent. */
+void kvt_block_tier_arrived(kvt_block_tier *tier, uint32_t piece, bool intact);
 
-static inline bool kvt_block_tier_has_room(const kvt_block_tier *tier, uint64_t bytes)
-{
-	return tier->bytes + tier->reserved + bytes <= tier->capacity;
-}
-
-/* An arriving piece is there, or has failed and is absent again. */
-void kvt_block_tier_arrived(kvt_block_tier *tier, uint32_t piece, uint64_t bytes, bool intact);
-
-/* A piece that is there and not pinned leaves; `evicted` when victim() has just named it. */
-void kvt_block_tier_remove(kvt_block_tier *tier, uint32_t piece, uint64_t bytes, bool evicted);
+/* A piece that is there and not pinned leaves; `evicted`: it was victim()'s last answer. */
+void kvt_block_tier_remove(kvt_block_tier *tier, uint32_t piece, bool evicted);
 
 /* Another use of a piece that is there. */
 void kvt_block_tier_touch(kvt_block_tier *tier, uint32_t piece);
 
-/* While a piece is pinned, which counts, it does not leave. */
+/* A piece that is there does not leave until it was unpinned as often as it was pinned. */
 void kvt_block_tier_pin(kvt_block_tier *tier, uint32_t piece);
 void kvt_block_tier_unpin(kvt_block_tier *tier, uint32_t piece);
 
-/* Bytes without a name, of requests that were swapped out: they take room until given back. */
+/* Bytes without a name, of requests that were swapped out: room there is, until it is given back.
+ */
 void kvt_block_tier_reserve(kvt_block_tier *tier, uint32_t tenant, uint64_t bytes);
 void kvt_block_tier_unreserve(kvt_block_tier *tier, uint32_t tenant, uint64_t bytes);
+
+/* Asserts that tables, counters and pins agree, in O(pieces); for tests. */
+void kvt_block_tier_check(const kvt_block_tier *tier);
 
 #endif

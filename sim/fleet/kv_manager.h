@@ -87,10 +87,10 @@ typedef struct kvt_kv_move {
 	uint8_t kind;     /* kvt_kv_move_kind */
 	uint8_t from, to; /* level; KVT_KV_PEER: peer_level of the peer that was named */
 	uint8_t peer_level;
-	uint32_t makes_room;
-	uint32_t n_pieces; /* 0 for blocks without a name */
-	uint64_t bytes;    /* as outside HBM */
-	uint32_t sequence; /* that it is for, UINT32_MAX: none */
+	uint32_t makes_room; /* 0 or 1 */
+	uint32_t n_pieces;   /* 0 for blocks without a name */
+	uint64_t bytes;      /* as outside HBM */
+	uint32_t sequence;   /* that it is for, UINT32_MAX: none */
 } kvt_kv_move;
 
 /* Grown as needed; the caller sets n to 0 when it has seen them. */
@@ -144,8 +144,8 @@ int kvt_kv_admit(kvt_kv_manager *manager, const kvt_kv_prompt *prompt, kvt_kv_mo
  */
 uint64_t kvt_kv_ready(kvt_kv_manager *manager, uint32_t sequence, gboolean *waiting);
 
-/* Room for KV up to `tokens` tokens in all. 0 or -ENOSPC, then as before but for evictions: end,
- * drop or swap out a sequence. O(1) when no page is needed. */
+/* Room for KV up to `tokens` tokens in all. 0, or -ENOSPC: end, drop or swap out a sequence and try
+ * again; what room it did get stays the sequence's. O(1) when no page is needed. */
 int kvt_kv_extend(kvt_kv_manager *manager, uint32_t sequence, uint64_t tokens, kvt_kv_moves *moves);
 
 /* KV of the first `tokens` tokens, for which there is room, has been computed: others find whole
@@ -165,11 +165,11 @@ void kvt_kv_finish(kvt_kv_manager *manager, uint32_t sequence, const uint32_t *i
 void kvt_kv_drop(kvt_kv_manager *manager, uint32_t sequence);
 
 /*
- * Gives up HBM but not the sequence: blocks with names are released (and stored below where they
- * are not yet), its own are saved in the first tier with room. -ENOSPC, and nothing changes: no
- * tier has room; drop it and admit its prompt again. swap_in is admit and extend in one, for what
- * it had; ready() says what has to be computed again. Not while a load or save of it is on its way
- * (-EBUSY).
+ * Gives up HBM but not the sequence: blocks with names are released as when it ends, its own are
+ * saved in the first tier with room. -ENOSPC, and nothing changes: no tier has room; drop it and
+ * admit its prompt again. swap_in is admit and extend in one, for what it had; ready() says what
+ * has to be computed again: nothing, unless blocks of its prompt have been evicted everywhere or
+ * its own were lost. -EBUSY: a save or restore of it is on its way, try again when that has ended.
  */
 int kvt_kv_swap_out(kvt_kv_manager *manager, uint32_t sequence, kvt_kv_moves *moves);
 int kvt_kv_swap_in(
