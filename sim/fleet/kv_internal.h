@@ -1,7 +1,8 @@
 /*
  * kv_internal.h: what the parts of the KV manager share: kv_manager.c (blocks in HBM: held, kept,
- * evicted), kv_moves.c (moves and falling down the chain), kv_match.c (what is where),
- * kv_sequence.c (a sequence's life) and kv_swap.c (out and in again). Nobody else includes it.
+ * evicted), kv_moves.c (moves and falling down the chain), kv_match.c (what is where), kv_admit.c
+ * (room for sequences), kv_sequence.c (their life) and kv_swap.c (out and in again). Nobody else
+ * includes it.
  */
 #ifndef KVT_KV_INTERNAL_H
 #define KVT_KV_INTERNAL_H
@@ -120,6 +121,18 @@ static inline uint32_t kvt_kv_block_share(
 	return (uint32_t)MIN(tokens - start, manager->shape->block_tokens);
 }
 
+/* The piece of a block that a sequence holds by name. */
+static inline uint32_t kvt_kv_sequence_piece(const kvt_kv_manager *manager,
+	const kvt_kv_sequence *sequence, uint32_t block, unsigned kind)
+{
+	return kvt_kv_prompt_piece(manager, &sequence->prompt, block, kind);
+}
+
+static inline gboolean kvt_kv_is_global(const kvt_kv_manager *manager, unsigned kind)
+{
+	return manager->shape->kinds[kind].attention == KVT_ATTENTION_GLOBAL;
+}
+
 /* kv_manager.c */
 
 /* One more holder of a piece that is in HBM; one less: what nobody holds is kept or freed. */
@@ -178,12 +191,17 @@ static inline uint32_t kvt_kv_named_blocks(
 uint32_t kvt_kv_needed_from(
 	const kvt_kv_manager *manager, const kvt_kv_prompt *prompt, unsigned kind, uint32_t blocks);
 
-/* kv_sequence.c */
+/* kv_admit.c */
 
 /* What admit and swap_in share: holds and loads what was matched, and gives global layers room for
  * `tokens` tokens. 0 or -ENOSPC, then nothing is held. */
 int kvt_kv_place_sequence(
 	kvt_kv_call *call, kvt_kv_sequence *sequence, const kvt_kv_match *match, uint64_t tokens);
+/* Room of one kind for the first `tokens` tokens. */
+int kvt_kv_grow(kvt_kv_call *call, kvt_kv_sequence *sequence, unsigned kind, uint64_t tokens);
+
+/* kv_sequence.c */
+
 /* Gives up everything the sequence holds, last blocks first; with write_through, what is not in the
  * first tier goes there, unless `call` is NULL. */
 void kvt_kv_release_sequence(kvt_kv_manager *manager, kvt_kv_call *call, kvt_kv_sequence *sequence);
@@ -192,7 +210,5 @@ void kvt_kv_free_sequence(kvt_kv_manager *manager, uint32_t sequence);
 void kvt_kv_slide(kvt_kv_manager *manager, kvt_kv_sequence *sequence, uint64_t tokens);
 /* Frees a chain of blocks of its own. */
 void kvt_kv_free_chain(kvt_kv_manager *manager, unsigned kind, uint32_t block);
-/* Room of one kind for the first `tokens` tokens. */
-int kvt_kv_grow(kvt_kv_call *call, kvt_kv_sequence *sequence, unsigned kind, uint64_t tokens);
 
 #endif
