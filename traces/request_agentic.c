@@ -146,6 +146,8 @@ static bool add_request(reader *r, json_t *object, const char *place,
 	request.input_tokens = (uint32_t)input;
 	request.output_tokens = item.output_tokens = (uint32_t)output;
 	item.request = kvt_request_builder_add(r->builder, &request);
+	if (item.request == KVT_REQUEST_NONE)
+		return kvt_error_at(error, r->path, r->line, "%st: one request too many", place);
 	g_array_append_val(conversation->items, item);
 	return true;
 }

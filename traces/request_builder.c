@@ -136,10 +136,9 @@ uint32_t kvt_request_builder_add(kvt_request_builder *builder, const kvt_request
 	builder->begun = builder->blocks->len;
 	g_assert(added.tenant < builder->tenants->len);
 	g_assert(added.after == KVT_REQUEST_NONE || added.after < builder->requests->len);
-	if (builder->requests->len >= UINT32_MAX / 128) {
-		builder->full = true;
+	builder->full = builder->full || builder->requests->len >= UINT32_MAX / 128;
+	if (builder->full)
 		return KVT_REQUEST_NONE;
-	}
 	g_array_append_val(builder->requests, added);
 	return builder->requests->len - 1;
 }

@@ -51,6 +51,7 @@ extern const kvt_command kvt_command_help;
 extern const kvt_command kvt_command_models;
 extern const kvt_command kvt_command_node;
 extern const kvt_command kvt_command_replay;
+extern const kvt_command kvt_command_requests;
 extern const kvt_command kvt_command_run;
 extern const kvt_command kvt_command_store;
 extern const kvt_command kvt_command_sweep;

@@ -15,6 +15,7 @@ const kvt_command *const kvt_commands[] = {
 	&kvt_command_validate,
 	&kvt_command_trace,
 	&kvt_command_cache,
+	&kvt_command_requests,
 	&kvt_command_store,
 	&kvt_command_node,
 	&kvt_command_help,
