@@ -46,6 +46,7 @@ char *kvt_command_overview(void);
 
 extern const kvt_command kvt_command_cache;
 extern const kvt_command kvt_command_calibrate;
+extern const kvt_command kvt_command_diff;
 extern const kvt_command kvt_command_emu;
 extern const kvt_command kvt_command_help;
 extern const kvt_command kvt_command_models;

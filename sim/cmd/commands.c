@@ -18,6 +18,7 @@ const kvt_command *const kvt_commands[] = {
 	&kvt_command_requests,
 	&kvt_command_store,
 	&kvt_command_node,
+	&kvt_command_diff,
 	&kvt_command_help,
 	NULL,
 };

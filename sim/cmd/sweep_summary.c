@@ -150,21 +150,21 @@ static json_t *figure_json(const kvt_sweep_column *column, const extent *e)
 	json_object_set_new(object, "name", kvt_json_text(column->name));
 	json_object_set_new(object, "units", kvt_json_text(column->units));
 	json_object_set_new(object, "points", json_integer((json_int_t)e->points));
-	json_object_set_new(object, "low", kvt_json_real(e->low));
+	json_object_set_new(object, "least", kvt_json_real(e->low));
 	json_object_set_new(object, "median", kvt_json_real(e->median));
-	json_object_set_new(object, "high", kvt_json_real(e->high));
-	json_object_set_new(object, "low_at", json_integer((json_int_t)e->low_at));
-	json_object_set_new(object, "high_at", json_integer((json_int_t)e->high_at));
+	json_object_set_new(object, "largest", kvt_json_real(e->high));
+	json_object_set_new(object, "least_at", json_integer((json_int_t)e->low_at));
+	json_object_set_new(object, "largest_at", json_integer((json_int_t)e->high_at));
 	return object;
 }
 
 static const kvt_column summary_columns[] = {
 	{ .key = "figure", .header = "figure", .type = KVT_CELL_TEXT },
-	{ .key = "low", .header = "low", .type = KVT_CELL_TEXT },
+	{ .key = "least", .header = "least", .type = KVT_CELL_TEXT },
 	{ .key = "median", .header = "median", .type = KVT_CELL_TEXT },
-	{ .key = "high", .header = "high", .type = KVT_CELL_TEXT },
-	{ .key = "low_at", .header = "low at", .type = KVT_CELL_TEXT },
-	{ .key = "high_at", .header = "high at", .type = KVT_CELL_TEXT },
+	{ .key = "largest", .header = "largest", .type = KVT_CELL_TEXT },
+	{ .key = "least_at", .header = "least at", .type = KVT_CELL_TEXT },
+	{ .key = "largest_at", .header = "largest at", .type = KVT_CELL_TEXT },
 	{ 0 },
 };
 
