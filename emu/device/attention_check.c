@@ -125,35 +125,49 @@ static kvt_attention_window reference_window(reference *r, unsigned kv_head, uin
 	};
 }
 
-/* One head's output as a framework computes it: all logits first, FP32 throughout. */
-static void resident(const kvt_attention_shape *shape, const kvt_attention_window *window,
-	const float *query, float *logits, float *out)
+/* A token's keys or values (pages as in the window), as numbers. */
+static void numbers_of(const kvt_attention_shape *shape, const void *const *pages, size_t stride,
+	uint64_t token, float *numbers)
 {
-	float numbers[KVT_CODE_HEAD_DIM_MAX], most = -INFINITY, weight = 0;
-	for (uint64_t t = 0; t < window->n_tokens; t++) {
-		float sum = 0;
-		kvt_elements_to_float(shape->element,
-			(const uint8_t *)window->keys[t / shape->page_tokens] +
-				t % shape->page_tokens * shape->key_stride,
-			shape->head_dim, numbers);
-		for (uint32_t i = 0; i < shape->head_dim; i++)
-			sum += query[i] * numbers[i];
-		logits[t] = sum * shape->scale;
-		most = MAX(most, logits[t]);
+	const uint8_t *page = pages[token / shape->page_tokens];
+	kvt_elements_to_float(shape->element, page + token % shape->page_tokens * stride,
+		shape->head_dim, numbers);
+}
+
+/* A query's output as a framework computes it: all logits (heads x n_tokens) first, FP32
+ * throughout. */
+static void resident(const kvt_attention_shape *shape, const kvt_attention_window *window,
+	const float *queries, float *logits, float *out)
+{
+	const uint32_t dim = shape->head_dim;
+	const uint64_t n = window->n_tokens;
+	g_autofree float *most = g_new(float, shape->heads), *weight = g_new0(float, shape->heads);
+	float numbers[KVT_CODE_HEAD_DIM_MAX];
+	for (uint32_t head = 0; head < shape->heads; head++)
+		most[head] = -INFINITY;
+	for (uint64_t t = 0; t < n; t++) {
+		numbers_of(shape, window->keys, shape->key_stride, t, numbers);
+		for (uint32_t head = 0; head < shape->heads; head++) {
+			float sum = 0;
+			for (uint32_t i = 0; i < dim; i++)
+				sum += queries[head * dim + i] * numbers[i];
+			logits[head * n + t] = sum * shape->scale;
+			most[head] = MAX(most[head], logits[head * n + t]);
+		}
 	}
-	memset(out, 0, shape->head_dim * sizeof(float));
-	for (uint64_t t = 0; t < window->n_tokens; t++) {
-		float share = expf(logits[t] - most);
-		kvt_elements_to_float(shape->element,
-			(const uint8_t *)window->values[t / shape->page_tokens] +
-				t % shape->page_tokens * shape->value_stride,
-			shape->head_dim, numbers);
-		weight += share;
-		for (uint32_t i = 0; i < shape->head_dim; i++)
-			out[i] += share * numbers[i];
+	memset(out, 0, (size_t)shape->heads * dim * sizeof(float));
+	for (uint64_t t = 0; t < n; t++) {
+		numbers_of(shape, window->values, shape->value_stride, t, numbers);
+		for (uint32_t head = 0; head < shape->heads; head++) {
+			float share = expf(logits[head * n + t] - most[head]);
+			weight[head] += share;
+			for (uint32_t i = 0; i < dim; i++)
+				out[head * dim + i] += share * numbers[i];
+		}
 	}
-	for (uint32_t i = 0; i < shape->head_dim; i++)
-		out[i] /= weight;
+	for (uint32_t head = 0; head < shape->heads; head++)
+		for (uint32_t i = 0; i < dim; i++)
+			out[head * dim + i] /= weight[head];
 }
 
 void kvt_attention_errors_add(kvt_attention_errors *errors, const kvt_attention_place *place,
@@ -161,12 +175,11 @@ void kvt_attention_errors_add(kvt_attention_errors *errors, const kvt_attention_
 	const float *output)
 {
 	size_t n = (size_t)shape->heads * shape->head_dim;
-	g_autofree float *logits = g_new(float, window->n_tokens), *plain = g_new(float, n);
+	g_autofree float *logits = g_new(float, shape->heads * window->n_tokens);
+	g_autofree float *plain = g_new(float, n);
 	g_autofree double *exact = g_new(double, n), *lse = g_new(double, shape->heads);
 	kvt_attention_exact(shape, queries, 1, window, exact, lse);
-	for (uint32_t head = 0; head < shape->heads; head++)
-		resident(shape, window, queries + head * shape->head_dim, logits,
-			plain + head * shape->head_dim);
+	resident(shape, window, queries, logits, plain);
 	for (size_t i = 0; i < n; i++) {
 		double error = fabs(output[i] - exact[i]);
 		errors->rms += error * error;
