@@ -19,6 +19,7 @@
 #include "emu/calibrate/calibrate_loops.h"
 #include "kernels/kernels.h"
 #include "sim/base/rng.h"
+#include "tests/bench/median.h"
 
 enum { PAGE = 16, TURNS = 15, THREADS_MAX = 2, QUERIES_MAX = 64, HEADS_MAX = 8, DIM_MAX = 128 };
 enum { ROWS_MAX = 4 * QUERIES_MAX };
@@ -160,18 +161,6 @@ static double rate_of(const bench *b, double (*run)(part *), unsigned n_threads,
 	return sum;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, int n)
-{
-	qsort(values, (size_t)n, sizeof(double), by_value);
-	return values[n / 2];
-}
-
 static void measure(const bench *b, const char *format, unsigned n_threads)
 {
 	double tokens[TURNS], memory[TURNS], products[TURNS], ratio[TURNS];
@@ -188,13 +177,13 @@ static void measure(const bench *b, const char *format, unsigned n_threads)
 		double limit = MIN(memory[turn] / token_bytes, products[turn] / token_products);
 		ratio[turn] = tokens[turn] / limit;
 	}
-	double speed = median(tokens, TURNS), read = median(memory, TURNS);
-	double fma = median(products, TURNS);
+	double speed = bench_median(tokens, TURNS), read = bench_median(memory, TURNS);
+	double fma = bench_median(products, TURNS);
 	printf("%-5s %8u %7u %5u %-7s %7u %8.2f %8.2f %9.1f %9.1f %-8s %6.0f%%\n", format,
 		b->shape.head_dim, b->n_queries, b->shape.heads, kvt_isa_name(b->isa), n_threads,
 		speed * token_bytes / 1e9, read / 1e9, speed * token_products / 1e9, fma / 1e9,
 		read / token_bytes < fma / token_products ? "memory" : "products",
-		100 * median(ratio, TURNS));
+		100 * bench_median(ratio, TURNS));
 	fflush(stdout);
 }
 

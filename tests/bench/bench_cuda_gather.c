@@ -19,6 +19,8 @@
 #include <time.h>
 
 #include "kernels/cuda_kernels.h"
+#include "tests/bench/cuda_bench.h"
+#include "tests/bench/median.h"
 
 enum { TURNS = 3, ATTENTIONS = 64, HEAD_DIM = 128, KV_HEADS = 4, HEADS = 7, PAGE = 256 };
 
@@ -39,14 +41,6 @@ typedef struct way {
 	unsigned blocks;
 } way;
 
-static void must(cudaError_t error, const char *what)
-{
-	if (error != cudaSuccess) {
-		fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
-		exit(1);
-	}
-}
-
 static void shuffle(size_t *order, size_t n, GRand *rand)
 {
 	for (size_t i = 0; i < n; i++)
@@ -62,7 +56,7 @@ static void shuffle(size_t *order, size_t n, GRand *rand)
 static void pages_init(pages *p, size_t page, size_t total, const char *host, char *device)
 {
 	*p = (pages){ .page = page, .n = total / page };
-	must(cudaHostAlloc((void **)&p->runs, p->n * sizeof(*p->runs), 0), "pinned memory");
+	bench_must(cudaHostAlloc((void **)&p->runs, p->n * sizeof(*p->runs), 0), "pinned memory");
 	p->to = g_new(void *, p->n);
 	p->from = g_new(const void *, p->n);
 	p->bytes = g_new(size_t, p->n);
@@ -76,10 +70,11 @@ static void pages_init(pages *p, size_t page, size_t total, const char *host, ch
 		p->bytes[i] = page;
 		p->runs[i] = (kvt_cuda_run){ p->to[i], p->from[i], page };
 	}
-	must(cudaStreamCreateWithFlags(&p->beside, cudaStreamNonBlocking), "a stream");
-	must(cudaEventCreateWithFlags(&p->arrived, cudaEventDisableTiming), "an event");
-	must(cudaMalloc((void **)&p->on_device, p->n * sizeof(*p->runs)), "device memory");
-	must(cudaMemcpy(p->on_device, p->runs, p->n * sizeof(*p->runs), cudaMemcpyHostToDevice),
+	bench_must(cudaStreamCreateWithFlags(&p->beside, cudaStreamNonBlocking), "a stream");
+	bench_must(cudaEventCreateWithFlags(&p->arrived, cudaEventDisableTiming), "an event");
+	bench_must(cudaMalloc((void **)&p->on_device, p->n * sizeof(*p->runs)), "device memory");
+	bench_must(
+		cudaMemcpy(p->on_device, p->runs, p->n * sizeof(*p->runs), cudaMemcpyHostToDevice),
 		"a copy");
 }
 
@@ -152,18 +147,6 @@ static double now_ms(void)
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-static int by_size(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *x, size_t n)
-{
-	qsort(x, n, sizeof(*x), by_size);
-	return x[n / 2];
-}
-
 /* From the call to the arrival of the last byte; negative where the way is not there. */
 static double time_way(const way *w, const pages *p, cudaStream_t stream)
 {
@@ -174,11 +157,11 @@ static double time_way(const way *w, const pages *p, cudaStream_t stream)
 			cudaGetLastError();
 			return -1;
 		}
-		must(cudaStreamSynchronize(stream), w->name);
+		bench_must(cudaStreamSynchronize(stream), w->name);
 		if (i >= 0)
 			ms[i] = now_ms() - start;
 	}
-	return median(ms, TURNS);
+	return bench_median(ms, TURNS);
 }
 
 static double time_large(char *device, const char *host, size_t bytes, cudaStream_t stream)
@@ -186,13 +169,13 @@ static double time_large(char *device, const char *host, size_t bytes, cudaStrea
 	double ms[TURNS];
 	for (int i = -1; i < TURNS; i++) {
 		const double start = now_ms();
-		must(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream),
+		bench_must(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream),
 			"a copy");
-		must(cudaStreamSynchronize(stream), "a copy");
+		bench_must(cudaStreamSynchronize(stream), "a copy");
 		if (i >= 0)
 			ms[i] = now_ms() - start;
 	}
-	return median(ms, TURNS);
+	return bench_median(ms, TURNS);
 }
 
 static const way ways[] = {
@@ -250,8 +233,8 @@ typedef struct attention {
 static void *device_zeros(size_t bytes)
 {
 	void *p;
-	must(cudaMalloc(&p, bytes), "device memory");
-	must(cudaMemset(p, 0, bytes), "zeros");
+	bench_must(cudaMalloc(&p, bytes), "device memory");
+	bench_must(cudaMemset(p, 0, bytes), "zeros");
 	return p;
 }
 
@@ -264,7 +247,8 @@ static void attention_init(attention *a, uint64_t n_tokens)
 	for (size_t i = 0; i < n; i++)
 		list[i] = pool + i * page;
 	void *on_device = device_zeros(n * sizeof(*list));
-	must(cudaMemcpy(on_device, list, n * sizeof(*list), cudaMemcpyHostToDevice), "a copy");
+	bench_must(
+		cudaMemcpy(on_device, list, n * sizeof(*list), cudaMemcpyHostToDevice), "a copy");
 	a->shape = (kvt_cuda_shape){ KVT_ELEMENT_BF16, HEAD_DIM, KV_HEADS, HEADS, PAGE, 2 * block,
 		block, 1 / sqrtf(HEAD_DIM), 1, 1, KVT_CUDA_TWO_HALVES };
 	a->queries = (kvt_cuda_queries){ device_zeros(KV_HEADS * HEADS * HEAD_DIM * 4),
@@ -281,25 +265,25 @@ static double beside(const attention *a, const way *w, const pages *p, cudaStrea
 	cudaStream_t computes, double alone, double *copy_ms)
 {
 	cudaEvent_t from, to;
-	must(cudaEventCreate(&from), "an event");
-	must(cudaEventCreate(&to), "an event");
+	bench_must(cudaEventCreate(&from), "an event");
+	bench_must(cudaEventCreate(&to), "an event");
 	const double start = now_ms();
 	if (w && !w->copy(p, w->blocks, copies)) {
 		cudaGetLastError();
 		return -1;
 	}
 	const int n = w ? (int)fmax(1, 0.6 * *copy_ms / alone) : ATTENTIONS;
-	must(cudaEventRecord(from, computes), "recording");
+	bench_must(cudaEventRecord(from, computes), "recording");
 	for (int i = 0; i < n; i++)
 		if (kvt_cuda_attention(&a->shape, &a->queries, &a->window, &a->partial, a->scratch,
 			    computes) != 0)
 			exit(1);
-	must(cudaEventRecord(to, computes), "recording");
-	must(cudaStreamSynchronize(copies), "copies");
+	bench_must(cudaEventRecord(to, computes), "recording");
+	bench_must(cudaStreamSynchronize(copies), "copies");
 	*copy_ms = now_ms() - start;
-	must(cudaEventSynchronize(to), "attention");
+	bench_must(cudaEventSynchronize(to), "attention");
 	float ms;
-	must(cudaEventElapsedTime(&ms, from, to), "time");
+	bench_must(cudaEventElapsedTime(&ms, from, to), "time");
 	cudaEventDestroy(from);
 	cudaEventDestroy(to);
 	return (double)ms / n;
@@ -345,7 +329,7 @@ static void checksums(const char *device, size_t bytes, cudaStream_t stream)
 			list[k] = device + k * sizes[i];
 		const void **on_device = device_zeros(n * sizeof(*list));
 		uint64_t *sums = device_zeros(n * sizeof(*sums));
-		must(cudaMemcpy(on_device, list, n * sizeof(*list), cudaMemcpyHostToDevice),
+		bench_must(cudaMemcpy(on_device, list, n * sizeof(*list), cudaMemcpyHostToDevice),
 			"a copy");
 		double ms[TURNS];
 		for (int k = -1; k < TURNS; k++) {
@@ -353,12 +337,12 @@ static void checksums(const char *device, size_t bytes, cudaStream_t stream)
 			if (kvt_cuda_page_checksums((const void *const *)on_device, sizes[i],
 				    (uint32_t)n, sums, stream) != 0)
 				exit(1);
-			must(cudaStreamSynchronize(stream), "checksums");
+			bench_must(cudaStreamSynchronize(stream), "checksums");
 			if (k >= 0)
 				ms[k] = now_ms() - start;
 		}
 		printf(" %zu KiB %.0f GB/s", sizes[i] >> 10,
-			(double)bytes / median(ms, TURNS) / 1e6);
+			(double)bytes / bench_median(ms, TURNS) / 1e6);
 		cudaFree(sums);
 		cudaFree(on_device);
 	}
@@ -375,11 +359,11 @@ int main(int argc, char **argv)
 	}
 	char *host, *device;
 	cudaStream_t copies, computes;
-	must(cudaHostAlloc((void **)&host, bytes, cudaHostAllocPortable), "pinned memory");
+	bench_must(cudaHostAlloc((void **)&host, bytes, cudaHostAllocPortable), "pinned memory");
 	memset(host, 1, bytes);
-	must(cudaMalloc((void **)&device, bytes), "device memory");
-	must(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), "a stream");
-	must(cudaStreamCreateWithFlags(&computes, cudaStreamNonBlocking), "a stream");
+	bench_must(cudaMalloc((void **)&device, bytes), "device memory");
+	bench_must(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), "a stream");
+	bench_must(cudaStreamCreateWithFlags(&computes, cudaStreamNonBlocking), "a stream");
 	by_page_size(device, host, bytes, copies);
 	while_attending(device, host, bytes, copies, computes);
 	checksums(device, bytes, copies);

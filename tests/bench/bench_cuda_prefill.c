@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "kernels/cuda_kernels.h"
+#include "tests/bench/cuda_bench.h"
 
 enum { TURNS = 7, SAMPLE = 64 << 20 };
 
@@ -25,21 +26,6 @@ typedef struct scene {
 	uint32_t head_dim, kv_heads, heads, page_tokens, n_queries;
 	uint64_t n_tokens; /* those of the chunk are the last */
 } scene;
-
-static void must(cudaError_t error, const char *what)
-{
-	if (error != cudaSuccess) {
-		fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
-		exit(1);
-	}
-}
-
-static void *device_memory(size_t bytes)
-{
-	void *p;
-	must(cudaMalloc(&p, bytes), "device memory");
-	return p;
-}
 
 /* Numbers near normal ones: sums of 4 uniform ones. */
 static float *sample_new(void)
@@ -60,9 +46,9 @@ static float *sample_new(void)
 static void fill(void *device, size_t bytes, const void *sample, size_t sample_bytes)
 {
 	for (size_t at = 0; at < bytes; at += sample_bytes)
-		must(cudaMemcpy((char *)device + at, sample,
-			     bytes - at < sample_bytes ? bytes - at : sample_bytes,
-			     cudaMemcpyHostToDevice),
+		bench_must(cudaMemcpy((char *)device + at, sample,
+				   bytes - at < sample_bytes ? bytes - at : sample_bytes,
+				   cudaMemcpyHostToDevice),
 			"a copy");
 }
 
@@ -82,36 +68,19 @@ static const void **pages_new(uint8_t *pool, size_t page_bytes, size_t n)
 	return pages;
 }
 
-static int by_size(const void *a, const void *b)
-{
-	const float x = *(const float *)a, y = *(const float *)b;
-	return x < y ? -1 : x > y;
-}
+/* One call, as bench_kernel_ms wants it. */
+typedef struct call {
+	const kvt_cuda_shape *shape;
+	const kvt_cuda_queries *queries;
+	const kvt_cuda_window *window;
+	const kvt_cuda_partial *partial;
+	void *scratch;
+} call;
 
-static float median_ms(const kvt_cuda_shape *shape, const kvt_cuda_queries *queries,
-	const kvt_cuda_window *window, const kvt_cuda_partial *partial, void *scratch)
+static int attend(void *arg)
 {
-	float times[TURNS];
-	cudaEvent_t from, to;
-	must(cudaEventCreate(&from), "an event");
-	must(cudaEventCreate(&to), "an event");
-	for (int i = -1; i < TURNS; i++) {
-		must(cudaEventRecord(from, NULL), "recording");
-		const int status =
-			kvt_cuda_attention(shape, queries, window, partial, scratch, NULL);
-		must(cudaEventRecord(to, NULL), "recording");
-		must(cudaEventSynchronize(to), "attention");
-		if (status != 0) {
-			fprintf(stderr, "attention: status %d\n", status);
-			exit(1);
-		}
-		if (i >= 0)
-			must(cudaEventElapsedTime(&times[i], from, to), "time");
-	}
-	cudaEventDestroy(from);
-	cudaEventDestroy(to);
-	qsort(times, TURNS, sizeof(float), by_size);
-	return times[TURNS / 2];
+	const call *c = arg;
+	return kvt_cuda_attention(c->shape, c->queries, c->window, c->partial, c->scratch, NULL);
 }
 
 /* Dense, of 16-bit numbers with FP32 sums, by the datasheets; 0: not known. */
@@ -133,17 +102,17 @@ static void measure(const scene *s, const float *sample, double peak)
 	const size_t block = (size_t)s->page_tokens * s->head_dim * element;
 	const size_t page_bytes = 2 * block * s->kv_heads, n_pages = s->n_tokens / s->page_tokens;
 	const size_t rows = (size_t)s->kv_heads * s->heads * s->n_queries;
-	uint8_t *pool = device_memory(n_pages * page_bytes);
+	uint8_t *pool = bench_device_memory(n_pages * page_bytes);
 	g_autofree uint8_t *numbers = g_malloc(SAMPLE / 4 * element);
 	kvt_elements_from_float(s->element, sample, SAMPLE / 4, numbers);
 	fill(pool, n_pages * page_bytes, numbers, SAMPLE / 4 * element);
 	g_autofree const void **pages = pages_new(pool, page_bytes, n_pages);
-	void *list = device_memory(n_pages * sizeof(*pages));
+	void *list = bench_device_memory(n_pages * sizeof(*pages));
 	fill(list, n_pages * sizeof(*pages), pages, n_pages * sizeof(*pages));
-	float *queries = device_memory(rows * s->head_dim * sizeof(float));
+	float *queries = bench_device_memory(rows * s->head_dim * sizeof(float));
 	fill(queries, rows * s->head_dim * sizeof(float), sample, SAMPLE);
-	float *output = device_memory(rows * s->head_dim * sizeof(float));
-	float *lse = device_memory(rows * sizeof(float));
+	float *output = bench_device_memory(rows * s->head_dim * sizeof(float));
+	float *lse = bench_device_memory(rows * sizeof(float));
 	kvt_cuda_shape shape = { s->element, s->head_dim, s->kv_heads, s->heads, s->page_tokens,
 		2 * block, block, 1 / sqrtf((float)s->head_dim), 1, 1, KVT_CUDA_TWO_HALVES };
 	const kvt_cuda_queries q = { queries, (size_t)s->n_queries * s->heads * s->head_dim,
@@ -156,8 +125,9 @@ static void measure(const scene *s, const float *sample, double peak)
 	for (int precision = 0; precision < 2; precision++) {
 		shape.precision = precision ? KVT_CUDA_ROUNDED : KVT_CUDA_TWO_HALVES;
 		const size_t bytes = kvt_cuda_attention_scratch(&shape, s->n_queries);
-		void *scratch = device_memory(bytes);
-		const double ms = median_ms(&shape, &q, &window, &partial, scratch);
+		void *scratch = bench_device_memory(bytes);
+		call c = { &shape, &q, &window, &partial, scratch };
+		const double ms = bench_kernel_ms(attend, &c, TURNS, "attention");
 		const double tflops = operations / ms / 1e9;
 		printf("  %s %8.3f ms %5.0f TFLOP/s", precision ? "rounded" : "halves", ms, tflops);
 		if (peak > 0)
@@ -197,7 +167,7 @@ int main(int argc, char **argv)
 		printf("no CUDA device: nothing is measured\n");
 		return 0;
 	}
-	must(cudaGetDeviceProperties(&device, 0), "the device");
+	bench_must(cudaGetDeviceProperties(&device, 0), "the device");
 	const double peak = peak_tflops(device.name);
 	printf("%s, dense peak %.0f TFLOP/s\n", device.name, peak);
 	float *sample = sample_new();

@@ -13,6 +13,7 @@
 
 #include "sim/base/rng.h"
 #include "sim/core/loop.h"
+#include "tests/bench/median.h"
 #include "tests/bench/reference_heap.h"
 
 /* Increments are drawn beforehand: what is measured is the queue, not the random numbers. */
@@ -145,18 +146,6 @@ static double run_nothing(hold *h, uint64_t n)
 	return events_per_second(n, start);
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, unsigned n)
-{
-	qsort(values, n, sizeof *values, compare_doubles);
-	return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
-}
-
 static void hold_init(hold *h, const int64_t *increments)
 {
 	*h = (hold){ .increments = increments, .loop = kvt_virtual_loop_new() };
@@ -191,8 +180,8 @@ static void measure(const distribution *d, const int64_t *increments, uint64_t p
 		ratio[r] = a[r] / b[r];
 	}
 	printf("%-12s %10" G_GUINT64_FORMAT " %8.1f %8.1f %8.1f %8.2f\n", d->name, population,
-		1e-6 * median(a, repetitions), 1e-6 * median(b, repetitions),
-		1e-6 * median(c, repetitions), median(ratio, repetitions));
+		1e-6 * bench_median(a, repetitions), 1e-6 * bench_median(b, repetitions),
+		1e-6 * bench_median(c, repetitions), bench_median(ratio, repetitions));
 	fflush(stdout);
 	hold_clear(&loop);
 	hold_clear(&heap);
@@ -263,8 +252,8 @@ static void measure_fill(uint64_t n, unsigned repetitions)
 			hold_clear(&f.hold);
 		}
 		printf("%-12s %10" G_GUINT64_FORMAT " %8.1f %8.1f %8s %8.2f\n", names[pattern], n,
-			1e-6 * median(a, repetitions), 1e-6 * median(b, repetitions), "-",
-			median(ratio, repetitions));
+			1e-6 * bench_median(a, repetitions), 1e-6 * bench_median(b, repetitions),
+			"-", bench_median(ratio, repetitions));
 		fflush(stdout);
 	}
 }
@@ -301,7 +290,7 @@ static void measure_timeouts(
 	for (unsigned r = 0; r < repetitions; r++)
 		a[r] = run_loop(&h, n_events);
 	printf("%-12s %10" G_GUINT64_FORMAT " %8.1f %8s %8s %8s\n", "timeouts", population,
-		1e-6 * median(a, repetitions), "-", "-", "-");
+		1e-6 * bench_median(a, repetitions), "-", "-", "-");
 	hold_clear(&h);
 	g_free(events);
 }

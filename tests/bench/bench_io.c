@@ -28,6 +28,7 @@
 #include "emu/loop/real_loop.h"
 #include "emu/tier/uring_tier.h"
 #include "sim/base/rng.h"
+#include "tests/bench/median.h"
 
 enum { MOST_ROUNDS = 99, MOST_DEPTH = 256, WAYS = 3 };
 
@@ -357,18 +358,6 @@ static void find_file(bench *b)
 	kvt_io_engine_register_file(b->engine, 0, b->fd);
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, unsigned n)
-{
-	qsort(values, n, sizeof(*values), compare);
-	return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
-}
-
 static void measure(bench *b)
 {
 	static double (*const ways[WAYS])(bench *) = { fio_rate, engine_rate, tier_rate };
@@ -385,15 +374,15 @@ static void measure(bench *b)
 	}
 	printf("%7" G_GUINT64_FORMAT " KiB ", b->page_bytes >> 10);
 	for (unsigned who = 0; who < WAYS; who++) {
-		double middle = median(ratio[who], b->rounds);
-		printf(" %s %5.0f MB/s", way_names[who], median(rate[who], b->rounds) / 1e6);
+		double middle = bench_median(ratio[who], b->rounds);
+		printf(" %s %5.0f MB/s", way_names[who], bench_median(rate[who], b->rounds) / 1e6);
 		if (who > 0)
 			printf(" = %.3f (%.2f to %.2f)", middle, ratio[who][0],
 				ratio[who][b->rounds - 1]);
 	}
 	printf("; processor, ms/GB:");
 	for (unsigned who = 0; who < WAYS; who++)
-		printf(" %.0f", median(processor[who], b->rounds) * 1e3);
+		printf(" %.0f", bench_median(processor[who], b->rounds) * 1e3);
 	printf("\n");
 	fflush(stdout);
 }

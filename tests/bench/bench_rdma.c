@@ -24,6 +24,7 @@
 
 #include "emu/loop/real_loop.h"
 #include "emu/fabric/verbs_fabric.h"
+#include "tests/bench/median.h"
 #include "tests/bench/perftest.h"
 
 enum { MEMORY = 4 << 20, PORT = 18600 };
@@ -185,7 +186,7 @@ static double run_ours(void *arg, const perftest_case *c)
 	while (!e->down)
 		kvt_loop_run(e->loop);
 	if (c->depth == 1)
-		return perftest_median(times, m.n_times);
+		return bench_median(times, m.n_times);
 	return (double)c->size * c->count / seconds / (1 << 20);
 }
 

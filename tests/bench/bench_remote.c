@@ -20,6 +20,7 @@
 #include "emu/loop/real_loop.h"
 #include "emu/remote/remote_tier.h"
 #include "emu/fabric/verbs_fabric.h"
+#include "tests/bench/median.h"
 #include "tests/bench/perftest.h"
 
 enum { PORT = 18610, DEPTH_MOST = 128, MIB = 1 << 20 };
@@ -143,7 +144,7 @@ static double run_ours(void *arg, const perftest_case *c)
 	run_ios(m, KVT_IO_READ, c, c->count);
 	double seconds = kvt_time_to_seconds(kvt_loop_now(m->loop) - begin);
 	if (c->depth == 1)
-		return perftest_median(times, m->n_times);
+		return bench_median(times, m->n_times);
 	return (double)c->size * c->count / seconds / MIB;
 }
 

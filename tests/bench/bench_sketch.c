@@ -19,6 +19,7 @@
 
 #include "kernels/kernels.h"
 #include "sim/base/rng.h"
+#include "tests/bench/median.h"
 
 /* Sketches of many KV heads, each of a context of 128K tokens, as a step of decoding scans them:
  * more than caches hold, while a KV head's scores stay in cache, where they are used next. */
@@ -191,18 +192,6 @@ static double rate_of(const bench *b, const contender *c, kvt_isa isa, uint32_t 
 	return (double)n * c->n_pages * (double)c->bytes / slowest;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, int n)
-{
-	qsort(values, (size_t)n, sizeof(double), by_value);
-	return values[n / 2];
-}
-
 static void measure(const bench *b, const contender *c, kvt_isa isa, uint32_t n_threads)
 {
 	static const contender readers[2] = { { "details", 4 * DIM, PAGES, 0, read_details },
@@ -217,10 +206,10 @@ static void measure(const bench *b, const contender *c, kvt_isa isa, uint32_t n_
 		ratio[turn] = rate[turn] / bandwidth[turn];
 		before = after;
 	}
-	double median_rate = median(rate, TURNS);
+	double median_rate = bench_median(rate, TURNS);
 	printf("%-26s %-7s %7u %8.2f %8.2f %8.0f %6.0f%%\n", c->name, kvt_isa_name(isa), n_threads,
-		median_rate / 1e9, median(bandwidth, TURNS) / 1e9,
-		median_rate / (double)c->bytes * 16 / 1e6, 100 * median(ratio, TURNS));
+		median_rate / 1e9, bench_median(bandwidth, TURNS) / 1e9,
+		median_rate / (double)c->bytes * 16 / 1e6, 100 * bench_median(ratio, TURNS));
 }
 
 /* In large pages where the system has them: a cache of keys is not made of small ones. */

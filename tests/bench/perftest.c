@@ -7,6 +7,7 @@
 
 #include "emu/loop/real_loop.h"
 #include "emu/fabric/verbs_fabric.h"
+#include "tests/bench/median.h"
 
 enum { FIGURES = 3 };
 
@@ -30,18 +31,6 @@ gboolean perftest_wire_find(perftest_wire *wire)
 		return TRUE;
 	printf("no RDMA devices here: RXE_IP0 and RXE_IP1 are not set\n");
 	return FALSE;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-double perftest_median(double *values, unsigned n)
-{
-	qsort(values, n, sizeof(*values), compare);
-	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
 kvt_time perftest_spin(const perftest_case *c)
@@ -104,8 +93,8 @@ void perftest_compare(const perftest_wire *wire, const perftest_case *c, unsigne
 	const char *kind = c->depth > 1 ? "rate" : c->sleeps ? "wake-up" : "latency";
 	unsigned best = c->depth > 1 ? pairs - 1 : 0;
 	/* the medians sort them */
-	double our = perftest_median(ours, pairs), their = perftest_median(theirs, pairs);
-	double ratio = perftest_median(ratios, pairs);
+	double our = bench_median(ours, pairs), their = bench_median(theirs, pairs);
+	double ratio = bench_median(ratios, pairs);
 	printf("median %s %lu: %.2f %s, perftest %.2f, ratio %.3f, from %.3f to %.3f, best to best "
 	       "%.3f\n",
 		kind, (unsigned long)c->size, our, unit, their, ratio, ratios[0], ratios[pairs - 1],

@@ -35,8 +35,6 @@ void perftest_wire_open(perftest_wire *wire);
  * engine does. */
 kvt_time perftest_spin(const perftest_case *c);
 
-double perftest_median(double *values, unsigned n);
-
 /* `ours` gives MiB/s, or at depth 1 the median latency in us. Prints each pair, the
  * medians and the ratios' ends. */
 void perftest_compare(const perftest_wire *wire, const perftest_case *c, unsigned pairs,
