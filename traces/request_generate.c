@@ -184,17 +184,17 @@ static bool add_session(const kvt_request_model *m, session *s, double begin,
 		if (turn == 0) {
 			begin_prompt(s, m, builder);
 		} else {
-			double interval = draw_gamma(&s->rng, m->interval, m->interval_cv);
-			begin += interval;
-			r.think = kvt_time_from_seconds(
-				MIN(interval, 8e6) - kvt_time_to_seconds(r.latency));
+			begin += draw_gamma(&s->rng, m->interval, m->interval_cv);
 			grow_prompt(s, m, builder);
 		}
 		if (begin > kvt_time_to_seconds(KVT_REQUEST_TIME_MAX))
 			return kvt_error_usage(error,
 				"the generated trace is longer than 100 days, expected fewer "
 				"sessions, or a higher rate");
-		r.arrival = kvt_time_from_seconds(begin);
+		kvt_time arrival = kvt_time_from_seconds(begin);
+		if (turn > 0)
+			r.think = MAX(arrival - r.arrival - r.latency, 0);
+		r.arrival = arrival;
 		r.input_tokens = (uint32_t)s->tokens;
 		r.output_tokens = draw_tokens(&s->rng, m->output, m->output_cv, 0);
 		r.latency = kvt_time_from_seconds(MIN(m->pace * r.output_tokens, 8e6));
