@@ -245,6 +245,19 @@ void kvt_block_tier_touch(kvt_block_tier *tier, uint32_t piece)
 	tell_policies(tier, piece, TOUCH);
 }
 
+void kvt_block_tier_renew(kvt_block_tier *tier, uint32_t piece)
+{
+	g_assert(tier->state[piece] == KVT_PIECE_THERE);
+	void (*first_use)(kvt_policy *, uint32_t) = tier->policy->ops->first_use;
+	if (!first_use)
+		return;
+	first_use(tier->policy, piece);
+	uint32_t tenant = tier->owner[piece];
+	kvt_policy *own = policy_of(tier, tenant);
+	if (own)
+		first_use(own, piece - tier->tenant_start[tenant]);
+}
+
 void kvt_block_tier_pin(kvt_block_tier *tier, uint32_t piece)
 {
 	g_assert(tier->state[piece] == KVT_PIECE_THERE && tier->pins[piece] < UINT16_MAX);

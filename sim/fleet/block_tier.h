@@ -140,7 +140,11 @@ void kvt_block_tier_remove(kvt_block_tier *tier, uint32_t piece, bool evicted);
 /* Another use of a piece that is there. */
 void kvt_block_tier_touch(kvt_block_tier *tier, uint32_t piece);
 
-/* A piece that is there does not leave until it was unpinned as often as it was pinned. */
+/* The same use goes on or ends, some time after its touch: it is recent, but not used once more. */
+void kvt_block_tier_renew(kvt_block_tier *tier, uint32_t piece);
+
+/* A piece that is there does not leave until it was unpinned as often as it was pinned. Policies
+ * may put aside what they find pinned: it is to be touched or renewed when it is unpinned. */
 void kvt_block_tier_pin(kvt_block_tier *tier, uint32_t piece);
 void kvt_block_tier_unpin(kvt_block_tier *tier, uint32_t piece);
 

@@ -71,6 +71,7 @@ void kvt_kv_unpin_place(const kvt_kv_manager *manager, kvt_kv_manager *peer, kvt
 	kvt_block_tier *tier = tier_at(manager, peer, place);
 	if (tier) {
 		kvt_block_tier_unpin(tier, piece);
+		kvt_block_tier_renew(tier, piece);
 		return;
 	}
 	peer->n_foreign--;
