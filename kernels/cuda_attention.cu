@@ -80,6 +80,10 @@ int kvt_cuda_decode(const kvt_cuda_shape *shape, const kvt_cuda_queries *queries
 	call.end = window->skip + window->n_tokens;
 	call.seen =
 		window->skip + (window->seen < window->n_tokens ? window->seen : window->n_tokens);
+	/* what is behind the last token is nobody's */
+	call.settled = window->settled == 0                 ? 0
+		       : window->settled < window->n_tokens ? window->skip + window->settled
+							    : call.end + kvt_cuda::TILE;
 	call.head_stride = shape->head_stride;
 	call.value_offset = shape->value_offset;
 	call.page_shift = (uint32_t)__builtin_ctz(shape->page_tokens);

@@ -32,6 +32,7 @@ struct decode_call {
 	float2 *part_stat;
 	/* tokens: row r sees those from first on and before end and seen + r / heads */
 	uint64_t first, end, seen;
+	uint64_t settled; /* those before are so: kvt_cuda_window; 0: none is */
 	size_t head_stride, value_offset;
 	uint32_t page_shift, rows, parts;
 	uint32_t heads_inverse; /* row / heads is row * heads_inverse >> 16 */
@@ -49,6 +50,7 @@ struct decode_form {
 	using layout = LAYOUT;
 	using pairs = typename LAYOUT::pairs;
 	static constexpr int head_dim = LAYOUT::head_dim, steps = head_dim / 16;
+	static constexpr bool staged = false;
 	static constexpr int groups = GROUPS, tiles = TILES, warps = WARPS, slots = 8 * GROUPS;
 	static constexpr int blocks = BLOCKS, waves = WAVES;
 	static constexpr int in_registers = IN_REGISTERS;
@@ -455,7 +457,7 @@ __device__ __forceinline__ void write_part(
 
 /* A block's share of a KV head's tiles, and of it each warp's: one part. */
 template <class F>
-__global__ __launch_bounds__(F::warps * 32, F::blocks) void decode_parts(const decode_call call)
+__global__ __launch_bounds__(F::warps * 32, F::blocks) void decode_parts(decode_call call)
 {
 	extern __shared__ float4 memory[];
 #if __CUDA_ARCH__ >= 900
@@ -502,11 +504,13 @@ template <class F> uint32_t decode_part_count(const decode_call &call, uint32_t 
 	return parts > 1 ? (uint32_t)parts : 1;
 }
 
-template <class F> int decode_launch(decode_call *call, uint32_t kv_heads, cudaStream_t stream)
+template <class F>
+int decode_launch(
+	void (*kernel)(decode_call), decode_call *call, uint32_t kv_heads, cudaStream_t stream)
 {
 	call->parts = decode_part_count<F>(*call, kv_heads);
 	cudaError_t error = cudaFuncSetAttribute(
-		decode_parts<F>, cudaFuncAttributeMaxDynamicSharedMemorySize, F::shared);
+		kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, F::shared);
 	if (error != cudaSuccess)
 		return kvt_cuda_status(error);
 	cudaLaunchAttribute early = {};
@@ -519,7 +523,7 @@ template <class F> int decode_launch(decode_call *call, uint32_t kv_heads, cudaS
 	config.stream = stream;
 	config.attrs = &early;
 	config.numAttrs = kvt_cuda_launches_early() ? 1 : 0;
-	return kvt_cuda_status(cudaLaunchKernelEx(&config, decode_parts<F>, *call));
+	return kvt_cuda_status(cudaLaunchKernelEx(&config, kernel, *call));
 }
 
 /* One a number format: launches the form for the call's head_dim and rows; sets call->parts. */

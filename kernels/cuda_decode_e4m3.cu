@@ -1,5 +1,5 @@
 /* cuda_decode_e4m3.cu: the forms of decode attention over E4M3. */
-#include "kernels/cuda_decode.cuh"
+#include "kernels/cuda_decode_staged.cuh"
 
 int kvt_cuda::decode_e4m3(
 	decode_call *call, uint32_t head_dim, uint32_t kv_heads, cudaStream_t stream)
@@ -10,8 +10,8 @@ int kvt_cuda::decode_e4m3(
 	using one_128 = decode_form<byte_layout<128>, 1, 1, 12, 1, 1, 2, false>;
 	using two_128 = decode_form<byte_layout<128>, 2, 1, 8, 1, 1, 0, false>;
 	if (head_dim == 64)
-		return call->rows <= 8 ? decode_launch<one_64>(call, kv_heads, stream)
-				       : decode_launch<two_64>(call, kv_heads, stream);
-	return call->rows <= 8 ? decode_launch<one_128>(call, kv_heads, stream)
-			       : decode_launch<two_128>(call, kv_heads, stream);
+		return call->rows <= 8 ? form_launch<one_64>(call, kv_heads, stream)
+				       : form_launch<two_64>(call, kv_heads, stream);
+	return call->rows <= 8 ? form_launch<one_128>(call, kv_heads, stream)
+			       : form_launch<two_128>(call, kv_heads, stream);
 }

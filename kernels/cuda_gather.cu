@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cuda_bulk.cuh"
 #include "kernels/cuda_kernels.h"
 
 namespace
@@ -141,53 +142,6 @@ __global__ __launch_bounds__(WARPS * 32) void gather_loads(const kvt_cuda_run *r
 	}
 }
 
-#if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ uint32_t shared_place(const void *p)
-{
-	return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-__device__ __forceinline__ void init_barrier(uint32_t barrier)
-{
-	asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
-}
-
-// Bytes to shared memory; the barrier's phase ends when they are there.
-__device__ __forceinline__ void begin_read(
-	uint32_t to, const void *from, uint32_t bytes, uint32_t barrier)
-{
-	asm volatile(
-		"mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-		: "memory");
-	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-		     "[%0], [%1], %2, [%3];" ::"r"(to),
-		     "l"(from), "r"(bytes), "r"(barrier)
-		     : "memory");
-}
-
-__device__ __forceinline__ void await_read(uint32_t barrier, uint32_t phase)
-{
-	asm volatile("{\n"
-		     ".reg .pred there;\n"
-		     "again:\n"
-		     "mbarrier.try_wait.parity.shared::cta.b64 there, [%0], %1;\n"
-		     "@there bra over;\n"
-		     "bra again;\n"
-		     "over:\n"
-		     "}" ::"r"(barrier),
-		     "r"(phase)
-		     : "memory");
-}
-
-__device__ __forceinline__ void begin_write(void *to, uint32_t from, uint32_t bytes)
-{
-	asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
-		     "r"(from), "r"(bytes)
-		     : "memory");
-	asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-}
-#endif
-
 // One warp a block, of which one thread copies: 32 registers a thread and 64 KiB of shared memory,
 // so that it finds room beside a block that attends.
 #if CUDART_VERSION >= 12040
@@ -206,9 +160,8 @@ __global__ FEW_REGISTERS void gather_bulk(const kvt_cuda_run *runs, uint32_t n)
 	const bool leads = threadIdx.x == 0;
 	if (leads) {
 		for (int i = 0; i < STAGES; i++)
-			init_barrier(shared_place(&barriers[i]));
-		asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-		asm volatile("fence.proxy.async;" ::: "memory");
+			init_barrier(shared_address(&barriers[i]));
+		publish_barriers();
 	}
 	__syncwarp();
 	walk<BULK_PIECE> w(runs, n, words, blockIdx.x, gridDim.x);
@@ -222,19 +175,20 @@ __global__ FEW_REGISTERS void gather_bulk(const kvt_cuda_run *runs, uint32_t n)
 		asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(STAGES - LAG - 1)
 			     : "memory");
 		targets[stage] = p.to, sizes[stage] = p.bytes;
-		begin_read(shared_place(stages) + stage * BULK_PIECE, p.from, p.bytes,
-			shared_place(&barriers[stage]));
+		expect_bytes(shared_address(&barriers[stage]), p.bytes);
+		begin_read(shared_address(stages) + stage * BULK_PIECE, p.from, p.bytes,
+			shared_address(&barriers[stage]));
 		if (begun < LAG)
 			continue;
 		const uint32_t i = begun - LAG, done = i % STAGES;
-		await_read(shared_place(&barriers[done]), i / STAGES % 2);
-		begin_write(targets[done], shared_place(stages) + done * BULK_PIECE, sizes[done]);
+		await_read(shared_address(&barriers[done]), i / STAGES % 2);
+		begin_write(targets[done], shared_address(stages) + done * BULK_PIECE, sizes[done]);
 	}
 	if (leads) {
 		for (uint32_t i = begun > LAG ? begun - LAG : 0; i < begun; i++) {
 			const uint32_t stage = i % STAGES;
-			await_read(shared_place(&barriers[stage]), i / STAGES % 2);
-			begin_write(targets[stage], shared_place(stages) + stage * BULK_PIECE,
+			await_read(shared_address(&barriers[stage]), i / STAGES % 2);
+			begin_write(targets[stage], shared_address(stages) + stage * BULK_PIECE,
 				sizes[stage]);
 		}
 		asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");

@@ -54,6 +54,10 @@ typedef struct kvt_cuda_window {
 	uint32_t skip; /* below page_tokens */
 	/* Query token i sees the first seen + i tokens, n_tokens at most; n_tokens: all see all. */
 	uint64_t seen;
+	/* The first so many tokens, and the list of pages, were in memory before the stream began
+	 * what it does just before this call, as those of earlier steps were: they may be read
+	 * while that still runs. 0: it may write any. */
+	uint64_t settled;
 } kvt_cuda_window;
 
 /* Results in device memory: of query tokens that saw nothing, zeros and -infinity. */

@@ -59,6 +59,13 @@ __device__ __forceinline__ uint4 load_shared(uint32_t place)
 	return v;
 }
 
+__device__ __forceinline__ uint2 load_shared8(uint32_t place)
+{
+	uint2 v;
+	asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(place));
+	return v;
+}
+
 __device__ __forceinline__ uint32_t word(const uint4 &v, int i)
 {
 	return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;

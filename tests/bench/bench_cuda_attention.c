@@ -147,8 +147,9 @@ static void bench_clear(bench *b)
 static void attend(const bench *b, unsigned call)
 {
 	kvt_cuda_queries queries = { b->queries, (size_t)b->q.heads * b->q.head_dim, 1 };
+	/* of a step, the newest token alone was just written */
 	kvt_cuda_window window = { (const void *const *)b->tables[call % b->n_sets], b->q.n_tokens,
-		0, b->q.n_tokens };
+		0, b->q.n_tokens, b->q.n_tokens - 1 };
 	int status =
 		kvt_cuda_attention(&b->shape, &queries, &window, &b->result, b->scratch, b->stream);
 	if (status)

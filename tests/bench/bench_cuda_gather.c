@@ -253,7 +253,7 @@ static void attention_init(attention *a, uint64_t n_tokens)
 		block, 1 / sqrtf(HEAD_DIM), 1, 1, KVT_CUDA_TWO_HALVES };
 	a->queries = (kvt_cuda_queries){ device_zeros(KV_HEADS * HEADS * HEAD_DIM * 4),
 		HEADS * HEAD_DIM, 1 };
-	a->window = (kvt_cuda_window){ on_device, n_tokens, 0, n_tokens };
+	a->window = (kvt_cuda_window){ on_device, n_tokens, 0, n_tokens, 0 };
 	a->partial = (kvt_cuda_partial){ device_zeros(KV_HEADS * HEADS * HEAD_DIM * 4),
 		device_zeros(KV_HEADS * HEADS * 4) };
 	a->scratch = device_zeros(kvt_cuda_attention_scratch(&a->shape, 1));

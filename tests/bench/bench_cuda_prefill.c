@@ -117,7 +117,7 @@ static void measure(const scene *s, const float *sample, double peak)
 		2 * block, block, 1 / sqrtf((float)s->head_dim), 1, 1, KVT_CUDA_TWO_HALVES };
 	const kvt_cuda_queries q = { queries, (size_t)s->n_queries * s->heads * s->head_dim,
 		s->n_queries };
-	const kvt_cuda_window window = { list, s->n_tokens, 0, s->n_tokens - s->n_queries + 1 };
+	const kvt_cuda_window window = { list, s->n_tokens, 0, s->n_tokens - s->n_queries + 1, 0 };
 	const kvt_cuda_partial partial = { output, lse };
 	const double operations =
 		4.0 * (double)rows * s->head_dim * ((double)s->n_tokens - (double)s->n_queries / 2);

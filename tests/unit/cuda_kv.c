@@ -10,6 +10,8 @@
 #include "tests/unit/cuda_fixture.h"
 
 #if KVT_CUDA
+#include <cuda_runtime_api.h>
+
 size_t cuda_row_count(const cuda_context *c)
 {
 	return (size_t)c->spec.kv_heads * c->spec.n_queries * c->spec.heads;
@@ -116,6 +118,7 @@ void cuda_place(cuda_context *c, uint64_t seed)
 	c->device_table = cuda_fixture_put(table, c->n_pages * sizeof(void *));
 	c->device_queries =
 		cuda_fixture_put(c->queries, c->spec.kv_heads * c->stride * sizeof(float));
+	cudaDeviceSynchronize();
 }
 
 bool cuda_attend(const cuda_context *c, uint64_t first, uint64_t n, uint64_t seen,
@@ -126,7 +129,8 @@ bool cuda_attend(const cuda_context *c, uint64_t first, uint64_t n, uint64_t see
 	kvt_cuda_window window = { .pages = c->device_table + at / c->spec.page_tokens,
 		.n_tokens = n,
 		.skip = (uint32_t)(at % c->spec.page_tokens),
-		.seen = seen };
+		.seen = seen,
+		.settled = n * (c->spec.seed % 3) / 2 };
 	int status = kvt_cuda_attention(&c->shape, &queries, &window, into, c->scratch, NULL);
 	if (status == 0)
 		return true;

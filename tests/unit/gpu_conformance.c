@@ -171,7 +171,7 @@ static void test_refused(kvt_real_gpu *gpu, const gpu_conformance *suite)
 	kvt_cuda_shape shape = { KVT_ELEMENT_BF16, 96, 1, 1, 16, 6144, 3072, 1, 1, 1, 0 };
 	g_assert_cmpuint(ops->scratch_bytes(gpu, &shape, 1), ==, 0);
 	kvt_cuda_queries queries = { (float *)(void *)device, 96, 1 };
-	kvt_cuda_window window = { (const void *const *)(void *)host, 16, 0, 16 };
+	kvt_cuda_window window = { (const void *const *)(void *)host, 16, 0, 16, 0 };
 	kvt_cuda_partial partial = { (float *)(void *)device, (float *)(void *)device };
 	g_assert_cmpint(
 		ops->attend(stream, &shape, &queries, &window, &partial, device), ==, -EINVAL);
@@ -316,7 +316,7 @@ static problem *problem_new(kvt_real_gpu *gpu, kvt_gpu_stream *stream, kvt_cuda_
 			p->pages + i * p->page_bytes, p->page_bytes);
 	copy_one(stream, p->device_queries, p->queries,
 		shape.kv_heads * p->rows * shape.head_dim * 4);
-	p->window = (kvt_cuda_window){ p->list, n_tokens, skip, seen };
+	p->window = (kvt_cuda_window){ p->list, n_tokens, skip, seen, 0 };
 	return p;
 }
 

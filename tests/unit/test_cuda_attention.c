@@ -279,7 +279,7 @@ static void test_refused(void)
 	bad[7].head_stride += 8;
 	bad[8].value_offset += 2;
 	kvt_cuda_queries queries = { c.device_queries, c.stride, 1 };
-	kvt_cuda_window window = { c.device_table, 64, 0, 64 };
+	kvt_cuda_window window = { c.device_table, 64, 0, 64, 0 };
 	for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
 		g_assert_cmpuint(kvt_cuda_attention_scratch(&bad[i], 1), ==, 0);
 		g_assert_cmpint(

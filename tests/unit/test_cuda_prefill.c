@@ -161,7 +161,7 @@ static int attend(const trial *t, const kvt_cuda_shape *s, const device *d)
 		const uint64_t at = t->shape.skip + from;
 		const kvt_cuda_window window = { (const void *const *)d->list +
 							 at / t->shape.page_tokens,
-			to - from, (uint32_t)(at % t->shape.page_tokens), t->shape.seen - from };
+			to - from, (uint32_t)(at % t->shape.page_tokens), t->shape.seen - from, 0 };
 		const kvt_cuda_partial *partial = i == n ? &d->all : &d->one;
 		status = kvt_cuda_attention(s, &d->queries, &window, partial, d->scratch, NULL);
 		if (status == 0 && i < n)

@@ -85,7 +85,7 @@ static void break_contract(unsigned how)
 	kvt_gpu_copy copies[] = { { device + 4090, host, 64 }, { host, host, 64 } };
 	kvt_cuda_shape shape = { KVT_ELEMENT_BF16, 64, 1, 1, 16, 4096, 2048, 1, 1, 1, 0 };
 	kvt_cuda_queries queries = { (float *)(void *)device, 64, 1 };
-	kvt_cuda_window window = { (const void *const *)(void *)host, 16, 0, 16 };
+	kvt_cuda_window window = { (const void *const *)(void *)host, 16, 0, 16, 0 };
 	kvt_cuda_partial partial = { (float *)(void *)device, (float *)(void *)device };
 	if (how == 0)
 		ops->copy(stream, &copies[0], 1, KVT_GPU_COPY_AUTOMATIC);
