@@ -110,12 +110,22 @@ typedef enum kvt_cuda_gather_way {
 int kvt_cuda_gather(const kvt_cuda_run *runs, uint64_t n, unsigned blocks, kvt_cuda_gather_way way,
 	void *stream);
 
+/* A page of which there is a checksum: 16-byte aligned, KVT_CUDA_CHECKSUM_LEAST bytes or more, a
+ * multiple of 16. */
+typedef struct kvt_cuda_page {
+	const void *page;
+	uint64_t bytes;
+} kvt_cuda_page;
+enum { KVT_CUDA_CHECKSUM_LEAST = 256 };
+
 /*
- * Checksums of n pages of page_bytes in memory that the device reads, XXH3 of 64 bits, to sums[n]
- * in device memory. Pages are 16-byte aligned, and page_bytes is a multiple of 16, 256 or more.
+ * XXH3 of 64 bits of each of pages[n], fewer than 2^31, of any sizes, to sums[n]. Pages and their
+ * list are in memory that the device reads, best its own; sums in memory that it writes, pinned
+ * memory, too. About 0.1 ms for a page of 4 MiB; many pages are read about as fast as memory is. 0,
+ * -EINVAL for too many, -ENODEV where the device has no kernel for it, -EIO when the launch was
+ * refused.
  */
-int kvt_cuda_page_checksums(
-	const void *const *pages, uint64_t page_bytes, uint32_t n, uint64_t *sums, void *stream);
+int kvt_cuda_page_checksums(const kvt_cuda_page *pages, uint32_t n, uint64_t *sums, void *stream);
 
 /* The stream does nothing for so long, by the device's clock, which counts in about a microsecond;
  * a launch comes on top. 0, or -EIO when the launch was refused. */

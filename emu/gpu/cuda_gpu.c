@@ -1,4 +1,4 @@
-/* cuda_gpu.c: gpu.h's calls as CUDA's, and lists of runs for the kernel that copies. */
+/* cuda_gpu.c: gpu.h's calls as CUDA's; copies are cuda_copies.c's. */
 #include "emu/gpu/cuda_gpu.h"
 
 #include "emu/loop/memory_touch.h"
@@ -6,67 +6,26 @@
 
 #if KVT_CUDA
 
-#include <cuda_runtime_api.h>
 #include <errno.h>
 #include <string.h>
 
-enum {
-	ALIGNMENT = 4096,
-	/* On an H200 a kernel reads pinned memory at 92% of a large copy's rate whatever the size
-	 * of the runs; the copy engine reaches 84% with runs of 256 KiB, 95% with 1 MiB. */
-	KERNEL_MEAN = 1 << 20,
-	BATCH_RUNS = 1024, /* of one call to the copy engine */
-	LIST_RUNS = 32768, /* of a block of lists */
-	LISTS = 4,         /* blocks a stream */
-	WAITS_MEASURED = 64,
-};
+#include "emu/gpu/cuda_gpu_internal.h"
 
-/* Memory that the device reaches: its own, or pinned. */
+enum { ALIGNMENT = 4096, WAITS_MEASURED = 64 };
+
+/* Memory that the device reaches. */
 typedef struct reach {
 	uint8_t *memory;
 	uint64_t bytes;
 	void *raw; /* as CUDA gave it; NULL: pinned */
 } reach;
 
-typedef struct cuda_gpu {
-	kvt_real_gpu base;
-	kvt_gpu_description description;
-	uint64_t cap, used, peak;
-	GArray *reaches;
-	guint last_reach; /* that something was found in */
-	kvt_time wait_cost;
-	int least, greatest; /* priorities of streams */
-	bool failed;
-	char failure[160];
-} cuda_gpu;
-
-/* Runs for the kernel, in pinned memory until the stream has passed the event, and where the device
- * reads them fastest; NULL: there is no room. */
-typedef struct list_block {
-	kvt_cuda_run *runs, *device_runs;
-	cudaEvent_t passed;
-	bool recorded;
-} list_block;
-
-typedef struct cuda_stream {
-	kvt_gpu_stream base;
-	cudaStream_t stream;
-	list_block lists[LISTS];
-	unsigned list, taken; /* the block in use, and runs of it */
-} cuda_stream;
-
 typedef struct cuda_event {
 	kvt_gpu_event base;
 	cudaEvent_t event;
 } cuda_event;
 
-static cuda_gpu *gpu_of(const kvt_gpu_stream *stream)
-{
-	return (cuda_gpu *)stream->gpu;
-}
-
-/* 0, or -EIO from now on. */
-static int status_of(cuda_gpu *gpu, cudaError_t error)
+int kvt_cuda_gpu_status(cuda_gpu *gpu, cudaError_t error)
 {
 	if (error == cudaSuccess)
 		return 0;
@@ -77,11 +36,10 @@ static int status_of(cuda_gpu *gpu, cudaError_t error)
 	return -EIO;
 }
 
-/* Of our kernels: what the caller did wrong is no fault of the device. */
-static int kernel_status(cuda_gpu *gpu, int status)
+int kvt_cuda_kernel_status(cuda_gpu *gpu, int status)
 {
 	if (status == -EIO)
-		return status_of(gpu, cudaErrorLaunchFailure);
+		return kvt_cuda_gpu_status(gpu, cudaErrorLaunchFailure);
 	return status == -ENODEV ? -ENOTSUP : status;
 }
 
@@ -111,7 +69,7 @@ static void *cuda_alloc(kvt_real_gpu *base, uint64_t bytes)
 		cudaGetLastError();
 		return NULL;
 	}
-	if (status_of(gpu, error) != 0)
+	if (kvt_cuda_gpu_status(gpu, error) != 0)
 		return NULL;
 	r.memory = (uint8_t *)(((uintptr_t)r.raw + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 	g_array_append_val(gpu->reaches, r);
@@ -142,7 +100,7 @@ static void cuda_release(kvt_real_gpu *base, void *memory)
 	if (!memory)
 		return;
 	/* by itself CUDA does not promise to wait for streams that are no one's default */
-	status_of(gpu, cudaDeviceSynchronize());
+	kvt_cuda_gpu_status(gpu, cudaDeviceSynchronize());
 	cudaFree(forget(gpu, memory));
 }
 
@@ -160,7 +118,7 @@ static int cuda_pin(kvt_real_gpu *base, void *memory, uint64_t bytes)
 		cudaGetLastError();
 		return error == cudaErrorMemoryAllocation ? -ENOMEM : -ENOTSUP;
 	}
-	int status = status_of(gpu, error);
+	int status = kvt_cuda_gpu_status(gpu, error);
 	reach r = { .memory = memory, .bytes = bytes };
 	if (status == 0)
 		g_array_append_val(gpu->reaches, r);
@@ -170,9 +128,9 @@ static int cuda_pin(kvt_real_gpu *base, void *memory, uint64_t bytes)
 static void cuda_unpin(kvt_real_gpu *base, void *memory)
 {
 	cuda_gpu *gpu = (cuda_gpu *)base;
-	status_of(gpu, cudaDeviceSynchronize());
+	kvt_cuda_gpu_status(gpu, cudaDeviceSynchronize());
 	forget(gpu, memory);
-	status_of(gpu, cudaHostUnregister(memory));
+	kvt_cuda_gpu_status(gpu, cudaHostUnregister(memory));
 }
 
 static void cuda_memory_used(const kvt_real_gpu *base, uint64_t *now, uint64_t *peak)
@@ -190,13 +148,7 @@ static void cuda_stream_free(kvt_gpu_stream *base)
 	if (!stream)
 		return;
 	cudaStreamSynchronize(stream->stream);
-	for (unsigned i = 0; i < LISTS; i++) {
-		if (stream->lists[i].runs)
-			cudaFreeHost(stream->lists[i].runs);
-		if (stream->lists[i].passed)
-			cudaEventDestroy(stream->lists[i].passed);
-		cuda_release(base->gpu, stream->lists[i].device_runs);
-	}
+	kvt_cuda_stream_clear(stream);
 	cudaStreamDestroy(stream->stream);
 	g_free(stream);
 }
@@ -209,7 +161,7 @@ static kvt_gpu_stream *cuda_stream_new(kvt_real_gpu *base, bool urgent)
 	/* a smaller number goes first */
 	cudaError_t error = cudaStreamCreateWithPriority(
 		&stream->stream, cudaStreamNonBlocking, urgent ? gpu->greatest : gpu->least);
-	if (status_of(gpu, error) == 0)
+	if (kvt_cuda_gpu_status(gpu, error) == 0)
 		return &stream->base;
 	g_free(stream);
 	return NULL;
@@ -220,7 +172,7 @@ static kvt_gpu_event *cuda_event_new(kvt_real_gpu *base)
 	cuda_event *event = g_new0(cuda_event, 1);
 	event->base.gpu = base;
 	/* one that cannot be made fails where it is recorded */
-	if (status_of((cuda_gpu *)base, cudaEventCreate(&event->event)) != 0)
+	if (kvt_cuda_gpu_status((cuda_gpu *)base, cudaEventCreate(&event->event)) != 0)
 		event->event = NULL;
 	return &event->base;
 }
@@ -235,13 +187,14 @@ static void cuda_event_free(kvt_gpu_event *base)
 
 static int cuda_record(kvt_gpu_stream *stream, kvt_gpu_event *event)
 {
-	return status_of(gpu_of(stream),
+	return kvt_cuda_gpu_status(kvt_cuda_gpu_of(stream),
 		cudaEventRecord(((cuda_event *)event)->event, ((cuda_stream *)stream)->stream));
 }
 
 static int cuda_wait_event(kvt_gpu_stream *stream, kvt_gpu_event *event)
 {
-	return status_of(gpu_of(stream), cudaStreamWaitEvent(((cuda_stream *)stream)->stream,
+	return kvt_cuda_gpu_status(
+		kvt_cuda_gpu_of(stream), cudaStreamWaitEvent(((cuda_stream *)stream)->stream,
 						 ((cuda_event *)event)->event, 0));
 }
 
@@ -251,7 +204,7 @@ static int cuda_query(kvt_gpu_event *event)
 	if (gpu->failed)
 		return -EIO;
 	cudaError_t error = cudaEventQuery(((cuda_event *)event)->event);
-	return error == cudaErrorNotReady ? -EBUSY : status_of(gpu, error);
+	return error == cudaErrorNotReady ? -EBUSY : kvt_cuda_gpu_status(gpu, error);
 }
 
 static kvt_time cuda_elapsed(kvt_gpu_event *from, kvt_gpu_event *to)
@@ -259,32 +212,32 @@ static kvt_time cuda_elapsed(kvt_gpu_event *from, kvt_gpu_event *to)
 	float ms = 0;
 	cudaError_t error =
 		cudaEventElapsedTime(&ms, ((cuda_event *)from)->event, ((cuda_event *)to)->event);
-	if (status_of((cuda_gpu *)from->gpu, error) != 0)
+	if (kvt_cuda_gpu_status((cuda_gpu *)from->gpu, error) != 0)
 		return 0;
 	return (kvt_time)((double)ms * (double)KVT_MILLISECOND);
 }
 
 static int cuda_wait_time(kvt_gpu_stream *stream, kvt_time duration)
 {
-	cuda_gpu *gpu = gpu_of(stream);
+	cuda_gpu *gpu = kvt_cuda_gpu_of(stream);
 	if (duration < 0)
 		return -EINVAL;
 	/* half of what a launch takes is nearer to nothing than to a launch */
 	if (duration < gpu->wait_cost / 2)
 		return gpu->failed ? -EIO : 0;
 	kvt_time left = MAX(duration - gpu->wait_cost, 0);
-	return kernel_status(gpu,
+	return kvt_cuda_kernel_status(gpu,
 		kvt_cuda_wait((uint64_t)(left / KVT_NANOSECOND), ((cuda_stream *)stream)->stream));
 }
 
-/* Copies. */
+/* Memory that is reached. */
 
 static bool is_within(const reach *r, const uint8_t *memory, uint64_t bytes)
 {
 	return memory >= r->memory && memory + bytes <= r->memory + r->bytes;
 }
 
-static bool reaches(cuda_gpu *gpu, const void *memory, uint64_t bytes)
+bool kvt_cuda_gpu_reaches(cuda_gpu *gpu, const void *memory, uint64_t bytes)
 {
 	if (gpu->last_reach < gpu->reaches->len &&
 		is_within(&g_array_index(gpu->reaches, reach, gpu->last_reach), memory, bytes))
@@ -297,155 +250,21 @@ static bool reaches(cuda_gpu *gpu, const void *memory, uint64_t bytes)
 	return false;
 }
 
-/* Whether all is the device's or pinned. */
-static bool all_reached(cuda_gpu *gpu, const kvt_gpu_copy *copies, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (!reaches(gpu, copies[i].to, copies[i].bytes))
-			return false;
-	for (unsigned i = 0; i < n; i++)
-		if (!reaches(gpu, copies[i].from, copies[i].bytes))
-			return false;
-	return true;
-}
-
-/* Whether the kernel can copy them. */
-static bool suits_kernel(cuda_gpu *gpu, const kvt_gpu_copy *copies, unsigned n)
-{
-	uintptr_t bits = 0;
-	for (unsigned i = 0; i < n; i++)
-		bits |= (uintptr_t)copies[i].to | (uintptr_t)copies[i].from | copies[i].bytes;
-	return bits % 16 == 0 && all_reached(gpu, copies, n);
-}
-
-static uint64_t bytes_of(const kvt_gpu_copy *copies, unsigned n)
-{
-	uint64_t bytes = 0;
-	for (unsigned i = 0; i < n; i++)
-		bytes += copies[i].bytes;
-	return bytes;
-}
-
-/* Goes on in the stream's next block of lists, when the stream is through with it. */
-static cudaError_t next_lists(cuda_stream *stream)
-{
-	list_block *block = &stream->lists[stream->list];
-	cudaError_t error = cudaEventRecord(block->passed, stream->stream);
-	if (error != cudaSuccess)
-		return error;
-	block->recorded = true;
-	stream->list = (stream->list + 1) % LISTS;
-	stream->taken = 0;
-	block = &stream->lists[stream->list];
-	return block->recorded ? cudaEventSynchronize(block->passed) : cudaSuccess;
-}
-
-static cudaError_t make_lists(cuda_gpu *gpu, list_block *block)
-{
-	block->device_runs = cuda_alloc(&gpu->base, LIST_RUNS * sizeof(*block->runs));
-	cudaError_t error = cudaEventCreateWithFlags(&block->passed, cudaEventDisableTiming);
-	if (error != cudaSuccess)
-		return error;
-	return cudaHostAlloc((void **)&block->runs, LIST_RUNS * sizeof(*block->runs),
-		cudaHostAllocPortable | cudaHostAllocMapped);
-}
-
-static int copy_by_kernel(cuda_stream *stream, const kvt_gpu_copy *copies, unsigned n)
-{
-	cuda_gpu *gpu = gpu_of(&stream->base);
-	while (n > 0) {
-		cudaError_t error = cudaSuccess;
-		if (stream->taken == LIST_RUNS)
-			error = next_lists(stream);
-		list_block *block = &stream->lists[stream->list];
-		if (error == cudaSuccess && !block->runs)
-			error = make_lists(gpu, block);
-		if (error != cudaSuccess)
-			return status_of(gpu, error);
-		unsigned part = MIN(n, LIST_RUNS - stream->taken);
-		kvt_cuda_run *runs = block->runs + stream->taken;
-		for (unsigned i = 0; i < part; i++)
-			runs[i] = (kvt_cuda_run){ copies[i].to, copies[i].from, copies[i].bytes };
-		kvt_cuda_run *list = block->device_runs ? block->device_runs + stream->taken : runs;
-		if (list != runs)
-			error = cudaMemcpyAsync(list, runs, part * sizeof(*runs),
-				cudaMemcpyHostToDevice, stream->stream);
-		if (error != cudaSuccess)
-			return status_of(gpu, error);
-		stream->taken += part;
-		int status = kvt_cuda_gather(list, part, 0, KVT_CUDA_GATHER_BEST, stream->stream);
-		if (status != 0)
-			return kernel_status(gpu, status);
-		copies += part;
-		n -= part;
-	}
-	return 0;
-}
-
-static cudaError_t copy_one(cudaStream_t stream, const kvt_gpu_copy *copy)
-{
-	return cudaMemcpyAsync(copy->to, copy->from, copy->bytes, cudaMemcpyDefault, stream);
-}
-
-/* One call for many runs takes less between them, where there is one. */
-static int copy_by_engine(cuda_stream *stream, const kvt_gpu_copy *copies, unsigned n)
-{
-	cuda_gpu *gpu = gpu_of(&stream->base);
-	cudaError_t error = cudaSuccess;
-#if CUDART_VERSION >= 13000
-	struct cudaMemcpyAttributes order = { .srcAccessOrder = cudaMemcpySrcAccessOrderStream };
-	void *to[BATCH_RUNS];
-	const void *from[BATCH_RUNS];
-	size_t bytes[BATCH_RUNS], first = 0;
-	bool batches = n > 1 && all_reached(gpu, copies, n);
-	while (batches && n > 1 && error == cudaSuccess) {
-		unsigned part = MIN(n, BATCH_RUNS);
-		for (unsigned i = 0; i < part; i++) {
-			to[i] = copies[i].to;
-			from[i] = copies[i].from;
-			bytes[i] = copies[i].bytes;
-		}
-		error = cudaMemcpyBatchAsync(
-			(void *const *)to, from, bytes, part, &order, &first, 1, stream->stream);
-		copies += part;
-		n -= part;
-	}
-#endif
-	for (unsigned i = 0; i < n && error == cudaSuccess; i++)
-		error = copy_one(stream->stream, &copies[i]);
-	return status_of(gpu, error);
-}
-
-static int cuda_copy(
-	kvt_gpu_stream *base, const kvt_gpu_copy *copies, unsigned n, kvt_gpu_copy_way way)
-{
-	cuda_stream *stream = (cuda_stream *)base;
-	cuda_gpu *gpu = gpu_of(base);
-	if (gpu->failed)
-		return -EIO;
-	if (way == KVT_GPU_COPY_KERNEL && !suits_kernel(gpu, copies, n))
-		return -EINVAL;
-	bool small = n > 1 && bytes_of(copies, n) / n < KERNEL_MEAN;
-	if (way == KVT_GPU_COPY_KERNEL ||
-		(way == KVT_GPU_COPY_AUTOMATIC && small && suits_kernel(gpu, copies, n)))
-		return copy_by_kernel(stream, copies, n);
-	return copy_by_engine(stream, copies, n);
-}
-
 /* Kernels. */
 
 static int cuda_attend(kvt_gpu_stream *stream, const kvt_cuda_shape *shape,
 	const kvt_cuda_queries *queries, const kvt_cuda_window *window,
 	const kvt_cuda_partial *partial, void *scratch)
 {
-	return kernel_status(gpu_of(stream), kvt_cuda_attention(shape, queries, window, partial,
-						     scratch, ((cuda_stream *)stream)->stream));
+	return kvt_cuda_kernel_status(
+		kvt_cuda_gpu_of(stream), kvt_cuda_attention(shape, queries, window, partial,
+						 scratch, ((cuda_stream *)stream)->stream));
 }
 
 static int cuda_merge(kvt_gpu_stream *stream, const kvt_cuda_partial *into,
 	const kvt_cuda_partial *from, uint64_t n_rows, uint32_t head_dim)
 {
-	return kernel_status(gpu_of(stream),
+	return kvt_cuda_kernel_status(kvt_cuda_gpu_of(stream),
 		kvt_cuda_merge(into, from, n_rows, head_dim, ((cuda_stream *)stream)->stream));
 }
 
@@ -480,7 +299,8 @@ static const kvt_gpu_ops cuda_ops = {
 	.query = cuda_query,
 	.elapsed = cuda_elapsed,
 	.wait_time = cuda_wait_time,
-	.copy = cuda_copy,
+	.copy = kvt_cuda_gpu_copy,
+	.checksum = kvt_cuda_gpu_checksum,
 	.attend = cuda_attend,
 	.merge = cuda_merge,
 	.scratch_bytes = cuda_scratch_bytes,
@@ -526,7 +346,7 @@ static int measure_wait(cuda_gpu *gpu)
 		for (unsigned i = 0; i < WAITS_MEASURED && status == 0; i++)
 			status = kvt_cuda_wait(0, ((cuda_stream *)stream)->stream);
 		status = status ? status : ops->record(stream, to);
-		status = status ? status : status_of(gpu, cudaDeviceSynchronize());
+		status = status ? status : kvt_cuda_gpu_status(gpu, cudaDeviceSynchronize());
 	}
 	if (status == 0)
 		gpu->wait_cost = ops->elapsed(from, to) / WAITS_MEASURED;

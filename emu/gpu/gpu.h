@@ -1,6 +1,6 @@
 /*
  * gpu.h: what the emulation asks of a GPU: memory of its own, pinned memory of the host, streams
- * that copy, attend, merge and wait, and events that say how far a stream has come. CUDA's is
+ * that copy, sum, attend, merge and wait, and events that say how far a stream has come. CUDA's is
  * cuda_gpu.h; one in this machine's memory, for tests, is tests/unit/memory_gpu.h. Both obey this
  * contract. It knows no engine, tier or loop; gpu_watch.h tells the loop of events.
  *
@@ -45,7 +45,9 @@ typedef struct kvt_gpu_copy {
 } kvt_gpu_copy;
 
 /* How copies are made: by the copy engines, one descriptor a run, or by a kernel that reads pinned
- * memory itself, which wins where runs are small. Automatic: by the mean size of the runs. */
+ * memory itself. Automatic: by the mean size of the runs, large ones by the engines, of small ones
+ * the most part by the kernel and the rest by the engines beside it, which together are faster than
+ * either; what no kernel can copy by the engines. */
 typedef enum kvt_gpu_copy_way {
 	KVT_GPU_COPY_AUTOMATIC,
 	KVT_GPU_COPY_ENGINE,
@@ -89,6 +91,11 @@ typedef struct kvt_gpu_ops {
 	/* `copies` is read before the call returns. */
 	int (*copy)(kvt_gpu_stream *stream, const kvt_gpu_copy *copies, unsigned n,
 		kvt_gpu_copy_way way);
+	/* kvt_cuda_page_checksums on a stream; `pages` is read before the call returns, and what
+	 * they and `sums` name is device or pinned memory. -EINVAL: of a page that has none. NULL:
+	 * the GPU does not do it. */
+	int (*checksum)(
+		kvt_gpu_stream *stream, const kvt_cuda_page *pages, unsigned n, uint64_t *sums);
 	/* cuda_kernels.h, on a stream; windows' lists of pages lie in device or pinned memory. */
 	int (*attend)(kvt_gpu_stream *stream, const kvt_cuda_shape *shape,
 		const kvt_cuda_queries *queries, const kvt_cuda_window *window,

@@ -320,22 +320,21 @@ static void while_attending(
 
 static void checksums(const char *device, size_t bytes, cudaStream_t stream)
 {
-	static const size_t sizes[] = { 16 << 10, 256 << 10, 2 << 20 };
+	static const size_t sizes[] = { 16 << 10, 256 << 10, 2 << 20, 4 << 20 };
 	printf("checksums of pages:");
 	for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
 		const size_t n = bytes / sizes[i];
-		g_autofree const void **list = g_new(const void *, n);
+		g_autofree kvt_cuda_page *list = g_new(kvt_cuda_page, n);
 		for (size_t k = 0; k < n; k++)
-			list[k] = device + k * sizes[i];
-		const void **on_device = device_zeros(n * sizeof(*list));
+			list[k] = (kvt_cuda_page){ device + k * sizes[i], sizes[i] };
+		kvt_cuda_page *on_device = device_zeros(n * sizeof(*list));
 		uint64_t *sums = device_zeros(n * sizeof(*sums));
 		bench_must(cudaMemcpy(on_device, list, n * sizeof(*list), cudaMemcpyHostToDevice),
 			"a copy");
 		double ms[TURNS];
 		for (int k = -1; k < TURNS; k++) {
 			const double start = now_ms();
-			if (kvt_cuda_page_checksums((const void *const *)on_device, sizes[i],
-				    (uint32_t)n, sums, stream) != 0)
+			if (kvt_cuda_page_checksums(on_device, (uint32_t)n, sums, stream) != 0)
 				exit(1);
 			bench_must(cudaStreamSynchronize(stream), "checksums");
 			if (k >= 0)
@@ -343,6 +342,15 @@ static void checksums(const char *device, size_t bytes, cudaStream_t stream)
 		}
 		printf(" %zu KiB %.0f GB/s", sizes[i] >> 10,
 			(double)bytes / bench_median(ms, TURNS) / 1e6);
+		for (int k = -1; k < TURNS; k++) {
+			const double start = now_ms();
+			if (kvt_cuda_page_checksums(on_device, 1, sums, stream) != 0)
+				exit(1);
+			bench_must(cudaStreamSynchronize(stream), "a checksum");
+			if (k >= 0)
+				ms[k] = now_ms() - start;
+		}
+		printf(" (one alone %.0f us)", bench_median(ms, TURNS) * 1e3);
 		cudaFree(sums);
 		cudaFree(on_device);
 	}

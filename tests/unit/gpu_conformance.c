@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "sim/base/rng.h"
 
@@ -93,17 +94,17 @@ static void test_memory(kvt_real_gpu *gpu, const gpu_conformance *suite)
 }
 
 /* Scattered runs of a size, to the device and back, in one way; pinned or not. */
-static void copy_runs(kvt_real_gpu *gpu, uint64_t size, kvt_gpu_copy_way way, bool pin)
+static void copy_some(kvt_real_gpu *gpu, unsigned n, uint64_t size, kvt_gpu_copy_way way, bool pin)
 {
-	enum { RUNS = 24 };
 	const kvt_gpu_ops *ops = gpu->ops;
 	/* gaps between runs stay as they were */
-	const uint64_t pitch = size + 48, bytes = RUNS * pitch;
+	const uint64_t pitch = size + 48, bytes = n * pitch;
 	uint8_t *from = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
 	uint8_t *to = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
 	uint8_t *device = ops->alloc(gpu, bytes), *other = ops->alloc(gpu, bytes);
 	kvt_gpu_stream *stream = ops->stream_new(gpu, false);
-	kvt_gpu_copy in[RUNS], across[RUNS], out[RUNS];
+	g_autofree kvt_gpu_copy *in = g_new(kvt_gpu_copy, n), *across = g_new(kvt_gpu_copy, n),
+				*out = g_new(kvt_gpu_copy, n);
 	g_assert_true(device && other && stream);
 	if (pin) {
 		g_assert_cmpint(ops->pin(gpu, from, bytes), ==, 0);
@@ -111,20 +112,22 @@ static void copy_runs(kvt_real_gpu *gpu, uint64_t size, kvt_gpu_copy_way way, bo
 	}
 	fill(from, bytes, size);
 	memset(to, 0x5a, bytes);
-	for (unsigned i = 0; i < RUNS; i++) {
-		uint64_t a = i * pitch, b = (i * 7 + 3) % RUNS * pitch, c = (RUNS - 1 - i) * pitch;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t a = i * pitch, b = (i * UINT64_C(7) + 3) % n * pitch,
+			 c = (n - 1 - i) * pitch;
 		in[i] = (kvt_gpu_copy){ device + b, from + a, size };
 		across[i] = (kvt_gpu_copy){ other + c, device + b, size };
 		out[i] = (kvt_gpu_copy){ to + a, other + c, size };
 	}
-	g_assert_cmpint(ops->copy(stream, in, RUNS, way), ==, 0);
-	g_assert_cmpint(ops->copy(stream, across, RUNS, way), ==, 0);
-	g_assert_cmpint(ops->copy(stream, out, RUNS, way), ==, 0);
+	g_assert_cmpint(ops->copy(stream, in, n, way), ==, 0);
+	g_assert_cmpint(ops->copy(stream, across, n, way), ==, 0);
+	g_assert_cmpint(ops->copy(stream, out, n, way), ==, 0);
 	/* the lists were read */
-	memset(in, 0, sizeof(in));
-	memset(out, 0, sizeof(out));
+	memset(in, 0, n * sizeof(*in));
+	memset(across, 0, n * sizeof(*across));
+	memset(out, 0, n * sizeof(*out));
 	drain(stream);
-	for (unsigned i = 0; i < RUNS; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		const uint8_t *run = to + i * pitch;
 		if (memcmp(run, from + i * pitch, size) != 0)
 			g_error("run %u of %" G_GUINT64_FORMAT " bytes, way %d, %s: wrong bytes", i,
@@ -143,6 +146,11 @@ static void copy_runs(kvt_real_gpu *gpu, uint64_t size, kvt_gpu_copy_way way, bo
 	free(to);
 }
 
+static void copy_runs(kvt_real_gpu *gpu, uint64_t size, kvt_gpu_copy_way way, bool pin)
+{
+	copy_some(gpu, 24, size, way, pin);
+}
+
 static void test_copies(kvt_real_gpu *gpu, const gpu_conformance *suite)
 {
 	static const uint64_t sizes[] = { 16, 256, 4096, 4112, 65536, 200000 };
@@ -156,6 +164,62 @@ static void test_copies(kvt_real_gpu *gpu, const gpu_conformance *suite)
 	copy_runs(gpu, 4097, KVT_GPU_COPY_ENGINE, true);
 	copy_runs(gpu, 4096, KVT_GPU_COPY_ENGINE, false);
 	copy_runs(gpu, 4096, KVT_GPU_COPY_AUTOMATIC, false);
+	/* as many bytes as are worth being shared among those who copy: 11 MB */
+	copy_some(gpu, 2817, 4096, KVT_GPU_COPY_AUTOMATIC, true);
+	copy_some(gpu, 705, 16384, KVT_GPU_COPY_AUTOMATIC, true);
+	copy_some(gpu, 289, 40000, KVT_GPU_COPY_AUTOMATIC, true);
+	copy_some(gpu, 149, 77777, KVT_GPU_COPY_AUTOMATIC, true);
+}
+
+/* Sums of pages as they are when the stream comes to them, of all sizes in one call, to memory of
+ * either side; more of them than there is room for in one list. */
+static void test_checksums(kvt_real_gpu *gpu, const gpu_conformance *suite)
+{
+	enum { PAGES = 60000, BYTES = 4 << 20 };
+	static const uint64_t sizes[] = { 256, 1040, 4096, 16384, 65552, 1048576, 3145744 };
+	const kvt_gpu_ops *ops = gpu->ops;
+	if (!ops->checksum) {
+		g_test_skip("it makes no checksums");
+		return;
+	}
+	kvt_gpu_stream *stream = ops->stream_new(gpu, false);
+	uint8_t *bytes = pinned(gpu, BYTES), *device = ops->alloc(gpu, BYTES);
+	uint64_t *sums = pinned(gpu, PAGES * sizeof(*sums)), *back = pinned(gpu, 8 * sizeof(*sums));
+	uint64_t *far = ops->alloc(gpu, PAGES * sizeof(*far));
+	g_autofree kvt_cuda_page *pages = g_new(kvt_cuda_page, PAGES);
+	g_autofree uint64_t *at = g_new(uint64_t, PAGES);
+	fill(bytes, BYTES, 3);
+	kvt_rng rng = kvt_rng_init(8, 8);
+	for (unsigned i = 0; i < PAGES; i++) {
+		uint64_t size = sizes[i < 70 ? i % G_N_ELEMENTS(sizes) : 0];
+		at[i] = kvt_rng_below(&rng, (BYTES - size) / 16) * 16;
+		pages[i] = (kvt_cuda_page){ device + at[i], size };
+	}
+	/* one is pinned memory */
+	pages[3].page = bytes + at[3];
+	copy_one(stream, device, bytes, BYTES);
+	g_assert_cmpint(ops->checksum(stream, pages, PAGES, sums), ==, 0);
+	g_assert_cmpint(ops->checksum(stream, pages, 7, far), ==, 0);
+	g_assert_cmpint(ops->checksum(stream, pages, 0, sums), ==, 0);
+	copy_one(stream, back, far, 7 * sizeof(*far));
+	kvt_cuda_page odd[] = { { device + 8, 256 }, { device, 264 }, { device, 240 },
+		{ pages, 256 } };
+	for (unsigned i = 0; i < G_N_ELEMENTS(odd); i++)
+		g_assert_cmpint(ops->checksum(stream, &odd[i], 1, sums), ==, -EINVAL);
+	g_assert_cmpint(ops->checksum(stream, pages, 1, at), ==, -EINVAL);
+	drain(stream);
+	for (unsigned i = 0; i < PAGES; i++) {
+		uint64_t size = sizes[i < 70 ? i % G_N_ELEMENTS(sizes) : 0];
+		g_assert_cmphex(sums[i], ==, XXH3_64bits(bytes + at[i], size));
+		if (i < 7)
+			g_assert_cmphex(back[i], ==, sums[i]);
+	}
+	ops->stream_free(stream);
+	unpinned(gpu, bytes);
+	unpinned(gpu, sums);
+	unpinned(gpu, back);
+	ops->release(gpu, device);
+	ops->release(gpu, far);
 }
 
 static void test_refused(kvt_real_gpu *gpu, const gpu_conformance *suite)
@@ -472,6 +536,7 @@ void gpu_conformance_add(const gpu_conformance *suite)
 	} tests[] = {
 		{ "memory", 1 << 20, test_memory },
 		{ "copies", 0, test_copies },
+		{ "checksums", 0, test_checksums },
 		{ "refused", 0, test_refused },
 		{ "order", 0, test_order },
 		{ "waits", 0, test_waits },

@@ -252,6 +252,7 @@ static void work_free(memory_work *work)
 	if (work->event)
 		event_unref(work->event);
 	g_free(work->copies);
+	g_free(work->pages);
 	g_free(work->snapshot);
 	g_free(work);
 }
@@ -261,6 +262,7 @@ static void count(memory_gpu *gpu, const memory_work *work)
 	memory_gpu_counts *c = &gpu->counts;
 	c->works++;
 	c->copies += work->kind == MEMORY_WORK_COPY;
+	c->pages += work->n_pages;
 	c->attends += work->kind == MEMORY_WORK_ATTEND;
 	c->merges += work->kind == MEMORY_WORK_MERGE;
 	c->waits += work->kind == MEMORY_WORK_WAIT_TIME;
@@ -442,7 +444,7 @@ static int memory_copy(
 		waits |= to == MEMORY_HOST;
 		bytes += copies[i].bytes;
 	}
-	/* as cuda_gpu does it */
+	/* about as cuda_copies.c does it, which has engines beside the kernel */
 	if (way == KVT_GPU_COPY_AUTOMATIC)
 		kernel = n > 1 && bytes / n < 65536;
 	memory_work work = { .kind = MEMORY_WORK_COPY,
@@ -458,6 +460,24 @@ static int memory_copy(
 		pthread_cond_wait(&gpu->changed, &gpu->lock);
 	pthread_mutex_unlock(&gpu->lock);
 	return 0;
+}
+
+static int memory_checksum(
+	kvt_gpu_stream *stream, const kvt_cuda_page *pages, unsigned n, uint64_t *sums)
+{
+	memory_gpu *gpu = gpu_of(stream);
+	for (unsigned i = 0; i < n; i++)
+		if (((uintptr_t)pages[i].page | pages[i].bytes) % 16 != 0 ||
+			pages[i].bytes < KVT_CUDA_CHECKSUM_LEAST ||
+			memory_gpu_kind(gpu, pages[i].page, pages[i].bytes) == MEMORY_HOST)
+			return -EINVAL;
+	if (n > 0 && memory_gpu_kind(gpu, sums, n * sizeof(*sums)) == MEMORY_HOST)
+		return -EINVAL;
+	memory_work work = { .kind = MEMORY_WORK_CHECKSUM,
+		.pages = g_memdup2(pages, n * sizeof(*pages)),
+		.n_pages = n,
+		.sums = sums };
+	return queue(stream, &work);
 }
 
 static int memory_attend(kvt_gpu_stream *stream, const kvt_cuda_shape *shape,
@@ -521,6 +541,7 @@ static const kvt_gpu_ops memory_ops = {
 	.elapsed = memory_elapsed,
 	.wait_time = memory_wait_time,
 	.copy = memory_copy,
+	.checksum = memory_checksum,
 	.attend = memory_attend,
 	.merge = memory_merge,
 	.scratch_bytes = memory_gpu_scratch,
@@ -530,9 +551,12 @@ static const kvt_gpu_ops memory_ops = {
 kvt_real_gpu *memory_gpu_new(const memory_gpu_settings *settings)
 {
 	memory_gpu *gpu = g_new0(memory_gpu, 1);
-	gpu->base.ops = &memory_ops;
+	gpu->ops = memory_ops;
+	gpu->base.ops = &gpu->ops;
 	if (settings)
 		gpu->settings = *settings;
+	if (gpu->settings.no_checksums)
+		gpu->ops.checksum = NULL;
 	if (gpu->settings.cap == 0)
 		gpu->settings.cap = UINT64_C(1) << 30;
 	pthread_mutex_init(&gpu->lock, NULL);

@@ -15,12 +15,14 @@ typedef struct memory_gpu_settings {
 	unsigned refuse;     /* the n-th alloc from now on, and all after it, fail; 0: none */
 	uint64_t fail_after; /* works of streams after which the GPU fails; 0: never */
 	bool late;           /* streams dawdle before each work */
+	bool no_checksums;   /* it does not sum pages */
 } memory_gpu_settings;
 
 /* What streams have done so far. */
 typedef struct memory_gpu_counts {
 	uint64_t works, copies, runs, kernel_runs, attends, merges, waits;
 	uint64_t bytes; /* copied */
+	uint64_t pages; /* summed */
 	uint64_t allocs, pinned;
 } memory_gpu_counts;
 

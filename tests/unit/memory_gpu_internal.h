@@ -21,6 +21,7 @@ typedef struct memory_pin {
 
 typedef struct memory_gpu {
 	kvt_real_gpu base;
+	kvt_gpu_ops ops; /* its own copy */
 	memory_gpu_settings settings;
 	pthread_mutex_t lock; /* of everything below, and of streams and events */
 	pthread_cond_t changed;
@@ -41,6 +42,7 @@ typedef struct memory_event {
 
 typedef enum memory_work_kind {
 	MEMORY_WORK_COPY,
+	MEMORY_WORK_CHECKSUM,
 	MEMORY_WORK_ATTEND,
 	MEMORY_WORK_MERGE,
 	MEMORY_WORK_WAIT_TIME,
@@ -55,6 +57,10 @@ typedef struct memory_work {
 	unsigned n;
 	bool kernel;
 	void *snapshot; /* of memory that is not pinned; NULL */
+	/* checksum */
+	kvt_cuda_page *pages;
+	unsigned n_pages;
+	uint64_t *sums;
 	/* attend, merge */
 	kvt_cuda_shape shape;
 	kvt_cuda_queries queries;

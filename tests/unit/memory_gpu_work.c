@@ -1,8 +1,10 @@
-/* memory_gpu_work.c: copies, attention, merges and waits, as a stream of memory_gpu.h does them. */
+/* memory_gpu_work.c: copies, checksums, attention, merges and waits, as a stream of memory_gpu.h
+ * does them. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <xxhash.h>
 
 #include "tests/unit/memory_gpu_internal.h"
 
@@ -28,6 +30,18 @@ static void copy(memory_gpu *gpu, const memory_work *work)
 		if (memory_gpu_kind(gpu, to, c->bytes) != MEMORY_HOST)
 			to = memory_gpu_find(gpu, to, c->bytes, true, "a copy's target");
 		memcpy(to, from, c->bytes);
+	}
+}
+
+static void checksum(memory_gpu *gpu, const memory_work *work)
+{
+	uint64_t *sums =
+		memory_gpu_find(gpu, work->sums, work->n_pages * sizeof(*sums), true, "checksums");
+	for (unsigned i = 0; i < work->n_pages; i++) {
+		const kvt_cuda_page *page = &work->pages[i];
+		sums[i] = XXH3_64bits(
+			memory_gpu_find(gpu, page->page, page->bytes, true, "a page to be summed"),
+			page->bytes);
 	}
 }
 
@@ -131,6 +145,9 @@ void memory_gpu_do(memory_gpu *gpu, const memory_work *work)
 	switch (work->kind) {
 	case MEMORY_WORK_COPY:
 		copy(gpu, work);
+		break;
+	case MEMORY_WORK_CHECKSUM:
+		checksum(gpu, work);
 		break;
 	case MEMORY_WORK_ATTEND:
 		attend(gpu, work);
