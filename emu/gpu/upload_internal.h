@@ -21,6 +21,16 @@ enum {
 	UPLOAD_STREAMS,
 };
 
+/* Batches take the lanes of a stream in turn, so that the end of one, when less than all that
+ * copies still does, goes beside the beginning of the next; what they brought is summed beside
+ * both. */
+enum { UPLOAD_LANES = 2 };
+typedef struct upload_stream {
+	kvt_gpu_stream *lanes[UPLOAD_LANES], *checks;
+	unsigned lane;    /* the next batch's */
+	unsigned batches; /* under way */
+} upload_stream;
+
 /* Pages of one I/O on their way through staging; pooled. */
 typedef struct upload_piece {
 	kvt_io read; /* of the inner tier */
@@ -48,16 +58,29 @@ struct upload_io {
 	GArray *runs;
 	guint run;
 	uint64_t byte;
+	/* pages to be verified (kvt_pinned_check), the first one that no batch has, in its check,
+	 * and bytes before its end; and bytes that batches have */
+	GArray *checks;
+	guint check;
+	uint64_t checked, check_end, begun;
 	upload_io *next;          /* in its class's queue, or free */
 	upload_io *newer, *older; /* of all that are staged */
 };
 
-/* Copies that the GPU was given in one call; pooled. */
+/* What a page that the GPU sums is compared with. */
+typedef struct upload_expected {
+	const uint64_t *sum;
+	upload_io *io;
+} upload_expected;
+
+/* Copies that the GPU was given in one call, and pages that were complete with them; pooled. */
 typedef struct upload_batch {
 	upload_tier *tier;
 	unsigned stream;
-	kvt_gpu_event *event;
-	GArray *copies; /* kvt_gpu_copy */
+	kvt_gpu_event *copied, *event; /* the latter: all of it is over */
+	GArray *copies;                /* kvt_gpu_copy */
+	GArray *pages, *expected;      /* kvt_cuda_page, upload_expected */
+	uint64_t *sums;                /* pinned, of the pages; NULL: the GPU sums nothing */
 	uint64_t bytes;
 	bool aligned;      /* a kernel can do it */
 	int refused;       /* what the call came to */
@@ -80,8 +103,8 @@ struct upload_tier {
 	bool direct;
 	void *pinned;    /* region of the inner tier or of staging; NULL: none */
 	GArray *regions; /* of device memory */
-	kvt_gpu_stream *streams[UPLOAD_STREAMS];
-	unsigned batches[UPLOAD_STREAMS]; /* under way */
+	upload_stream streams[UPLOAD_STREAMS];
+	uint64_t *sums; /* pinned, of batches that are summed; NULL: none is */
 	upload_queue classes[KVT_PRIORITY_CLASSES];
 	kvt_class_turns turns;
 	unsigned turn; /* the class whose turn it is, and that staging has no room for;
@@ -142,8 +165,14 @@ void kvt_upload_write_free(gpointer write);
 
 upload_batch *kvt_upload_batch_take(upload_tier *tier, unsigned stream);
 void kvt_upload_batch_add(upload_batch *batch, void *to, const void *from, uint64_t bytes);
-/* Bytes that should still go in; 0: it is full. */
+/* A page that is there when the batch's copies are, or was before, to be compared. */
+void kvt_upload_batch_check(
+	upload_batch *batch, upload_io *io, const void *page, uint64_t bytes, const uint64_t *sum);
+/* Bytes that should still go in; 0: it is full. And whether a page may that is to be compared. */
 uint64_t kvt_upload_batch_room(const upload_batch *batch);
+bool kvt_upload_batch_room_for_page(const upload_batch *batch);
+/* Bytes of sums of all batches that may be under way at once. */
+uint64_t kvt_upload_sums_bytes(void);
 /* Whether the GPU has enough to do with what that stream was given. */
 bool kvt_upload_stream_busy(const upload_tier *tier, unsigned stream);
 /* Gives the batch to the GPU; its shares end on the loop, not within. */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include "emu/gpu/upload_internal.h"
 #include "emu/tier/pinned_tier.h"
@@ -15,6 +16,7 @@
 enum { PATIENCE = 16 }; /* turns of higher classes that one waits for at most */
 
 static const char *const way_names[] = { "automatic", "engine", "kernel", NULL };
+static const char *const verify_names[] = { "device", "host", "no", NULL };
 
 #define SETTING(field) offsetof(kvt_upload_settings, field)
 
@@ -23,11 +25,12 @@ const kvt_option kvt_upload_options[] = {
 		"pinned memory between a tier that cannot be pinned itself and the GPU" },
 	{ "buffers", KVT_OPTION_INTEGER, 0, SETTING(buffers), "32", 1, 65536, NULL,
 		"pieces that it holds at least: I/Os are cut so" },
-	{ "verify", KVT_OPTION_BOOL, 0, SETTING(verify), "yes", 0, 0, NULL,
-		"whether pages of tier memory are verified while the GPU copies them" },
+	{ "verify", KVT_OPTION_CHOICE, 0, SETTING(verify), "device", 0, 0, verify_names,
+		"who verifies pages of tier memory: the GPU where they arrived, the tier's helpers "
+		"while it copies them, or nobody" },
 	{ "way", KVT_OPTION_CHOICE, 0, SETTING(way), "automatic", 0, 0, way_names,
-		"who copies: the GPU's copy engines, a kernel of it, or whichever is faster for "
-		"runs of their size" },
+		"who copies: the GPU's copy engines, a kernel of it, or what is fastest for runs "
+		"of their size, small ones by both at once" },
 	{ 0 },
 };
 
@@ -54,6 +57,7 @@ static upload_io *take_io(upload_tier *tier, kvt_io *io, uint64_t bytes)
 		state = g_new0(upload_io, 1);
 		state->tier = tier;
 		state->runs = g_array_new(FALSE, FALSE, sizeof(kvt_pinned_run));
+		state->checks = g_array_new(FALSE, FALSE, sizeof(kvt_pinned_check));
 		g_ptr_array_add(tier->ios, state);
 	}
 	state->io = io;
@@ -74,6 +78,7 @@ static void free_io(gpointer pointer)
 {
 	upload_io *io = pointer;
 	g_array_unref(io->runs);
+	g_array_unref(io->checks);
 	g_free(io);
 }
 
@@ -308,9 +313,14 @@ static void stop_moving(upload_tier *tier)
 	if (tier->flush != 0)
 		kvt_loop_cancel(tier->loop, tier->flush);
 	kvt_gpu_watch_free(tier->watch);
-	for (unsigned i = 0; i < UPLOAD_STREAMS; i++)
-		tier->gpu->ops->stream_free(tier->streams[i]);
+	for (unsigned i = 0; i < UPLOAD_STREAMS; i++) {
+		for (unsigned k = 0; k < UPLOAD_LANES; k++)
+			tier->gpu->ops->stream_free(tier->streams[i].lanes[k]);
+		tier->gpu->ops->stream_free(tier->streams[i].checks);
+	}
 	g_ptr_array_unref(tier->all_batches);
+	if (tier->sums)
+		tier->gpu->ops->unpin(tier->gpu, tier->sums);
 	if (tier->direct)
 		tier->gpu->ops->unpin(tier->gpu, tier->pinned);
 }
@@ -321,6 +331,7 @@ static void free_tier(upload_tier *tier)
 	if (!tier->direct && tier->pinned)
 		tier->gpu->ops->unpin(tier->gpu, tier->pinned);
 	g_ptr_array_unref(tier->writes);
+	free(tier->sums);
 	kvt_arena_free(tier->staging);
 	g_array_unref(tier->regions);
 	g_ptr_array_unref(tier->ios);
@@ -399,12 +410,34 @@ static bool make_staging(upload_tier *tier, GError **error)
 
 static bool make_streams(upload_tier *tier, GError **error)
 {
+	bool made = true;
 	for (unsigned i = 0; i < UPLOAD_STREAMS; i++) {
-		tier->streams[i] = tier->gpu->ops->stream_new(tier->gpu, i == UPLOAD_URGENT);
-		if (!tier->streams[i])
-			return kvt_error_failed(error, "the GPU has no stream left for copies");
+		upload_stream *stream = &tier->streams[i];
+		for (unsigned k = 0; k < UPLOAD_LANES; k++) {
+			stream->lanes[k] =
+				tier->gpu->ops->stream_new(tier->gpu, i == UPLOAD_URGENT);
+			made &= stream->lanes[k] != NULL;
+		}
+		stream->checks = tier->gpu->ops->stream_new(tier->gpu, i == UPLOAD_URGENT);
+		made &= stream->checks != NULL;
 	}
-	return true;
+	return made || kvt_error_failed(error, "the GPU has no stream left for copies");
+}
+
+/* Memory that sums come back to; without it, or on a GPU that makes none, the host verifies. */
+static void make_sums(upload_tier *tier)
+{
+	const kvt_gpu_ops *ops = tier->gpu->ops;
+	if (!tier->direct || tier->settings.verify != KVT_UPLOAD_VERIFY_DEVICE)
+		return;
+	uint64_t bytes = kvt_upload_sums_bytes();
+	void *sums = ops->checksum ? aligned_alloc(4096, bytes) : NULL;
+	if (sums && ops->pin(tier->gpu, sums, bytes) == 0) {
+		tier->sums = sums;
+		return;
+	}
+	free(sums);
+	tier->settings.verify = KVT_UPLOAD_VERIFY_HOST;
 }
 
 kvt_tier *kvt_upload_tier_new(const kvt_tier_env *env, kvt_real_gpu *gpu, kvt_tier *inner,
@@ -436,6 +469,7 @@ kvt_tier *kvt_upload_tier_new(const kvt_tier_env *env, kvt_real_gpu *gpu, kvt_ti
 	kvt_tier_stats_init(&tier->stats, 0);
 	if (make_streams(tier, error)) {
 		try_direct(tier);
+		make_sums(tier);
 		if (tier->direct || make_staging(tier, error))
 			return &tier->base;
 	}

@@ -52,7 +52,7 @@ static int bring(upload_write *w)
 {
 	const kvt_io *io = w->io;
 	g_autofree kvt_gpu_copy *copies = g_new(kvt_gpu_copy, io->n_extents);
-	kvt_gpu_stream *stream = w->tier->streams[UPLOAD_PATIENT];
+	kvt_gpu_stream *stream = w->tier->streams[UPLOAD_PATIENT].lanes[0];
 	uint8_t *to = w->bytes;
 	unsigned n = 0;
 	for (unsigned i = 0; i < io->n_extents; i++) {

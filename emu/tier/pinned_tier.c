@@ -1,7 +1,7 @@
 /*
  * pinned_tier.c: I/Os of pages in memory: copied and verified by helper threads or the loop in
- * tasks of bounded size, or verified where they lie while somebody else copies from there. Which
- * pages lie where is pinned_pages.c's.
+ * tasks of bounded size, or verified where they lie while somebody else copies from there, or by
+ * whom they are copied. Which pages lie where is pinned_pages.c's.
  */
 #include "emu/tier/pinned_tier.h"
 
@@ -69,8 +69,8 @@ struct memory_io {
 	kvt_io *io;
 	uint64_t bytes, sequence;
 	bool begun, write;
-	bool trusted; /* pages are not verified */
-	GArray *runs; /* of a read in place: the caller's, until it has begun; or NULL */
+	bool trusted;          /* the tier does not verify pages */
+	GArray *runs, *checks; /* of a read in place: the caller's, until it has begun; or NULL */
 	kvt_page_ticket ticket;
 	GPtrArray *blocks;  /* read from, with a pin each; or written */
 	GArray *extents_of; /* unsigned: whose a written block is */
@@ -214,13 +214,12 @@ static void work_on_parts(kvt_helper_task *helper)
 		task->bad |= !copy_part(task->io, &parts[i]);
 }
 
-/* Forgets the pages of a part that are wrong. */
-static void forget_bad(memory_io *state, const memory_part *part)
+/* Forgets those of n pages of a block, from its `first` on, that are wrong. */
+static void forget_bad(memory_io *state, const kvt_pinned_block *block, uint64_t first, uint64_t n)
 {
 	memory_tier *tier = state->tier;
 	const kvt_io *io = state->io;
-	const kvt_pinned_block *block = part->block;
-	for (uint64_t i = part->first; i < part->first + part->n; i++) {
+	for (uint64_t i = first; i < first + n; i++) {
 		if (kvt_page_checksum(kvt_pinned_page(&tier->places, block, i),
 			    block->page_bytes) == block->checksums[i])
 			continue;
@@ -243,8 +242,10 @@ static void task_done(kvt_helper_task *helper)
 	memory_task *task = helper->arg;
 	memory_io *state = task->io;
 	if (task->bad) {
-		for (guint i = task->first; i < task->end; i++)
-			forget_bad(state, &g_array_index(state->parts, memory_part, i));
+		for (guint i = task->first; i < task->end; i++) {
+			const memory_part *part = &g_array_index(state->parts, memory_part, i);
+			forget_bad(state, part->block, part->first, part->n);
+		}
 		state->status = -EBADMSG;
 	}
 	if (--state->pending == 0)
@@ -280,6 +281,14 @@ static void add_run(GArray *runs, const uint8_t *from, uint8_t *to, uint64_t byt
 	g_array_append_val(runs, run);
 }
 
+/* Notes pages that who moves them verifies. */
+static void add_check(GArray *checks, const kvt_pinned_block *block, uint64_t first, uint64_t n,
+	const uint8_t *to)
+{
+	const kvt_pinned_check check = { to, block->page_bytes, n, block->checksums + first };
+	g_array_append_val(checks, check);
+}
+
 static void begin_read(memory_io *state, const kvt_extent *extent, uint8_t *home)
 {
 	memory_tier *tier = state->tier;
@@ -296,6 +305,9 @@ static void begin_read(memory_io *state, const kvt_extent *extent, uint8_t *home
 			add_run(state->runs,
 				kvt_pinned_page(&tier->places, block, page - block->first_page),
 				home, (stop - page) * block->page_bytes);
+		if (state->checks)
+			add_check(
+				state->checks, block, page - block->first_page, stop - page, home);
 		if (!state->trusted)
 			add_parts(state, block, page, stop - page, state->runs ? NULL : home);
 		home = home ? home + (stop - page) * block->page_bytes : NULL;
@@ -395,7 +407,7 @@ static void begin(memory_io *state)
 }
 
 /* Memory of a read goes to `runs`, if there are any, instead of being copied. */
-static int submit(memory_tier *tier, kvt_io *io, GArray *runs, bool trusted)
+static int submit(memory_tier *tier, kvt_io *io, GArray *runs, GArray *checks, bool trusted)
 {
 	uint64_t bytes;
 	int error = kvt_io_check(io, &bytes);
@@ -407,6 +419,7 @@ static int submit(memory_tier *tier, kvt_io *io, GArray *runs, bool trusted)
 	state->io = io;
 	state->write = io->op == KVT_IO_WRITE;
 	state->runs = runs;
+	state->checks = checks;
 	state->trusted = trusted;
 	state->bytes = bytes;
 	state->sequence = ++tier->sequence;
@@ -421,7 +434,7 @@ static int submit(memory_tier *tier, kvt_io *io, GArray *runs, bool trusted)
 	state->begun = state->status == 0;
 	if (state->begun)
 		begin(state);
-	state->runs = NULL;
+	state->runs = state->checks = NULL;
 	if (state->status != 0)
 		kvt_loop_at(tier->loop, 0, finish, state);
 	return 0;
@@ -429,13 +442,28 @@ static int submit(memory_tier *tier, kvt_io *io, GArray *runs, bool trusted)
 
 static int memory_submit(kvt_tier *base, kvt_io *io)
 {
-	return submit((memory_tier *)base, io, NULL, false);
+	return submit((memory_tier *)base, io, NULL, NULL, false);
 }
 
-int kvt_pinned_tier_read_in_place(kvt_tier *base, kvt_io *io, bool verify, GArray *runs)
+int kvt_pinned_tier_read_in_place(
+	kvt_tier *base, kvt_io *io, kvt_pinned_verify verify, GArray *runs, GArray *checks)
 {
 	g_assert(io->op == KVT_IO_READ && io->memory && runs->len == 0);
-	return submit((memory_tier *)base, io, runs, !verify);
+	g_assert(verify == KVT_PINNED_MOVED ? checks && checks->len == 0 : !checks);
+	return submit((memory_tier *)base, io, runs, checks, verify != KVT_PINNED_IN_PLACE);
+}
+
+void kvt_pinned_tier_wrong(kvt_io *io, const uint64_t *sum)
+{
+	memory_io *state = io->tier_state;
+	for (guint i = 0; i < state->blocks->len; i++) {
+		const kvt_pinned_block *block = g_ptr_array_index(state->blocks, i);
+		if (sum < block->checksums || sum >= block->checksums + block->n_pages)
+			continue;
+		forget_bad(state, block, (uint64_t)(sum - block->checksums), 1);
+		break;
+	}
+	state->status = -EBADMSG;
 }
 
 void kvt_pinned_tier_moved(kvt_io *io, int status)

@@ -7,8 +7,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "emu/tier/memory_arena.h"
 #include "emu/loop/memory_touch.h"
+#include "emu/store/page_checksum.h"
+#include "emu/tier/memory_arena.h"
 #include "emu/loop/real_loop.h"
 #include "sim/base/rng.h"
 #include "sim/tier/ring_tier.h"
@@ -165,10 +166,11 @@ typedef struct in_place {
 	test_io io;
 	kvt_extent pages[PAGES / 2];
 	void *memory[PAGES / 2];
-	GArray *runs;
+	GArray *runs, *checks;
 } in_place;
 
-static void begin_in_place(tier_under_test *t, in_place *read, uint8_t *home, bool verify)
+static void begin_in_place(
+	tier_under_test *t, in_place *read, uint8_t *home, kvt_pinned_verify verify)
 {
 	for (unsigned i = 0; i < PAGES / 2; i++) {
 		read->pages[i] = (kvt_extent){ 3, 4, PAGES - 2 - 2 * i, 1, PAGE };
@@ -177,8 +179,36 @@ static void begin_in_place(tier_under_test *t, in_place *read, uint8_t *home, bo
 	test_io_init_many(&read->io, KVT_IO_READ, read->pages, PAGES / 2);
 	read->io.io.memory = read->memory;
 	read->runs = g_array_new(FALSE, FALSE, sizeof(kvt_pinned_run));
-	g_assert_cmpint(
-		kvt_pinned_tier_read_in_place(t->tier, &read->io.io, verify, read->runs), ==, 0);
+	read->checks = verify == KVT_PINNED_MOVED
+			       ? g_array_new(FALSE, FALSE, sizeof(kvt_pinned_check))
+			       : NULL;
+	g_assert_cmpint(kvt_pinned_tier_read_in_place(
+				t->tier, &read->io.io, verify, read->runs, read->checks),
+		==, 0);
+}
+
+static void end_lists(in_place *read)
+{
+	g_array_unref(read->runs);
+	if (read->checks)
+		g_array_unref(read->checks);
+}
+
+/* All pages of the read are there to be compared, in its order. */
+static void verify_moved(in_place *read)
+{
+	unsigned n = 0;
+	for (guint i = 0; i < read->checks->len; i++) {
+		const kvt_pinned_check *check = &g_array_index(read->checks, kvt_pinned_check, i);
+		g_assert_cmpuint(check->page_bytes, ==, PAGE);
+		for (uint64_t k = 0; k < check->n; k++, n++) {
+			const uint8_t *page = (const uint8_t *)check->to + k * PAGE;
+			g_assert_true(page == read->memory[n]);
+			if (kvt_page_checksum(page, PAGE) != check->sums[k])
+				kvt_pinned_tier_wrong(&read->io.io, &check->sums[k]);
+		}
+	}
+	g_assert_cmpuint(n, ==, read->runs->len > 0 ? PAGES / 2 : 0);
 }
 
 /* Moves what is to be moved once the loop has done all that it can, and says so. */
@@ -189,9 +219,11 @@ static int end_in_place(tier_under_test *t, in_place *read, int status)
 		const kvt_pinned_run *run = &g_array_index(read->runs, kvt_pinned_run, i);
 		memcpy(run->to, run->from, run->bytes);
 	}
+	if (read->checks)
+		verify_moved(read);
 	if (read->runs->len > 0)
 		kvt_pinned_tier_moved(&read->io.io, status);
-	g_array_unref(read->runs);
+	end_lists(read);
 	kvt_loop_run(t->loop);
 	g_assert_cmpuint(read->io.done, ==, 1);
 	g_assert_cmpuint(read->io.io.bytes, ==, read->io.io.status ? 0 : PAGES / 2 * PAGE);
@@ -226,14 +258,15 @@ static void test_in_place(gconstpointer kind)
 	in_place read;
 	fill(memory, 0);
 	fill(later, 99);
-	begin_in_place(&t, &read, home, true);
+	begin_in_place(&t, &read, home, KVT_PINNED_MOVED);
 	g_assert_cmpuint(read.runs->len, ==, 0);
 	kvt_loop_run(t.loop);
 	g_assert_cmpint(read.io.io.status, ==, -ENOENT);
-	g_array_unref(read.runs);
+	g_assert_cmpuint(read.checks->len, ==, 0);
+	end_lists(&read);
 
 	g_assert_cmpint(move(&t, KVT_IO_WRITE, &all, memory), ==, 0);
-	for (unsigned verify = 0; verify < 2; verify++) {
+	for (kvt_pinned_verify verify = 0; verify <= KVT_PINNED_MOVED; verify++) {
 		begin_in_place(&t, &read, home, verify);
 		g_assert_cmpint(end_in_place(&t, &read, 0), ==, 0);
 		check_in_place(home, memory);
@@ -246,7 +279,9 @@ static void test_in_place(gconstpointer kind)
 	void *const places[] = { home, home + 2 * PAGE };
 	test_io_init_many(&read.io, KVT_IO_READ, halves, 2);
 	read.io.io.memory = places;
-	g_assert_cmpint(kvt_pinned_tier_read_in_place(t.tier, &read.io.io, true, read.runs), ==, 0);
+	g_assert_cmpint(kvt_pinned_tier_read_in_place(
+				t.tier, &read.io.io, KVT_PINNED_IN_PLACE, read.runs, NULL),
+		==, 0);
 	bool scattered = ((const tier_kind *)kind)->make == make_alone;
 	g_assert_cmpuint(read.runs->len, ==, scattered ? 5 : 1);
 	kvt_pinned_tier_moved(&read.io.io, 0);
@@ -255,32 +290,39 @@ static void test_in_place(gconstpointer kind)
 	g_array_unref(read.runs);
 
 	/* written anew meanwhile, twice, and into all memory that is free */
-	begin_in_place(&t, &read, home, true);
+	begin_in_place(&t, &read, home, KVT_PINNED_MOVED);
 	g_assert_cmpint(move(&t, KVT_IO_WRITE, &all, later), ==, 0);
 	g_assert_cmpint(move(&t, KVT_IO_WRITE, &all, later), ==, 0);
 	g_assert_cmpint(end_in_place(&t, &read, 0), ==, 0);
 	check_in_place(home, memory);
 	/* discarded meanwhile */
-	begin_in_place(&t, &read, home, true);
+	begin_in_place(&t, &read, home, KVT_PINNED_IN_PLACE);
 	t.tier->ops->discard(t.tier, 0, &one);
 	g_assert_cmpint(move(&t, KVT_IO_WRITE, &one, memory), ==, 0);
 	g_assert_cmpint(end_in_place(&t, &read, 0), ==, -ENOENT);
 	check_in_place(home, later);
 	/* wrong: which shows where it is looked for */
-	*(uint8_t *)kvt_pinned_tier_page(t.tier, 0, &one) ^= 4;
-	begin_in_place(&t, &read, home, false);
-	g_assert_cmpint(end_in_place(&t, &read, 0), ==, 0);
-	begin_in_place(&t, &read, home, true);
-	kvt_loop_run(t.loop);
+	for (kvt_pinned_verify who = KVT_PINNED_IN_PLACE; who <= KVT_PINNED_MOVED; who++) {
+		kvt_tier_stats stats;
+		*(uint8_t *)kvt_pinned_tier_page(t.tier, 0, &one) ^= 4;
+		begin_in_place(&t, &read, home, KVT_PINNED_TRUST);
+		g_assert_cmpint(end_in_place(&t, &read, 0), ==, 0);
+		begin_in_place(&t, &read, home, who);
+		kvt_loop_run(t.loop);
+		g_assert_cmpint(end_in_place(&t, &read, 0), ==, -EBADMSG);
+		g_assert_null(kvt_pinned_tier_page(t.tier, 0, &one));
+		t.tier->ops->stats(t.tier, &stats);
+		g_assert_cmpuint(stats.used, ==, PAGE * (PAGES - 1));
+		g_assert_cmpint(move(&t, KVT_IO_WRITE, &one, memory), ==, 0);
+	}
+	/* wrong on its way alone: nothing is served, and the page is still there */
+	begin_in_place(&t, &read, home, KVT_PINNED_MOVED);
+	kvt_pinned_tier_wrong(&read.io.io, g_array_index(read.checks, kvt_pinned_check, 5).sums);
 	g_assert_cmpint(end_in_place(&t, &read, 0), ==, -EBADMSG);
-	g_assert_null(kvt_pinned_tier_page(t.tier, 0, &one));
-	kvt_tier_stats stats;
-	t.tier->ops->stats(t.tier, &stats);
-	g_assert_cmpuint(stats.used, ==, PAGE * (PAGES - 1));
+	g_assert_true(t.tier->ops->holds(t.tier, 0, &all));
 	/* and closed with one under way */
-	g_assert_cmpint(move(&t, KVT_IO_WRITE, &one, memory), ==, 0);
-	begin_in_place(&t, &read, home, true);
-	g_array_unref(read.runs);
+	begin_in_place(&t, &read, home, KVT_PINNED_MOVED);
+	end_lists(&read);
 	free_kind(&t);
 	g_assert_cmpuint(read.io.done, ==, 0);
 }

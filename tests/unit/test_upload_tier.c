@@ -14,28 +14,32 @@ enum { PAGE = 16 << 10, MIB = 1 << 20 };
 
 #define STAGING(staging, buffers)                                                                  \
 	{                                                                                          \
-		staging, buffers, true, KVT_GPU_COPY_AUTOMATIC                                     \
+		staging, buffers, KVT_UPLOAD_VERIFY_DEVICE, KVT_GPU_COPY_AUTOMATIC                 \
 	}
 
 static const upload_shape direct = { "direct", INNER_MEMORY, "helpers = 2\nhuge = no",
-	STAGING(2 * MIB, 4), false };
+	STAGING(2 * MIB, 4), GPU_PROMPT };
 static const upload_shape alone = { "direct-alone", INNER_MEMORY, "helpers = 0\nhuge = no",
-	{ 2 * MIB, 4, true, KVT_GPU_COPY_KERNEL }, true };
+	{ 2 * MIB, 4, KVT_UPLOAD_VERIFY_HOST, KVT_GPU_COPY_KERNEL }, GPU_LATE };
 static const upload_shape trusted = { "direct-trusted", INNER_MEMORY, "huge = no\nscattered = yes",
-	{ 2 * MIB, 4, false, KVT_GPU_COPY_ENGINE }, false };
+	{ 2 * MIB, 4, KVT_UPLOAD_VERIFY_NO, KVT_GPU_COPY_ENGINE }, GPU_PROMPT };
+static const upload_shape late = { "direct-late", INNER_MEMORY,
+	"helpers = 0\nhuge = no\nscattered = yes", STAGING(2 * MIB, 4), GPU_LATE };
+static const upload_shape old = { "direct-old", INNER_MEMORY, "helpers = 1\nhuge = no",
+	STAGING(2 * MIB, 4), GPU_WITHOUT_SUMS };
 static const upload_shape store = { "staged-store", INNER_STORE, "method = threads",
-	STAGING(16 * MIB, 16), false };
+	STAGING(16 * MIB, 16), GPU_PROMPT };
 static const upload_shape ring = { "staged-ring", INNER_STORE, "queue_depth = 8",
-	STAGING(2 * MIB, 8), true };
+	STAGING(2 * MIB, 8), GPU_LATE };
 static const upload_shape wrapped = { "staged-memory", INNER_WRAPPED, "helpers = 1\nhuge = no",
-	STAGING(4 * MIB, 5), false };
+	STAGING(4 * MIB, 5), GPU_PROMPT };
 static const upload_shape slow = { "staged-slow", INNER_SLOW, "helpers = 1\nhuge = no",
-	STAGING(2 * MIB, 3), false };
+	STAGING(2 * MIB, 3), GPU_PROMPT };
 static const upload_shape busy = { "staged-busy", INNER_BUSY, "huge = no", STAGING(2 * MIB, 40),
-	false };
+	GPU_PROMPT };
 
-static const upload_shape *const shapes[] = { &direct, &alone, &trusted, &store, &ring, &wrapped,
-	&slow, &busy };
+static const upload_shape *const shapes[] = { &direct, &alone, &trusted, &late, &old, &store, &ring,
+	&wrapped, &slow, &busy };
 
 static bool is_direct(const upload_shape *shape)
 {
@@ -190,7 +194,7 @@ static void test_corrupt(gconstpointer data)
 	const kvt_extent rest[] = { { 1, 0, 0, 77, PAGE }, { 1, 0, 78, 322, PAGE } };
 	upload_write(rig, &run, 2);
 	*(uint8_t *)kvt_pinned_tier_page(rig->inner, 0, &page) ^= 4;
-	int expected = shape->settings.verify ? -EBADMSG : 0;
+	int expected = shape->settings.verify == KVT_UPLOAD_VERIFY_NO ? 0 : -EBADMSG;
 	reading r;
 	reading_init(&r, rig, &run, 1, rig->device);
 	test_io_submit(rig->tier, &r.io);
@@ -201,6 +205,43 @@ static void test_corrupt(gconstpointer data)
 		g_assert_cmpint(read_runs(rig, &run, 1, 2), ==, -ENOENT);
 	g_assert_cmpint(read_runs(rig, rest, 2, 2), ==, 0);
 	upload_rig_free(rig);
+}
+
+/* Who verifies pages, by their size and by what the GPU can; and that a bit that is wrong in the
+ * first, the last or one between is found by it, in pages of any size: some of which are more than
+ * a batch takes, and of some a batch takes fewer than it has bytes for. */
+static void test_verified(gconstpointer data)
+{
+	static const struct {
+		uint64_t page_bytes, n_pages;
+		bool summed;
+	} cases[] = { { 256, 40000, true }, { 4112, 9000, true }, { MIB, 70, true },
+		{ 36 * MIB, 2, true }, { 240, 500, false }, { 4104, 500, false } };
+	const upload_shape *shape = data;
+	bool device = shape->settings.verify == KVT_UPLOAD_VERIFY_DEVICE &&
+		      shape->gpu != GPU_WITHOUT_SUMS;
+	for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+		const kvt_extent run = { 1, i, 0, cases[i].n_pages, cases[i].page_bytes };
+		uint64_t n = run.n_pages, wrong[] = { 0, n - 1, n * 2 / 3 };
+		upload_rig *rig = upload_rig_new(shape, 192 * MIB, 80 * MIB);
+		upload_write(rig, &run, 1);
+		g_assert_cmpint(read_runs(rig, &run, 1, 1), ==, 0);
+		memory_gpu_counts counts;
+		memory_gpu_count(rig->gpu, &counts);
+		g_assert_cmpuint(counts.pages, ==, device && cases[i].summed ? n : 0);
+		g_assert_cmpuint(kvt_upload_tier_counts(rig->tier).verified, ==, counts.pages);
+		for (unsigned k = 0; k < G_N_ELEMENTS(wrong); k++) {
+			const kvt_extent page = { 1, i, wrong[k], 1, run.page_bytes };
+			uint8_t *at = kvt_pinned_tier_page(rig->inner, 0, &page);
+			at[run.page_bytes - 1 - k] ^= 1;
+			g_assert_cmpint(read_runs(rig, &run, 1, 1), ==, -EBADMSG);
+			g_assert_null(kvt_pinned_tier_page(rig->inner, 0, &page));
+			g_assert_cmpint(read_runs(rig, &run, 1, 1), ==, -ENOENT);
+			upload_write(rig, &page, 1);
+			g_assert_cmpint(read_runs(rig, &run, 1, 1), ==, 0);
+		}
+		upload_rig_free(rig);
+	}
 }
 
 /* The card falls over with I/Os under way, and stays so: all end. */
@@ -259,7 +300,7 @@ static void discard_victim(void *arg)
 static void test_discard(gconstpointer data)
 {
 	upload_shape shape = *(const upload_shape *)data;
-	shape.late = true;
+	shape.gpu = GPU_LATE;
 	upload_rig *rig = upload_rig_new(&shape, 64 * MIB, 32 * MIB);
 	const kvt_extent run = { 1, 0, 0, 1000, PAGE };
 	victim v = { .rig = rig, .pages = { 1, 0, 0, 600, PAGE } };
@@ -431,12 +472,14 @@ static void free_kind(tier_under_test *t)
 	}
 KIND(direct)
 KIND(alone)
+KIND(late)
 KIND(store)
 KIND(wrapped)
 
 static const tier_kind kinds[] = {
 	{ "upload-direct", make_direct, free_kind },
 	{ "upload-direct-alone", make_alone, free_kind },
+	{ "upload-direct-late", make_late, free_kind },
 	{ "upload-store", make_store, free_kind },
 	{ "upload-wrapped", make_wrapped, free_kind },
 };
@@ -466,6 +509,12 @@ int main(int argc, char **argv)
 				"/upload-tier/%s/%s", tests[i].name, shapes[k]->name);
 			g_test_add_data_func(path, shapes[k], tests[i].run);
 		}
+	}
+	static const upload_shape *const verifying[] = { &direct, &late, &old };
+	for (unsigned i = 0; i < G_N_ELEMENTS(verifying); i++) {
+		g_autofree char *path =
+			g_strdup_printf("/upload-tier/verified/%s", verifying[i]->name);
+		g_test_add_data_func(path, verifying[i], test_verified);
 	}
 	g_test_add_func("/upload-tier/not-pinned", test_not_pinned);
 	for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++)

@@ -35,7 +35,8 @@ static kvt_tier *open_inner(upload_rig *rig, const upload_shape *shape, uint64_t
 
 upload_rig *upload_rig_begin(const upload_shape *shape, uint64_t capacity, uint64_t device_bytes)
 {
-	const memory_gpu_settings gpu = { .late = shape->late };
+	const memory_gpu_settings gpu = { .late = shape->gpu == GPU_LATE,
+		.no_checksums = shape->gpu == GPU_WITHOUT_SUMS };
 	upload_rig *rig = g_new0(upload_rig, 1);
 	rig->loop = kvt_real_loop_new(NULL);
 	rig->gpu = memory_gpu_new(&gpu);

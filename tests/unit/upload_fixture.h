@@ -17,7 +17,7 @@ typedef struct upload_shape {
 	enum { INNER_MEMORY, INNER_STORE, INNER_WRAPPED, INNER_SLOW, INNER_BUSY } inner;
 	const char *options; /* of it, lines "key = value" */
 	kvt_upload_settings settings;
-	bool late; /* the GPU is */
+	enum { GPU_PROMPT, GPU_LATE, GPU_WITHOUT_SUMS } gpu;
 } upload_shape;
 
 typedef struct upload_rig {
