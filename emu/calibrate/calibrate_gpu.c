@@ -17,7 +17,7 @@ const kvt_host_figure_info kvt_gpu_figures[KVT_GPU_FIGURES] = {
 	[KVT_GPU_STREAM] = { "stream", KVT_UNIT_TIME, "from one stream to another" },
 	[KVT_GPU_START] = { "start", KVT_UNIT_TIME, "a merge of one token" },
 	[KVT_GPU_MERGE] = { "merge", KVT_UNIT_RATE, "merging partial results" },
-	[KVT_GPU_VERIFY] = { "verify", KVT_UNIT_RATE, "checksums beside copies, 8 threads" },
+	[KVT_GPU_VERIFY] = { "verify", KVT_UNIT_RATE, "checksums of pages, by the card" },
 };
 
 kvt_gpu_calibration *kvt_gpu_calibration_new(void)

@@ -1,13 +1,13 @@
 /* calibrate_gpu_copies.c: copies between pinned memory and the GPU's by size: what a window of
- * pages that lie anywhere takes, many windows one behind the other. */
+ * pages that lie anywhere takes, many windows one behind the other; and checksums of such pages on
+ * the GPU. */
 #include "emu/calibrate/gpu_bench.h"
-#include "emu/store/page_checksum.h"
 #include "sim/base/rng.h"
 
 /* Bytes of one call, as a window has, and of a series of calls; a series of small copies is
  * shorter. */
 static const uint64_t CALL = 32 << 20, SERIES = UINT64_C(512) << 20;
-enum { CALL_COPIES = 4096, SERIES_COPIES = 16384, PAGE = 65536, VERIFY_SERIES = 10 };
+enum { CALL_COPIES = 4096, SERIES_COPIES = 16384, PAGE = 65536 };
 
 typedef struct copy_series {
 	kvt_gpu_bench *bench;
@@ -59,49 +59,32 @@ static int measure(kvt_gpu_bench *b, kvt_gpu_copy_point *point, double *rate)
 	return status;
 }
 
-/* Threads that verify pages of the host's memory, each its part, again and again. */
-typedef struct verifying {
-	const kvt_gpu_bench *bench;
-	int thread, stop; /* atomic */
-	uint64_t pages[KVT_VERIFY_THREADS];
-} verifying;
+/* Windows of pages that are verified where they arrived. */
+typedef struct checksum_series {
+	kvt_gpu_bench *bench;
+	kvt_cuda_page *pages;
+	unsigned n, calls; /* pages of a call; calls */
+} checksum_series;
 
-static gpointer verify_pages(gpointer arg)
+static int checksum_call(void *arg, kvt_gpu_stream *stream, unsigned i)
 {
-	verifying *v = arg;
-	const kvt_gpu_bench *b = v->bench;
-	unsigned own = (unsigned)g_atomic_int_add(&v->thread, 1);
-	uint64_t each = b->bytes / KVT_VERIFY_THREADS, sum = 0;
-	const uint8_t *from = b->host + own * each;
-	uint64_t pages = 0;
-	for (uint64_t at = 0; !g_atomic_int_get(&v->stop) || pages == 0; pages++) {
-		sum += kvt_page_checksum(from + at, PAGE);
-		at = at + 2 * PAGE <= each ? at + PAGE : 0;
-	}
-	v->pages[own] = pages;
-	return (gpointer)(uintptr_t)sum; /* so that it is not optimised away */
+	const checksum_series *s = arg;
+	return s->bench->gpu->ops->checksum(stream, s->pages + (size_t)(i % s->calls) * s->n, s->n,
+		(uint64_t *)(void *)s->bench->host);
 }
 
-static int measure_verifying(kvt_gpu_bench *b, double *rate)
+static int measure_checksums(kvt_gpu_bench *b, double *rate)
 {
-	verifying v = { .bench = b };
-	GThread *threads[KVT_VERIFY_THREADS];
-	kvt_gpu_copy_point point = { .to_gpu = true, .size = 1 << 20 };
-	double copies;
-	gint64 begun = g_get_monotonic_time();
-	for (unsigned i = 0; i < KVT_VERIFY_THREADS; i++)
-		threads[i] = g_thread_new("verify", verify_pages, &v);
-	int status = 0;
-	for (unsigned i = 0; i < VERIFY_SERIES && status == 0; i++)
-		status = measure(b, &point, &copies);
-	g_atomic_int_set(&v.stop, 1);
-	uint64_t pages = 0;
-	for (unsigned i = 0; i < KVT_VERIFY_THREADS; i++) {
-		g_thread_join(threads[i]);
-		pages += v.pages[i];
-	}
-	double seconds = (double)(g_get_monotonic_time() - begun) * 1e-6;
-	*rate = (double)(pages * PAGE) / MAX(seconds, 1e-6);
+	unsigned total = (unsigned)(MIN(b->bytes, SERIES) / PAGE);
+	checksum_series series = { .bench = b, .n = MIN((unsigned)(CALL / PAGE), total) };
+	double seconds = 0;
+	series.calls = total / series.n;
+	series.pages = g_new(kvt_cuda_page, total);
+	for (unsigned i = 0; i < total; i++)
+		series.pages[i] = (kvt_cuda_page){ b->device + (size_t)i * PAGE, PAGE };
+	int status = kvt_gpu_bench_series(b, checksum_call, &series, series.calls, &seconds);
+	*rate = (double)series.n * PAGE / MAX(seconds, 1e-9);
+	g_free(series.pages);
 	return status;
 }
 
@@ -139,10 +122,14 @@ gboolean kvt_calibrate_gpu_copies(kvt_gpu_bench *b, kvt_gpu_calibration *gpu, GE
 	for (unsigned i = 0; i < gpu->copies->len; i++)
 		g_array_index(gpu->copies, kvt_gpu_copy_point, i).rate =
 			kvt_measured_of(&rates[i * KVT_GPU_ROUNDS], b->rounds);
+	if (!b->gpu->ops->checksum) {
+		kvt_gpu_calibration_missing(gpu, "checksums: the GPU makes none");
+		return TRUE;
+	}
 	double verified[KVT_GPU_ROUNDS];
 	int status = 0;
 	for (unsigned round = 0; round < b->rounds && status == 0; round++)
-		status = measure_verifying(b, &verified[round]);
+		status = measure_checksums(b, &verified[round]);
 	gpu->figures[KVT_GPU_VERIFY] = kvt_measured_of(verified, b->rounds);
-	return kvt_gpu_bench_check(status, "copies beside checksums", error);
+	return kvt_gpu_bench_check(status, "checksums", error);
 }

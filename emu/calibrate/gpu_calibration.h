@@ -38,9 +38,6 @@ typedef struct kvt_gpu_product_point {
 	double seconds;
 } kvt_gpu_product_point;
 
-/* Threads of the host that verify pages meanwhile: helpers of the tier. */
-enum { KVT_VERIFY_THREADS = 8 };
-
 typedef enum kvt_gpu_figure {
 	KVT_GPU_LAUNCH,       /* s of a call on an idle stream until the loop hears, beside it */
 	KVT_GPU_COPY_LATENCY, /* s of a copy of one small page, the same way */
@@ -50,7 +47,7 @@ typedef enum kvt_gpu_figure {
 	KVT_GPU_STREAM,       /* s from a call's end to one that waits for it on another stream */
 	KVT_GPU_START,        /* s of a merge of next to nothing */
 	KVT_GPU_MERGE,        /* bytes/s of merging partial results (KVT_MERGE_BYTES) */
-	KVT_GPU_VERIFY,       /* bytes/s that KVT_VERIFY_THREADS verify beside copies */
+	KVT_GPU_VERIFY,       /* bytes/s of pages whose checksums the GPU makes */
 	KVT_GPU_FIGURES,
 } kvt_gpu_figure;
 

@@ -184,12 +184,15 @@ gboolean kvt_gpu_profile_links(const kvt_calibration *c, GString *text, GError *
 	kvt_put_measured(text, "copy_to_gpu", copies, kvt_measured_spread(&most->rate));
 	kvt_put_rate(text, "copy_from_gpu", CLAMP(back->rate.value, 1e6, 9.9e12));
 	kvt_put_measured(text, "copy_from_gpu", copies_back, kvt_measured_spread(&back->rate));
-	put_figure(text, gpu, KVT_GPU_VERIFY, "checksum_rate",
-		"xxh3 of 64 KiB pages by 8 threads, beside copies to the GPU, by the clock");
+	if (gpu->figures[KVT_GPU_VERIFY].value > 0)
+		put_figure(text, gpu, KVT_GPU_VERIFY, "checksum_rate",
+			"xxh3 of 64 KiB pages by the GPU, which verifies pages of memory where "
+			"they "
+			"arrive");
 	put_copies(text, gpu);
 	g_string_append_printf(text,
 		"copy_points.source = measured: pages of one size anywhere in pinned memory, "
-		"windows of 32 MiB, by the engines or a kernel as the run chooses; %s\n",
+		"windows of 32 MiB, by the engines, a kernel or both as the run chooses; %s\n",
 		place);
 	return TRUE;
 }

@@ -87,8 +87,7 @@ void kvt_calibrate_gpu_rows(kvt_table *table, const kvt_gpu_calibration *gpu)
 	for (unsigned i = 0; i < KVT_GPU_FIGURES; i++)
 		kvt_calibrate_row(table, "GPU", kvt_gpu_figures[i].what, gpu->figures[i].value,
 			(kvt_unit)kvt_gpu_figures[i].unit, kvt_calibrate_spread(&gpu->figures[i]),
-			i == KVT_GPU_LAUNCH || i == KVT_GPU_COPY_LATENCY || i == KVT_GPU_SUBMIT ||
-					i == KVT_GPU_VERIFY
+			i == KVT_GPU_LAUNCH || i == KVT_GPU_COPY_LATENCY || i == KVT_GPU_SUBMIT
 				? "measured: by the host's clock"
 				: "measured: by the card's clock");
 	add_copies(table, gpu);
