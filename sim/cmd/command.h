@@ -48,6 +48,7 @@ extern const kvt_command kvt_command_cache;
 extern const kvt_command kvt_command_calibrate;
 extern const kvt_command kvt_command_diff;
 extern const kvt_command kvt_command_emu;
+extern const kvt_command kvt_command_fleet;
 extern const kvt_command kvt_command_help;
 extern const kvt_command kvt_command_models;
 extern const kvt_command kvt_command_node;
@@ -60,6 +61,7 @@ extern const kvt_command kvt_command_tables;
 extern const kvt_command kvt_command_trace;
 extern const kvt_command kvt_command_validate;
 extern const kvt_topic kvt_topic_config, kvt_topic_units;
-extern const kvt_topic kvt_topic_experiment, kvt_topic_tier, kvt_topic_policy, kvt_topic_prefetcher;
+extern const kvt_topic kvt_topic_experiment, kvt_topic_fleet_file, kvt_topic_tier;
+extern const kvt_topic kvt_topic_policy, kvt_topic_prefetcher;
 
 #endif

@@ -9,6 +9,7 @@ const kvt_command *const kvt_commands[] = {
 	&kvt_command_emu,
 	&kvt_command_sweep,
 	&kvt_command_replay,
+	&kvt_command_fleet,
 	&kvt_command_tables,
 	&kvt_command_models,
 	&kvt_command_calibrate,
@@ -26,6 +27,7 @@ const kvt_command *const kvt_commands[] = {
 const kvt_topic *const kvt_topics[] = {
 	&kvt_topic_config,
 	&kvt_topic_experiment,
+	&kvt_topic_fleet_file,
 	&kvt_topic_tier,
 	&kvt_topic_policy,
 	&kvt_topic_prefetcher,

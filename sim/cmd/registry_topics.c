@@ -14,6 +14,7 @@
 #include "sim/engine/claims.h"
 #include "sim/engine/experiment.h"
 #include "sim/engine/length_sweep.h"
+#include "sim/fleet/fleet_settings.h"
 #include "sim/prefetch/prefetcher.h"
 #include "sim/tier/tier.h"
 
@@ -168,6 +169,27 @@ static char *experiment_text(int argc, char **argv, GError **error)
 		argc, argv, error);
 }
 
+static char *fleet_text(int argc, char **argv, GError **error)
+{
+	g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	for (const kvt_fleet_section *s = kvt_fleet_sections(); s->name != NULL; s++)
+		add_entry(entries, s->name, s->summary, s->options, NULL);
+	add_entry(entries, "tier", "[tier NAME]: where KV is that has left HBM",
+		kvt_fleet_tier_options,
+		"The sections are a chain in the order of the file: what leaves one tier goes to "
+		"the next.");
+	for (const kvt_experiment_section *s = kvt_experiment_sections(); s->name != NULL; s++)
+		if (g_strv_contains(kvt_fleet_shared_sections, s->name))
+			add_entry(entries, s->name, s->summary, s->options, NULL);
+	add_entry(entries, "sources", "where settings are from", NULL,
+		"As in an experiment file: \"kvtier help experiment sources\".");
+	return entries_text(&kvt_topic_fleet_file, entries,
+		"The sections of a fleet file, for \"kvtier fleet\":\n\n",
+		"\n\"kvtier help fleet-file SECTION\" lists its keys, \"kvtier help config\" says "
+		"how they\nare written.\n",
+		argc, argv, error);
+}
+
 static char *policy_text(int argc, char **argv, GError **error)
 {
 	g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
@@ -201,6 +223,13 @@ const kvt_topic kvt_topic_experiment = {
 	.summary = "The sections of an experiment file and their keys",
 	.arguments = "[SECTION]",
 	.text = experiment_text,
+};
+
+const kvt_topic kvt_topic_fleet_file = {
+	.name = "fleet-file",
+	.summary = "The sections of a fleet file and their keys",
+	.arguments = "[SECTION]",
+	.text = fleet_text,
 };
 
 const kvt_topic kvt_topic_policy = {

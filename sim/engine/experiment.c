@@ -411,6 +411,24 @@ static gboolean read_sections(kvt_experiment *experiment, bool needs_model, GErr
 	return TRUE;
 }
 
+kvt_experiment *kvt_experiment_new_parts(
+	kvt_config *config, const char *const *names, kvt_model_store *models, GError **error)
+{
+	kvt_experiment *experiment = g_new0(kvt_experiment, 1);
+	experiment->config = config;
+	experiment->models = models ? kvt_model_store_ref(models) : kvt_model_store_new();
+	gboolean ok = TRUE;
+	for (const kvt_experiment_section *s = sections; ok && s->name; s++)
+		if (g_strv_contains(names, s->name))
+			ok = kvt_section_read(kvt_config_section_or_empty(config, s->name),
+				s->options, (char *)experiment + s->offset, TRUE, error);
+	if (!ok || !load_models(experiment, error)) {
+		kvt_experiment_free(experiment);
+		return NULL;
+	}
+	return experiment;
+}
+
 /* Takes over the config and the reference to the models. */
 static kvt_experiment *new_experiment(
 	kvt_config *config, kvt_model_store *models, bool needs_model, GError **error)
@@ -454,6 +472,22 @@ kvt_experiment *kvt_experiment_load(const char *path, const char *const *overrid
 		}
 	}
 	return kvt_experiment_new(config, error);
+}
+
+gboolean kvt_experiment_kv_room(const kvt_experiment *e, uint64_t *bytes, GError **error)
+{
+	uint64_t weights = kvt_llm_weight_bytes(e->llm, (unsigned)e->ranks);
+	uint64_t usable = (uint64_t)((double)e->gpu->memory * e->memory_share);
+	if (weights + e->activation_bytes >= usable) {
+		g_autofree char *need = kvt_unit_format((double)weights, KVT_UNIT_BYTES);
+		g_autofree char *have = kvt_unit_format((double)usable, KVT_UNIT_BYTES);
+		return kvt_error_usage(error,
+			"%s does not fit: its weights take %s a GPU and %s has %s to use, expected "
+			"a larger [gpu] count or another GPU",
+			e->llm->name, need, e->gpu->name, have);
+	}
+	*bytes = usable - weights - e->activation_bytes;
+	return TRUE;
 }
 
 void kvt_experiment_free(kvt_experiment *experiment)

@@ -135,8 +135,18 @@ kvt_experiment *kvt_experiment_new_with(
  * and llm is NULL then. */
 kvt_experiment *kvt_experiment_new_hardware(kvt_config *config, GError **error);
 
+/* Reads only the sections of these names (NULL-terminated) and loads the models that they name; the
+ * members of others stay 0 or NULL. What else the config has is the caller's to read and to check.
+ * Takes the config over; models are from the store, NULL: from one of its own. */
+kvt_experiment *kvt_experiment_new_parts(
+	kvt_config *config, const char *const *names, kvt_model_store *models, GError **error);
+
 void kvt_experiment_free(kvt_experiment *experiment);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_experiment, kvt_experiment_free)
+
+/* Bytes of one GPU's memory that are left for KV beside the model's weights and what activations
+ * take. A usage error when there are none. */
+gboolean kvt_experiment_kv_room(const kvt_experiment *experiment, uint64_t *bytes, GError **error);
 
 /* Where a file that the experiment names is: as it is given where that is an absolute path, beside
  * the experiment file, or in `folder` of the project's data; else where it would be beside the

@@ -38,7 +38,7 @@ static unsigned held_ranks(const kvt_world *world, const kvt_experiment *e)
 	return world->one_rank ? 1 : (unsigned)e->ranks;
 }
 
-static kvt_topology_spec topology_spec(const kvt_world *world, const kvt_experiment *e)
+kvt_topology_spec kvt_system_topology_spec(const kvt_world *world, const kvt_experiment *e)
 {
 	const kvt_gpu *gpu = e->gpu;
 	double ranks = (double)held_ranks(world, e);
@@ -74,19 +74,12 @@ static gboolean open_hbm(kvt_system *system, const kvt_tier_env *env, GError **e
 {
 	const kvt_experiment *e = system->experiment;
 	uint64_t ranks = held_ranks(&system->world, e);
-	uint64_t weights = kvt_llm_weight_bytes(e->llm, (unsigned)e->ranks);
-	uint64_t usable = (uint64_t)((double)e->gpu->memory * e->memory_share);
-	system->weight_bytes = weights * ranks;
+	uint64_t room;
+	if (!kvt_experiment_kv_room(e, &room, error))
+		return FALSE;
+	system->weight_bytes = kvt_llm_weight_bytes(e->llm, (unsigned)e->ranks) * ranks;
 	system->reserved_bytes = e->activation_bytes * ranks;
-	if (weights + e->activation_bytes >= usable) {
-		g_autofree char *need = kvt_unit_format((double)weights, KVT_UNIT_BYTES);
-		g_autofree char *have = kvt_unit_format((double)usable, KVT_UNIT_BYTES);
-		return kvt_error_usage(error,
-			"%s does not fit: its weights take %s a GPU and %s has %s to use, expected "
-			"a larger [gpu] count or another GPU",
-			e->llm->name, need, e->gpu->name, have);
-	}
-	uint64_t capacity = (usable - weights - e->activation_bytes) * ranks;
+	uint64_t capacity = room * ranks;
 	g_autofree char *text =
 		g_strdup_printf("[hbm]\ncapacity = %" G_GUINT64_FORMAT "B\n", capacity);
 	g_autoptr(kvt_config) config = kvt_config_parse("hbm", text, error);
@@ -244,7 +237,7 @@ kvt_system *kvt_system_new_in(const kvt_world *world, const kvt_experiment *expe
 	system->timeline = timeline;
 	system->loop = world->loop ? world->loop : kvt_virtual_loop_new();
 	system->network = kvt_network_new(system->loop);
-	kvt_topology_spec spec = topology_spec(world, experiment);
+	kvt_topology_spec spec = kvt_system_topology_spec(world, experiment);
 	kvt_topology_init(&system->topology, system->network, &spec);
 	kvt_tier_env env = { .loop = system->loop,
 		.network = system->network,

@@ -70,6 +70,11 @@ kvt_system *kvt_system_new(
 kvt_system *kvt_system_new_in(const kvt_world *world, const kvt_experiment *experiment,
 	kvt_timeline *timeline, GError **error);
 
+/* The rates of one group's GPUs, of the machine that they are in and of the storage targets, as
+ * links are made of them. */
+kvt_topology_spec kvt_system_topology_spec(
+	const kvt_world *world, const kvt_experiment *experiment);
+
 void kvt_system_free(kvt_system *system);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_system, kvt_system_free)
 

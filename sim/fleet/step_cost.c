@@ -82,9 +82,10 @@ static void find_layers(kvt_step_cost *cost)
 }
 
 kvt_step_cost *kvt_step_cost_new(const kvt_llm *llm, const kvt_gpu *gpu, unsigned ranks,
-	const kvt_step_settings *settings, GError **error)
+	const kvt_step_settings *settings, kvt_model_store *models, GError **error)
 {
 	const kvt_cost_options options = {
+		.models = models,
 		.ranks = ranks,
 		.decode_all_reduce = (kvt_all_reduce)settings->decode_all_reduce,
 		.all_reduce_rate = settings->all_reduce_rate,

@@ -17,6 +17,7 @@
 
 #include "models/hardware.h"
 #include "models/llm.h"
+#include "models/model_store.h"
 #include "sim/base/sim_time.h"
 
 typedef enum kvt_step_model {
@@ -57,10 +58,10 @@ typedef struct kvt_step {
 
 typedef struct kvt_step_cost kvt_step_cost;
 
-/* Of one tensor-parallel group of `ranks`. The models must outlive it. NULL with an error as
- * kvt_work_cost_new. */
+/* Of one tensor-parallel group of `ranks`. The models must outlive it; kernel tables are from the
+ * store, NULL: its own. NULL with an error as kvt_work_cost_new. */
 kvt_step_cost *kvt_step_cost_new(const kvt_llm *llm, const kvt_gpu *gpu, unsigned ranks,
-	const kvt_step_settings *settings, GError **error);
+	const kvt_step_settings *settings, kvt_model_store *models, GError **error);
 void kvt_step_cost_free(kvt_step_cost *cost);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_step_cost, kvt_step_cost_free)
 

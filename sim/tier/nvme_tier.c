@@ -41,13 +41,6 @@ static const kvt_option nvme_options[] = {
 	{ 0 },
 };
 
-/*
- * Share of a PCIe link's raw rate that a drive's data can be: 512 bytes of payload a packet beside
- * 24 of headers and framing (PCI Express Base Specification). FLIT mode counts its own overhead in
- * the raw rate, and carries about the same headers.
- */
-static const double PCIE_PAYLOAD = 512.0 / (512 + 24);
-
 /* An array while it is being opened. */
 typedef struct array {
 	const kvt_tier_ops *ops;
@@ -58,18 +51,11 @@ typedef struct array {
 	double queue_depth; /* commands in flight, all drives */
 } array;
 
-/* Host bytes/s of one drive: compression stretches what its medium moves, not its PCIe link. */
 static double drive_rate(const array *a, double bandwidth)
 {
 	const kvt_topology_spec *topology = &a->env->topology->spec;
 	const kvt_drive_slot *slot = a->remote ? &topology->target_slot : &topology->client_slot;
-	int64_t generation = a->drive->pcie_generation, lanes = a->drive->pcie_lanes;
-	if (slot->generation > 0)
-		generation = MIN(generation, slot->generation);
-	if (slot->lanes > 0)
-		lanes = MIN(lanes, slot->lanes);
-	double link = kvt_pcie_raw_rate(generation, lanes) * PCIE_PAYLOAD;
-	return MIN(bandwidth * a->settings->compression, link);
+	return kvt_drive_slot_rate(slot, a->drive, bandwidth, a->settings->compression);
 }
 
 /* Appends a link of the array's own to a path in each direction. */

@@ -1,6 +1,25 @@
 /* topology.c: adds the shared links of a system, and puts together paths over them. */
 #include "sim/tier/topology.h"
 
+/*
+ * Share of a PCIe link's raw rate that a drive's data can be: 512 bytes of payload a packet beside
+ * 24 of headers and framing (PCI Express Base Specification). FLIT mode counts its own overhead in
+ * the raw rate, and carries about the same headers.
+ */
+static const double PCIE_PAYLOAD = 512.0 / (512 + 24);
+
+double kvt_drive_slot_rate(
+	const kvt_drive_slot *slot, const kvt_drive *drive, double bandwidth, double compression)
+{
+	int64_t generation = drive->pcie_generation, lanes = drive->pcie_lanes;
+	if (slot->generation > 0)
+		generation = MIN(generation, slot->generation);
+	if (slot->lanes > 0)
+		lanes = MIN(lanes, slot->lanes);
+	double link = kvt_pcie_raw_rate(generation, lanes) * PCIE_PAYLOAD;
+	return MIN(bandwidth * compression, link);
+}
+
 static double efficiency(const kvt_topology_spec *spec)
 {
 	return spec->fabric_efficiency > 0 ? spec->fabric_efficiency : 1;

@@ -1,0 +1,137 @@
+/*
+ * replica_moves.c: moves of the KV manager as transfers. Moves of one call make one batch: what
+ * enters the room that others of it make begins when those have ended, and who was given room
+ * writes there no sooner.
+ */
+#include "sim/fleet/replica_internal.h"
+
+typedef struct move_batch move_batch;
+
+typedef struct move_state {
+	move_batch *batch;
+	kvt_kv_move move;
+	bool begun;
+} move_state;
+
+struct move_batch {
+	kvt_replica *replica;
+	kvt_sequence *sequence;          /* that waits for it; NULL: none */
+	uint32_t admission;              /* of the sequence */
+	uint32_t leaving[KVT_KV_LEVELS]; /* moves that make room there, not over */
+	uint32_t left, n;
+	move_state moves[];
+};
+
+static void end_move(void *arg);
+
+static kvt_fleet_place place_of(const kvt_replica *r, const kvt_kv_move *move, uint8_t level)
+{
+	g_assert(level != KVT_KV_PEER && move != NULL);
+	return (kvt_fleet_place){ r->index, level };
+}
+
+static void begin_move(move_state *state)
+{
+	kvt_replica *r = state->batch->replica;
+	const kvt_kv_move *move = &state->move;
+	const kvt_fleet_transfer_spec spec = { .from = place_of(r, move, move->from),
+		.to = place_of(r, move, move->to),
+		.bytes = move->bytes,
+		.priority = 1,
+		.done = end_move,
+		.arg = state };
+	state->begun = true;
+	kvt_fleet_transfer transfer = kvt_fleet_transfers_start(r->env.transfers, &spec);
+	kvt_sequence *sequence = state->batch->sequence;
+	if (sequence && move->to == KVT_KV_HBM && sequence->n_transfers < KVT_SEQUENCE_LOADS_MAX)
+		sequence->transfers[sequence->n_transfers++] = transfer;
+}
+
+/* Begins those whose room is there, in order. */
+static void begin_moves(move_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->n; i++) {
+		move_state *state = &batch->moves[i];
+		if (!state->begun && batch->leaving[state->move.to] == 0)
+			begin_move(state);
+	}
+}
+
+/* Whether the sequence still is what it was when the batch began. */
+static kvt_sequence *waiting_sequence(const move_batch *batch)
+{
+	kvt_sequence *sequence = batch->sequence;
+	return sequence && sequence->admission == batch->admission ? sequence : NULL;
+}
+
+static void count_load(kvt_replica *r, kvt_sequence *sequence)
+{
+	if (!sequence)
+		return;
+	sequence->loads--;
+	sequence->last_load = kvt_loop_now(r->env.loop);
+}
+
+static void end_move(void *arg)
+{
+	move_state *state = arg;
+	move_batch *batch = state->batch;
+	kvt_replica *r = batch->replica;
+	kvt_kv_move move = state->move;
+	kvt_sequence *sequence = waiting_sequence(batch);
+	uint32_t all = MAX(move.n_pieces, 1);
+	if (move.to == KVT_KV_HBM) {
+		kvt_kv_loaded(r->kv, move.id, all);
+		count_load(r, sequence);
+	} else {
+		kvt_kv_stored(r->kv, move.id, all);
+	}
+	if (move.kind == KVT_KV_SAVE)
+		r->saves--;
+	if (move.makes_room && --batch->leaving[move.from] == 0) {
+		begin_moves(batch);
+		if (move.from == KVT_KV_HBM && sequence)
+			sequence->rooms--;
+	}
+	if (--batch->left == 0)
+		g_free(batch);
+	kvt_replica_loaded(r);
+	kvt_replica_kick(r);
+}
+
+void kvt_replica_start_moves(kvt_replica *r, kvt_sequence *sequence)
+{
+	uint32_t n = r->moves.n;
+	if (n == 0)
+		return;
+	move_batch *batch = g_malloc0(sizeof(*batch) + n * sizeof(batch->moves[0]));
+	batch->replica = r;
+	batch->sequence = sequence;
+	batch->admission = sequence ? sequence->admission : 0;
+	batch->left = batch->n = n;
+	for (uint32_t i = 0; i < n; i++) {
+		const kvt_kv_move *move = &r->moves.moves[i];
+		batch->moves[i] = (move_state){ .batch = batch, .move = *move };
+		batch->leaving[move->from] += move->makes_room != 0;
+		if (sequence && move->to == KVT_KV_HBM)
+			sequence->loads++;
+		if (move->kind == KVT_KV_SAVE)
+			r->saves++;
+	}
+	r->moves.n = 0;
+	if (sequence && batch->leaving[KVT_KV_HBM] > 0)
+		sequence->rooms++;
+	begin_moves(batch);
+}
+
+kvt_time kvt_replica_loads_left(kvt_replica *r, const kvt_sequence *sequence)
+{
+	/* those that wait for room, or are too many to be kept, have not begun */
+	if (sequence->loads > 0 && sequence->n_transfers == 0)
+		return KVT_TIME_NEVER;
+	kvt_time left = 0;
+	for (uint32_t i = 0; i < sequence->n_transfers; i++)
+		left = MAX(
+			left, kvt_fleet_transfers_left(r->env.transfers, sequence->transfers[i]));
+	return left;
+}
