@@ -58,7 +58,7 @@ void kvt_request_builder_free(kvt_request_builder *builder)
 
 uint32_t kvt_request_builder_tenant(kvt_request_builder *builder, const char *name)
 {
-	g_ptr_array_add(builder->tenants, g_strdup(name));
+	g_ptr_array_add(builder->tenants, g_utf8_make_valid(name, -1));
 	return builder->tenants->len - 1;
 }
 

@@ -113,7 +113,7 @@ static void fit_arrivals(fit *f, kvt_request_model *model)
 	for (uint64_t i = 0; i + 1 < n; i++)
 		starts[i] = starts[i + 1] - starts[i];
 	kvt_request_moments moments = kvt_request_moments_of(starts, n - 1);
-	model->arrival_cv = CLAMP(moments.cv, 0.01, 100);
+	model->arrival_cv = moments.cv;
 	model->arrivals = fabs(moments.cv - 1) <= 0.05 ? KVT_ARRIVALS_POISSON : KVT_ARRIVALS_GAMMA;
 	if (span > 0) {
 		model->session_rate = (double)(n - 1) / span;
@@ -178,10 +178,20 @@ static void fit_prompts(fit *f, kvt_request_model *model)
 	double spread = (double)model->prefix * sqrt(model->shared * (1 - model->shared));
 	double deviation = moments.cv * moments.mean;
 	model->first = rest;
-	model->first_cv = MIN(sqrt(MAX(deviation * deviation - spread * spread, 0)) / rest, 100);
+	model->first_cv = sqrt(MAX(deviation * deviation - spread * spread, 0)) / rest;
 	moments = take_moments(f->outputs);
 	model->output = moments.mean;
 	model->output_cv = moments.cv;
+}
+
+/* A few odd requests may have moments that the model's table has no room for. */
+static void keep_within_table(kvt_request_model *model)
+{
+	for (const kvt_option *option = kvt_request_model_options; option->name != NULL; option++) {
+		char *field = (char *)model + option->offset;
+		if (option->type == KVT_OPTION_QUANTITY)
+			*(double *)field = CLAMP(*(double *)field, option->low, option->high);
+	}
 }
 
 kvt_request_model kvt_request_model_fit(const kvt_request_trace *trace)
@@ -209,6 +219,8 @@ kvt_request_model kvt_request_model_fit(const kvt_request_trace *trace)
 	fit_prefixes(&f, &model);
 	fit_prompts(&f, &model);
 	model.context = MAX(f.longest, 1);
+	model.prefixes = MIN(model.prefixes, 1000000);
+	keep_within_table(&model);
 	for (size_t i = 0; i < G_N_ELEMENTS(lists); i++)
 		g_array_free(*lists[i], TRUE);
 	g_free(f.sessions);

@@ -209,9 +209,9 @@ static void test_text(void)
 	static const struct {
 		const char *text, *message;
 	} bad[] = {
-		{ "[requests]\nturn = 3\n", "m.ini:2: [requests] turn: is not known, did you mean "
+		{ "[requests]\nturn = 3\n", "m.ini:2: [requests] turn: unknown key, did you mean "
 					    "\"turns\"?" },
-		{ "[request]\n", "m.ini:1: [request]: is not known, did you mean [requests]?" },
+		{ "[request]\n", "m.ini:1: [request]: unknown section, did you mean [requests]?" },
 	};
 	for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
 		g_autoptr(GError) error = NULL;
