@@ -49,9 +49,12 @@ static layer_pages *find_layer(
 static void give_pages(
 	kvt_pinned_pages *pages, kvt_pinned_block *block, uint64_t first, uint64_t end)
 {
-	kvt_arena_give(pages->arena,
-		block->offset + (first - block->first_page) * block->page_bytes,
-		(end - first) * block->page_bytes);
+	uint64_t index = first - block->first_page;
+	for (uint64_t i = index; block->places && i < index + end - first; i++)
+		kvt_arena_give(pages->arena, block->places[i], block->page_bytes);
+	if (!block->places)
+		kvt_arena_give(pages->arena, block->offset + index * block->page_bytes,
+			(end - first) * block->page_bytes);
 	block->kept -= end - first;
 }
 
@@ -99,6 +102,30 @@ kvt_pinned_block *kvt_pinned_pages_take(
 		.n_pages = n,
 		.kept = n,
 		.pins = 1 };
+	return block;
+}
+
+kvt_pinned_block *kvt_pinned_pages_scatter(kvt_pinned_pages *pages, uint64_t page_bytes,
+	uint64_t first_page, uint64_t n, const uint64_t *order)
+{
+	kvt_pinned_block *block = g_malloc(sizeof(*block) + 2 * n * sizeof(uint64_t));
+	*block = (kvt_pinned_block){ .places = block->checksums + n,
+		.page_bytes = page_bytes,
+		.first_page = first_page,
+		.n_pages = n,
+		.kept = n,
+		.pins = 1 };
+	for (uint64_t done = 0, some, offset; done < n; done += some) {
+		some = kvt_arena_take(pages->arena, page_bytes, n - done, &offset);
+		for (uint64_t i = 0; i < some; i++)
+			block->places[order[done + i]] = offset + i * page_bytes;
+		if (some > 0)
+			continue;
+		for (uint64_t i = 0; i < done; i++)
+			kvt_arena_give(pages->arena, block->places[order[i]], page_bytes);
+		g_free(block);
+		return NULL;
+	}
 	return block;
 }
 

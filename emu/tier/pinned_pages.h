@@ -10,9 +10,10 @@
 #include "emu/tier/memory_arena.h"
 #include "sim/tier/tier.h"
 
-/* Pages of a layer that were written together and lie together. */
+/* Pages of a layer that were written together and lie together, or each somewhere. */
 typedef struct kvt_pinned_block {
-	uint64_t offset; /* in the arena */
+	uint64_t offset;  /* in the arena; of pages that lie together */
+	uint64_t *places; /* each one's in the arena; NULL: they lie together */
 	uint64_t page_bytes, first_page, n_pages;
 	uint64_t kept; /* pages that are there or whose memory is still held */
 	unsigned pins; /* those who read or write it */
@@ -33,6 +34,11 @@ void kvt_pinned_pages_clear(kvt_pinned_pages *pages);
  * with a pin; NULL: for none. Nobody finds them until they are shown. */
 kvt_pinned_block *kvt_pinned_pages_take(
 	kvt_pinned_pages *pages, uint64_t page_bytes, uint64_t first_page, uint64_t n);
+
+/* The same of pages that lie anywhere: the i-th place that is found is page order[i]'s, counted
+ * from the first. NULL: there is no memory for all of them. */
+kvt_pinned_block *kvt_pinned_pages_scatter(kvt_pinned_pages *pages, uint64_t page_bytes,
+	uint64_t first_page, uint64_t n, const uint64_t *order);
 
 /* Makes a block's pages those of the extent's layer, but for those of which there is a later write:
  * `sequence` says which is. The caller has a pin. */
@@ -56,7 +62,8 @@ void kvt_pinned_pages_unpin(kvt_pinned_pages *pages, kvt_pinned_block *block);
 static inline uint8_t *kvt_pinned_page(
 	const kvt_pinned_pages *pages, const kvt_pinned_block *block, uint64_t index)
 {
-	return kvt_arena_base(pages->arena) + block->offset + index * block->page_bytes;
+	return kvt_arena_base(pages->arena) +
+	       (block->places ? block->places[index] : block->offset + index * block->page_bytes);
 }
 
 #endif

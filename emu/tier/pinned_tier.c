@@ -267,7 +267,6 @@ static void add_parts(
 	}
 }
 
-/* Notes pages that somebody else moves; neighbours on both sides are one run. */
 static void add_run(GArray *runs, const uint8_t *from, uint8_t *to, uint64_t bytes)
 {
 	kvt_pinned_run *last =
@@ -279,6 +278,20 @@ static void add_run(GArray *runs, const uint8_t *from, uint8_t *to, uint64_t byt
 	}
 	const kvt_pinned_run run = { to, from, bytes };
 	g_array_append_val(runs, run);
+}
+
+/* Notes n pages of a block, from its `first` on, that somebody else moves; neighbours on both sides
+ * are one run. */
+static void add_runs(
+	memory_io *state, const kvt_pinned_block *block, uint64_t first, uint64_t n, uint8_t *to)
+{
+	const kvt_pinned_pages *places = &state->tier->places;
+	uint64_t bytes = block->page_bytes;
+	if (!block->places)
+		add_run(state->runs, kvt_pinned_page(places, block, first), to, n * bytes);
+	for (uint64_t i = 0; block->places && i < n; i++)
+		add_run(state->runs, kvt_pinned_page(places, block, first + i), to + i * bytes,
+			bytes);
 }
 
 /* Notes pages that who moves them verifies. */
@@ -302,9 +315,7 @@ static void begin_read(memory_io *state, const kvt_extent *extent, uint8_t *home
 		block->pins++;
 		g_ptr_array_add(state->blocks, block);
 		if (state->runs)
-			add_run(state->runs,
-				kvt_pinned_page(&tier->places, block, page - block->first_page),
-				home, (stop - page) * block->page_bytes);
+			add_runs(state, block, page - block->first_page, stop - page, home);
 		if (state->checks)
 			add_check(
 				state->checks, block, page - block->first_page, stop - page, home);
@@ -315,21 +326,18 @@ static void begin_read(memory_io *state, const kvt_extent *extent, uint8_t *home
 	}
 }
 
-/* Takes memory for pages [first, first + n) of a run, as many as there is in one place; returns how
- * many: 0: there is none. */
-static uint64_t take_pages(
-	memory_io *state, unsigned which, uint8_t *home, uint64_t first, uint64_t n)
+/* Pages of a write that have memory now; whether there was any. */
+static bool add_block(memory_io *state, unsigned which, uint8_t *home, kvt_pinned_block *block)
 {
 	const kvt_extent *extent = &state->io->extents[which];
-	kvt_pinned_block *block =
-		kvt_pinned_pages_take(&state->tier->places, extent->page_bytes, first, n);
 	if (!block)
-		return 0;
+		return false;
+	uint64_t first = block->first_page;
 	g_ptr_array_add(state->blocks, block);
 	g_array_append_val(state->extents_of, which);
 	add_parts(state, block, first, block->n_pages,
 		home ? home + (first - extent->first_page) * extent->page_bytes : NULL);
-	return block->n_pages;
+	return true;
 }
 
 /* Neighbours of a run come to lie apart: its pages take their places in an order of chance. */
@@ -343,10 +351,9 @@ static int scatter(memory_io *state, unsigned which, uint8_t *home)
 		order[i] = order[k];
 		order[k] = i;
 	}
-	for (uint64_t i = 0; i < extent->n_pages; i++)
-		if (take_pages(state, which, home, extent->first_page + order[i], 1) == 0)
-			return -ENOSPC;
-	return 0;
+	kvt_pinned_block *block = kvt_pinned_pages_scatter(&state->tier->places, extent->page_bytes,
+		extent->first_page, extent->n_pages, order);
+	return add_block(state, which, home, block) ? 0 : -ENOSPC;
 }
 
 static int begin_write(memory_io *state, unsigned which, uint8_t *home)
@@ -354,11 +361,12 @@ static int begin_write(memory_io *state, unsigned which, uint8_t *home)
 	const kvt_extent *extent = &state->io->extents[which];
 	if (state->tier->scattered)
 		return scatter(state, which, home);
-	for (uint64_t done = 0, some; done < extent->n_pages; done += some) {
-		some = take_pages(
-			state, which, home, extent->first_page + done, extent->n_pages - done);
-		if (some == 0)
+	for (uint64_t done = 0; done < extent->n_pages;) {
+		kvt_pinned_block *block = kvt_pinned_pages_take(&state->tier->places,
+			extent->page_bytes, extent->first_page + done, extent->n_pages - done);
+		if (!add_block(state, which, home, block))
 			return -ENOSPC;
+		done += block->n_pages;
 	}
 	return 0;
 }

@@ -133,9 +133,12 @@ static char *experiment_text(int argc, char **argv, GError **error)
 	add_entry(entries, "emulation upload", "how pages come into a GPU's memory",
 		kvt_upload_options,
 		"With [emulation] device = cuda. Pages of tier memory, which is pinned whole, are "
-		"copied from\nwhere they lie, and verified there meanwhile; those of other tiers "
-		"are "
-		"read into staging\nfirst. Kernels win where pages are small and scattered.");
+		"copied from\nwhere they lie, and verified where they arrive, if pages are "
+		"multiples "
+		"of 16 bytes and 256\nor more, else where they lie; those of other tiers are read "
+		"into "
+		"staging first, and verified\nby their tier. The engines copy runs of 64 KiB and "
+		"more; smaller ones a kernel with the\nengines' help.");
 	add_entry(entries, "emulation decode", "decode steps that choose pages, in real time",
 		kvt_emulated_decode_options,
 		"With [emulation] trace, the output's tokens are generated once more: a prefetcher "
