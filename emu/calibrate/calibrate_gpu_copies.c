@@ -1,5 +1,5 @@
 /* calibrate_gpu_copies.c: copies between pinned memory and the GPU's by size: what a window of
- * pages that lie anywhere takes, many windows one behind the other; and checksums of such pages on
+ * pages that lie anywhere takes, many windows, two at a time; and checksums of such pages on
  * the GPU. */
 #include "emu/calibrate/gpu_bench.h"
 #include "sim/base/rng.h"
@@ -14,13 +14,27 @@ typedef struct copy_series {
 	kvt_gpu_copy *copies;
 	kvt_gpu_copy_way way;
 	unsigned n, calls; /* copies of a call; calls */
+	kvt_gpu_event *forked, *joined;
 } copy_series;
 
+/* On two streams in turn, as the tier that loads pages has it: the end of a window goes beside the
+ * beginning of the next. */
 static int copy_call(void *arg, kvt_gpu_stream *stream, unsigned i)
 {
 	const copy_series *s = arg;
-	return s->bench->gpu->ops->copy(
-		stream, s->copies + (size_t)(i % s->calls) * s->n, s->n, s->way);
+	const kvt_gpu_ops *ops = s->bench->gpu->ops;
+	kvt_gpu_stream *other = s->bench->streams[1];
+	int status = i == 0 ? ops->record(stream, s->forked) : 0;
+	if (i == 0 && status == 0)
+		status = ops->wait_event(other, s->forked);
+	if (status == 0)
+		status = ops->copy(
+			i % 2 ? other : stream, s->copies + (size_t)i * s->n, s->n, s->way);
+	if (i + 1 == s->calls && status == 0)
+		status = ops->record(other, s->joined);
+	if (i + 1 == s->calls && status == 0)
+		status = ops->wait_event(stream, s->joined);
+	return status;
 }
 
 /* Pages of the host's memory in an order of chance, the GPU's one behind the other. */
@@ -48,13 +62,18 @@ static int measure(kvt_gpu_bench *b, kvt_gpu_copy_point *point, double *rate)
 {
 	uint64_t copies = CLAMP(SERIES / point->size, 1, SERIES_COPIES);
 	copies = MIN(copies, MAX(b->bytes / point->size, 1));
-	copy_series series = { .bench = b, .way = point->way };
+	copy_series series = { .bench = b,
+		.way = point->way,
+		.forked = b->gpu->ops->event_new(b->gpu),
+		.joined = b->gpu->ops->event_new(b->gpu) };
 	series.n = (unsigned)CLAMP(CALL / point->size, 1, MIN(CALL_COPIES, copies));
 	series.calls = (unsigned)MAX(copies / series.n, 1);
 	place_copies(b, point, &series);
 	double seconds = 0;
 	int status = kvt_gpu_bench_series(b, copy_call, &series, series.calls, &seconds);
 	*rate = (double)series.n * (double)point->size / MAX(seconds, 1e-9);
+	b->gpu->ops->event_free(series.forked);
+	b->gpu->ops->event_free(series.joined);
 	g_free(series.copies);
 	return status;
 }

@@ -192,7 +192,8 @@ gboolean kvt_gpu_profile_links(const kvt_calibration *c, GString *text, GError *
 	put_copies(text, gpu);
 	g_string_append_printf(text,
 		"copy_points.source = measured: pages of one size anywhere in pinned memory, "
-		"windows of 32 MiB, by the engines, a kernel or both as the run chooses; %s\n",
+		"windows of 32 MiB, two under way, by the engines or a kernel with their help as "
+		"the run chooses; %s\n",
 		place);
 	return TRUE;
 }
