@@ -156,6 +156,10 @@ bool kvt_request_trace_check(const kvt_request_trace *trace, const char *path, G
 			"block_tokens: %u, expected a size when there are blocks, 0 when there "
 			"are none",
 			trace->block_tokens);
+	if (trace->n_sessions > trace->n_requests || trace->n_ids > trace->n_blocks)
+		return kvt_error_at(error, path, 0,
+			"%u sessions and %u block ids, expected no more than requests and blocks",
+			trace->n_sessions, trace->n_ids);
 	for (uint64_t i = 0; i < trace->n_requests; i++) {
 		const char *broken = broken_promise(trace, i);
 		if (broken != NULL)
