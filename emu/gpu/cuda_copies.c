@@ -34,7 +34,7 @@ enum {
 	SHARE = 40,             /* percent */
 	/* less is a kernel's alone: what is gained, 3%, is less than what fork and join take */
 	SHARED_BYTES = 8 << 20,
-	LIST_BYTES = 768 << 10, /* of a block of lists */
+	LIST_BYTES = 256 << 10, /* of a block of lists */
 	LIST_ALIGNMENT = 16,
 };
 
@@ -54,14 +54,20 @@ static cudaError_t next_lists(cuda_stream *stream)
 	return block->recorded ? cudaEventSynchronize(block->passed) : cudaSuccess;
 }
 
-static cudaError_t make_lists(cuda_gpu *gpu, cuda_lists *block)
+/* All of a stream at once: later it would hold up copies. */
+static cudaError_t make_lists(cuda_stream *stream)
 {
-	block->device = gpu->base.ops->alloc(&gpu->base, LIST_BYTES);
-	cudaError_t error = cudaEventCreateWithFlags(&block->passed, cudaEventDisableTiming);
-	if (error != cudaSuccess)
-		return error;
-	return cudaHostAlloc(
-		(void **)&block->host, LIST_BYTES, cudaHostAllocPortable | cudaHostAllocMapped);
+	kvt_real_gpu *gpu = stream->base.gpu;
+	cudaError_t error = cudaSuccess;
+	for (unsigned i = 0; i < KVT_CUDA_LISTS && error == cudaSuccess; i++) {
+		cuda_lists *block = &stream->lists[i];
+		block->device = gpu->ops->alloc(gpu, LIST_BYTES);
+		error = cudaEventCreateWithFlags(&block->passed, cudaEventDisableTiming);
+		if (error == cudaSuccess)
+			error = cudaHostAlloc((void **)&block->host, LIST_BYTES,
+				cudaHostAllocPortable | cudaHostAllocMapped);
+	}
+	return error;
 }
 
 /* Room in the stream's lists for entries of some size, n at least one and at most all of them;
@@ -69,13 +75,13 @@ static cudaError_t make_lists(cuda_gpu *gpu, cuda_lists *block)
 static cudaError_t take_list(cuda_stream *stream, size_t size, unsigned *n, void **list)
 {
 	cudaError_t error = cudaSuccess;
-	if (LIST_BYTES - stream->taken < size)
+	if (!stream->lists[0].host)
+		error = make_lists(stream);
+	else if (LIST_BYTES - stream->taken < size)
 		error = next_lists(stream);
-	cuda_lists *block = &stream->lists[stream->list];
-	if (error == cudaSuccess && !block->host)
-		error = make_lists(kvt_cuda_gpu_of(&stream->base), block);
 	if (error != cudaSuccess)
 		return error;
+	cuda_lists *block = &stream->lists[stream->list];
 	*n = (unsigned)MIN(*n, (LIST_BYTES - stream->taken) / size);
 	*list = block->host + stream->taken;
 	return cudaSuccess;
@@ -231,13 +237,15 @@ static int copy_by_both(cuda_stream *stream, const kvt_gpu_copy *copies, unsigne
 {
 	cuda_gpu *gpu = kvt_cuda_gpu_of(&stream->base);
 	unsigned first = n;
+	/* by small copies, too: later it would hold up large ones */
+	cudaError_t error = stream->partner ? cudaSuccess : make_partner(stream);
+	if (error != cudaSuccess)
+		return kvt_cuda_gpu_status(gpu, error);
 	for (uint64_t bytes = 0; bytes + copies[first - 1].bytes <= share && first > 1; first--)
 		bytes += copies[first - 1].bytes;
 	if (first == n)
 		return copy_by_kernel(stream, copies, n);
-	cudaError_t error = stream->partner ? cudaSuccess : make_partner(stream);
-	if (error == cudaSuccess)
-		error = cudaEventRecord(stream->forked, stream->stream);
+	error = cudaEventRecord(stream->forked, stream->stream);
 	if (error == cudaSuccess)
 		error = cudaStreamWaitEvent(stream->partner, stream->forked, 0);
 	int status = error == cudaSuccess ? copy_by_kernel(stream, copies, first)

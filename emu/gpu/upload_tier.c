@@ -440,6 +440,30 @@ static void make_sums(upload_tier *tier)
 	tier->settings.verify = KVT_UPLOAD_VERIFY_HOST;
 }
 
+/* What streams do for the first time takes milliseconds: kernels are loaded, lists made. They do it
+ * before anybody waits, and with what a GPU has no kernel for it is not asked for again. */
+static void warm_up(upload_tier *tier)
+{
+	enum { BYTES = 4096 };
+	const kvt_gpu_ops *ops = tier->gpu->ops;
+	const uint8_t *from = tier->pinned;
+	uint8_t *to = ops->alloc(tier->gpu, 3 * BYTES);
+	const kvt_gpu_copy copies[] = { { to, from, BYTES },
+		{ to + 2 * BYTES, from + 2 * BYTES, BYTES } };
+	const kvt_cuda_page page = { from, BYTES };
+	for (unsigned i = 0; i < UPLOAD_STREAMS && to; i++) {
+		for (unsigned k = 0; k < UPLOAD_LANES; k++) {
+			kvt_gpu_stream *lane = tier->streams[i].lanes[k];
+			ops->copy(lane, copies, G_N_ELEMENTS(copies), KVT_GPU_COPY_AUTOMATIC);
+			ops->copy(lane, copies, G_N_ELEMENTS(copies), KVT_GPU_COPY_ENGINE);
+		}
+		if (tier->sums &&
+			ops->checksum(tier->streams[i].checks, &page, 1, tier->sums) == -ENOTSUP)
+			tier->settings.verify = KVT_UPLOAD_VERIFY_HOST;
+	}
+	ops->release(tier->gpu, to);
+}
+
 kvt_tier *kvt_upload_tier_new(const kvt_tier_env *env, kvt_real_gpu *gpu, kvt_tier *inner,
 	const kvt_upload_settings *settings, GError **error)
 {
@@ -470,8 +494,10 @@ kvt_tier *kvt_upload_tier_new(const kvt_tier_env *env, kvt_real_gpu *gpu, kvt_ti
 	if (make_streams(tier, error)) {
 		try_direct(tier);
 		make_sums(tier);
-		if (tier->direct || make_staging(tier, error))
+		if (tier->direct || make_staging(tier, error)) {
+			warm_up(tier);
 			return &tier->base;
+		}
 	}
 	stop_moving(tier);
 	free_tier(tier);
