@@ -59,6 +59,10 @@ typedef struct kvt_kv_prompt {
 	uint32_t next_use;    /* for policies that need the future: when these blocks are used
 				 next, UINT32_MAX never */
 	kvt_kv_manager *peer; /* another replica where the session was: a source, too; or NULL */
+	/* where limited, what is below HBM from block load_end on is not looked for: it is computed
+	 * again */
+	gboolean limited;
+	uint32_t load_end;
 } kvt_kv_prompt;
 
 /* The longest prefix that is there. In blocks of `ids`; bytes as outside HBM, all kinds. */

@@ -30,6 +30,8 @@ static inline kvt_kv_place locate(
 {
 	uint32_t piece = kvt_kv_prompt_piece(manager, prompt, number, kind);
 	uint32_t index = manager->map[piece];
+	if (index == KVT_NO_BLOCK && prompt->limited && number >= prompt->load_end)
+		return (kvt_kv_place){ .level = KVT_KV_NOWHERE };
 	if (index == KVT_NO_BLOCK)
 		return kvt_kv_locate_below(manager, prompt->peer, piece);
 	const kvt_block *block = kvt_kv_block(manager, index);

@@ -55,6 +55,7 @@ int kvt_kv_swap_out(kvt_kv_manager *manager, uint32_t id, kvt_kv_moves *moves)
 	sequence->saved_tokens = bytes > 0 ? sequence->computed : 0;
 	sequence->prompt.n_ids = named_blocks(manager, sequence);
 	sequence->prompt.peer = NULL;
+	sequence->prompt.limited = FALSE;
 	kvt_kv_release_sequence(manager, &call, sequence);
 	kvt_kv_call_end(&call);
 	sequence->life = KVT_KV_OUT;

@@ -157,7 +157,8 @@ static void begin_admission(kvt_replica *r, kvt_sequence *sequence, const kvt_kv
 static bool admit(kvt_replica *r, kvt_sequence *sequence)
 {
 	kvt_kv_match match = { 0 };
-	const kvt_kv_prompt prompt = prompt_of(r, sequence->request, sequence->prompt);
+	kvt_kv_prompt prompt = prompt_of(r, sequence->request, sequence->prompt);
+	kvt_replica_limit_loads(r, &prompt);
 	int error = kvt_kv_admit(r->kv, &prompt, &r->moves, &match, &sequence->handle);
 	if (error != 0) {
 		kvt_replica_start_moves(r, NULL);
@@ -305,8 +306,8 @@ unsigned kvt_replica_requests(const kvt_replica *r)
 uint64_t kvt_replica_match(kvt_replica *r, uint32_t request)
 {
 	kvt_kv_match match;
-	const kvt_kv_prompt prompt =
-		prompt_of(r, request, r->env.trace->requests[request].input_tokens);
+	kvt_kv_prompt prompt = prompt_of(r, request, r->env.trace->requests[request].input_tokens);
+	prompt.limited = r->env.settings->reload == KVT_RELOAD_RECOMPUTE;
 	kvt_kv_match_prompt(r->kv, &prompt, &match);
 	return match.tokens;
 }

@@ -1,7 +1,7 @@
 /*
  * replica_internal.h: a replica's state, for the files that run one: replica.c (who is there),
- * replica_step.c (what a step is made of), replica_moves.c (KV that comes and goes). Nobody else's
- * but the queue's.
+ * replica_step.c (what a step is made of), replica_moves.c (KV that comes and goes),
+ * replica_reload.c (what is loaded at all). Nobody else's but the queue's.
  */
 #ifndef KVT_REPLICA_INTERNAL_H
 #define KVT_REPLICA_INTERNAL_H
@@ -86,6 +86,11 @@ void kvt_replica_compose(kvt_replica *replica);
 
 /* A load of the sequence has ended, on which the step may wait. */
 void kvt_replica_loaded(kvt_replica *replica);
+
+/* replica_reload.c */
+
+/* Says which of what is below HBM is loaded for a prompt, and which computed again. */
+void kvt_replica_limit_loads(kvt_replica *replica, kvt_kv_prompt *prompt);
 
 /* replica_moves.c */
 

@@ -88,7 +88,8 @@ static kvt_time hides(kvt_replica *r, kvt_sequence *sequence)
 static bool may_begin(kvt_replica *r, kvt_sequence *sequence, uint64_t *start, kvt_time *wait)
 {
 	gboolean waiting = FALSE;
-	*start = kvt_kv_ready(r->kv, sequence->handle, &waiting);
+	/* the last token of a prompt is computed in any case: the next one comes of it */
+	*start = MIN(kvt_kv_ready(r->kv, sequence->handle, &waiting), sequence->prompt - 1);
 	*wait = KVT_TIME_NEVER;
 	sequence->early = false;
 	if (!waiting)
