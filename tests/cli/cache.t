@@ -56,6 +56,12 @@ printf '%s\n' '{"timestamp": 0, "input_length": 1030, "output_length": 5, "hash_
 	'{"timestamp": 10, "input_length": 600, "output_length": 5, "hash_ids": [4, 8]}' >"$scratch/requests.jsonl"
 run "$KVTIER" cache "$scratch/requests.jsonl" --size 4 --format json
 json '$j->{requests} == 5 && $j->{blocks} == 4 && $j->{misses} == 4' "blocks of a request trace"
+run "$KVTIER" cache traces/samples/requests/agentic --policy lru,belady --size 10% --format json
+exits 0 "a folder of agentic traces"
+json '$j->{results}[0]{misses} > $j->{results}[1]{misses}' "agentic: Belady misses less"
+run "$KVTIER" cache traces/samples/requests/azure-2023-code-1000.csv --size 1
+exits 2 "requests without blocks"
+mentions stderr "azure-2023-code-1000.csv: says nothing of blocks" "requests without blocks"
 for round in 1 2; do
 	run "$KVTIER" cache zipf:1.0,1K,20K --policy lru --size 100 --write "$scratch/zipf$round"
 	exits 0 "zipf"
