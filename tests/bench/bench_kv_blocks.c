@@ -8,11 +8,11 @@
  */
 #include <glib.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "sim/fleet/kv_manager.h"
+#include "tests/bench/median.h"
 
 enum { SESSIONS = 32, ROUNDS_MAX = 15, BLOCK_TOKENS = 64, STEPS = 4 };
 
@@ -149,18 +149,6 @@ static int64_t look_up(const bench *b, uint64_t *sum)
 	return cpu_time() - start;
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, unsigned n)
-{
-	qsort(values, n, sizeof *values, compare);
-	return values[n / 2];
-}
-
 static gboolean measure(const place *where, uint32_t prompt_blocks, unsigned rounds)
 {
 	bench b;
@@ -187,10 +175,10 @@ static gboolean measure(const place *where, uint32_t prompt_blocks, unsigned rou
 			table_ns[round - 1] = (double)table / blocks;
 	}
 	right &= sum > 0;
-	double reference = median(table_ns, rounds), all = 0;
+	double reference = bench_median(table_ns, rounds), all = 0;
 	printf("%-10s", where->name);
 	for (unsigned i = 0; i < STEPS; i++) {
-		double ns = median(step_ns[i], rounds);
+		double ns = bench_median(step_ns[i], rounds);
 		all += ns;
 		printf(" %9.1f", ns);
 	}
