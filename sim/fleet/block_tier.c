@@ -45,6 +45,7 @@ kvt_block_tier *kvt_block_tier_new(const kvt_block_tier_settings *settings)
 	tier->state = g_new0(uint8_t, n);
 	tier->pinned = g_new0(uint8_t, n);
 	tier->pins = g_new0(uint16_t, n);
+	tier->uses = settings->hides_pinned ? g_new0(uint8_t, n) : NULL;
 	tier->owner = g_new0(uint16_t, n);
 	if (settings->policy->needs_future) {
 		tier->next_use = g_new(uint32_t, n);
@@ -73,6 +74,7 @@ void kvt_block_tier_free(kvt_block_tier *tier)
 	g_free(tier->state);
 	g_free(tier->pinned);
 	g_free(tier->pins);
+	g_free(tier->uses);
 	g_free(tier->owner);
 	g_free(tier->quotas);
 	g_free(tier->tenant_policies);
@@ -236,20 +238,28 @@ void kvt_block_tier_remove(kvt_block_tier *tier, uint32_t piece, bool evicted)
 		count->out_bytes += kvt_block_tier_piece_bytes(tier, piece);
 	}
 	tell_policies(tier, piece, REMOVE);
+	if (tier->uses)
+		tier->uses[piece] = 0;
 	leave(tier, piece);
+}
+
+static gboolean is_hidden(const kvt_block_tier *tier, uint32_t piece)
+{
+	return tier->uses && tier->pinned[piece];
 }
 
 void kvt_block_tier_touch(kvt_block_tier *tier, uint32_t piece)
 {
 	g_assert(tier->state[piece] == KVT_PIECE_THERE);
-	tell_policies(tier, piece, TOUCH);
+	if (!is_hidden(tier, piece))
+		tell_policies(tier, piece, TOUCH);
 }
 
 void kvt_block_tier_renew(kvt_block_tier *tier, uint32_t piece)
 {
 	g_assert(tier->state[piece] == KVT_PIECE_THERE);
 	void (*first_use)(kvt_policy *, uint32_t) = tier->policy->ops->first_use;
-	if (!first_use)
+	if (!first_use || is_hidden(tier, piece))
 		return;
 	first_use(tier->policy, piece);
 	uint32_t tenant = tier->owner[piece];
@@ -265,6 +275,22 @@ void kvt_block_tier_pin(kvt_block_tier *tier, uint32_t piece)
 		return;
 	tier->pinned[piece] = 1;
 	tier->held_bytes += kvt_block_tier_piece_bytes(tier, piece);
+	if (tier->uses)
+		tell_policies(tier, piece, REMOVE);
+}
+
+/* A piece that was hidden is back, with its uses. */
+static void show(kvt_block_tier *tier, uint32_t piece)
+{
+	const kvt_policy_ops *ops = tier->policy->ops;
+	tell_policies(tier, piece, ADMIT);
+	if (tier->uses[piece] < KVT_BLOCK_USES_MAX)
+		tier->uses[piece]++;
+	/* to policies whose touch is no more than this, it is as recent as can be */
+	if (ops->touch == ops->first_use)
+		return;
+	for (uint8_t use = 0; use < tier->uses[piece]; use++)
+		tell_policies(tier, piece, TOUCH);
 }
 
 void kvt_block_tier_unpin(kvt_block_tier *tier, uint32_t piece)
@@ -274,6 +300,8 @@ void kvt_block_tier_unpin(kvt_block_tier *tier, uint32_t piece)
 		return;
 	tier->pinned[piece] = 0;
 	tier->held_bytes -= kvt_block_tier_piece_bytes(tier, piece);
+	if (tier->uses)
+		show(tier, piece);
 }
 
 void kvt_block_tier_reserve(kvt_block_tier *tier, uint32_t tenant, uint64_t bytes)

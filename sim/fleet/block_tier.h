@@ -33,7 +33,13 @@ typedef struct kvt_block_tier_settings {
 	uint64_t piece_bytes[KVT_BLOCK_KINDS_MAX];
 	const kvt_block_names *names; /* sealed; borrowed while the tier is made */
 	const uint64_t *quotas;       /* [names->n_tenants], bytes, 0 none; NULL: none has one */
+	/* Pins are many and long, as in HBM, where running requests hold what they use: policies
+	 * see a piece when it is unpinned, as a new one that was used as often as it was pinned (up
+	 * to KVT_BLOCK_USES_MAX times), so that none has to search among what is held. */
+	gboolean hides_pinned;
 } kvt_block_tier_settings;
+
+enum { KVT_BLOCK_USES_MAX = 7 };
 
 /* Those of a tier that holds blocks as they are outside HBM. */
 static inline kvt_block_tier_settings kvt_block_tier_settings_of(const kvt_block_shape *shape,
@@ -78,6 +84,7 @@ typedef struct kvt_block_tier {
 	/* private */
 	uint8_t *state;  /* [n_pieces], kvt_piece_state */
 	uint8_t *pinned; /* [n_pieces], 0 or 1 */
+	uint8_t *uses;   /* [n_pieces], times it was pinned; NULL unless pinned ones are hidden */
 	uint16_t *pins;  /* [n_pieces] */
 	uint16_t *owner; /* [n_pieces], the tenant it is charged to */
 	kvt_policy *policy;
@@ -143,8 +150,9 @@ void kvt_block_tier_touch(kvt_block_tier *tier, uint32_t piece);
 /* The same use goes on or ends, some time after its touch: it is recent, but not used once more. */
 void kvt_block_tier_renew(kvt_block_tier *tier, uint32_t piece);
 
-/* A piece that is there does not leave until it was unpinned as often as it was pinned. Policies
- * may put aside what they find pinned: it is to be touched or renewed when it is unpinned. */
+/* A piece that is there does not leave until it was unpinned as often as it was pinned. Where
+ * hides_pinned is not set, policies may put aside what they find pinned: it is to be touched or
+ * renewed when it is unpinned. */
 void kvt_block_tier_pin(kvt_block_tier *tier, uint32_t piece);
 void kvt_block_tier_unpin(kvt_block_tier *tier, uint32_t piece);
 

@@ -21,6 +21,7 @@ kvt_kv_manager *kvt_kv_manager_new(const kvt_kv_settings *settings, GError **err
 	manager->write_through = settings->write_through;
 	kvt_block_tier_settings hbm = kvt_block_tier_settings_of(settings->shape, "hbm",
 		settings->policy, settings->hbm_bytes, settings->names, settings->hbm_quotas);
+	hbm.hides_pinned = TRUE;
 	for (unsigned kind = 0; kind < manager->n_kinds; kind++) {
 		manager->windowed |= manager->shape->kinds[kind].attention != KVT_ATTENTION_GLOBAL;
 		hbm.piece_bytes[kind] = kvt_block_shape_piece_bytes(manager->shape, kind);
@@ -86,7 +87,6 @@ void kvt_kv_settle(kvt_kv_manager *manager, uint32_t tenant, uint32_t piece)
 	manager->kept_pages[kind] += pages_of(manager, index);
 	if (kvt_block_tier_has(manager->hbm, piece)) {
 		kvt_block_tier_unpin(manager->hbm, piece);
-		kvt_block_tier_touch(manager->hbm, piece);
 	} else {
 		kvt_block_tier_announce(manager->hbm, tenant, piece);
 		kvt_block_tier_enter(manager->hbm, tenant, piece, KVT_PIECE_THERE);

@@ -22,8 +22,8 @@ static kvt_block_names *names_of(gboolean shared)
 	return names;
 }
 
-static kvt_block_tier *tier_of(
-	const kvt_block_names *names, const char *policy, uint64_t capacity, const uint64_t *quotas)
+static kvt_block_tier *tier_of(const kvt_block_names *names, const char *policy, uint64_t capacity,
+	const uint64_t *quotas, gboolean hides_pinned)
 {
 	kvt_block_tier_settings settings = { .name = "dram",
 		.policy = kvt_policy_find(policy, NULL),
@@ -31,7 +31,8 @@ static kvt_block_tier *tier_of(
 		.n_kinds = 1,
 		.piece_bytes = { PIECE },
 		.names = names,
-		.quotas = quotas };
+		.quotas = quotas,
+		.hides_pinned = hides_pinned };
 	return kvt_block_tier_new(&settings);
 }
 
@@ -72,7 +73,7 @@ static void test_names(void)
 static void test_isolation(void)
 {
 	g_autoptr(kvt_block_names) names = names_of(FALSE);
-	g_autoptr(kvt_block_tier) tier = tier_of(names, "lru", 30 * PIECE, NULL);
+	g_autoptr(kvt_block_tier) tier = tier_of(names, "lru", 30 * PIECE, NULL, FALSE);
 	uint8_t brought[TENANTS][IDS] = { 0 };
 	kvt_rng rng = kvt_rng_init(1, 1);
 	unsigned hits = 0;
@@ -102,7 +103,7 @@ static void test_quotas(void)
 			g_autoptr(kvt_block_names) names = names_of(shared);
 			const uint64_t quotas[TENANTS] = { 10 * PIECE, 10 * PIECE, 10 * PIECE };
 			g_autoptr(kvt_block_tier) tier =
-				tier_of(names, "lru", 30 * PIECE, with ? quotas : NULL);
+				tier_of(names, "lru", 30 * PIECE, with ? quotas : NULL, FALSE);
 			for (uint32_t id = 50; id < 58; id++)
 				bring(tier, 1, kvt_block_names_get(names, 1, id));
 			for (unsigned round = 0; round < 5; round++)
@@ -124,13 +125,14 @@ static void test_quotas(void)
 
 /* Pins count; a pinned piece does not leave whatever the policy; when all are pinned nothing does.
  */
-static void test_pins(void)
+static void test_pins(gconstpointer data)
 {
+	const gboolean hides_pinned = data != NULL;
 	g_autoptr(kvt_block_names) names = names_of(TRUE);
 	const uint64_t quotas[TENANTS] = { 3 * PIECE, 0, 3 * PIECE };
 	for (size_t p = 0; kvt_policy_registry()[p]; p++) {
-		g_autoptr(kvt_block_tier) tier = tier_of(
-			names, kvt_policy_registry()[p]->name, 8 * PIECE, p % 2 ? quotas : NULL);
+		g_autoptr(kvt_block_tier) tier = tier_of(names, kvt_policy_registry()[p]->name,
+			8 * PIECE, p % 2 ? quotas : NULL, hides_pinned);
 		kvt_rng rng = kvt_rng_init(2, p);
 		unsigned pins[IDS] = { 0 }, refused = 0, evicted = 0;
 		for (unsigned i = 0; i < 5000; i++) {
@@ -169,12 +171,43 @@ static void test_pins(void)
 	}
 }
 
+/* What is hidden while it is pinned keeps its uses: what was pinned often outlives what was not,
+ * where the policy counts. */
+static void test_uses(void)
+{
+	g_autoptr(kvt_block_names) names = names_of(TRUE);
+	static const char *const policies[] = { "lfu", "arc", "s3fifo", "clock" };
+	for (size_t p = 0; p < G_N_ELEMENTS(policies); p++) {
+		g_autoptr(kvt_block_tier) tier =
+			tier_of(names, policies[p], 20 * PIECE, NULL, TRUE);
+		for (uint32_t piece = 0; piece < 20; piece++)
+			g_assert_true(bring(tier, 0, piece));
+		for (unsigned use = 0; use < 4; use++) {
+			kvt_block_tier_pin(tier, 3);
+			kvt_block_tier_unpin(tier, 3);
+		}
+		for (uint32_t piece = 20; piece < 34; piece++)
+			g_assert_true(bring(tier, 0, piece));
+		g_assert_true(kvt_block_tier_has(tier, 3));
+		/* a pinned one is out of the way: all others can leave */
+		kvt_block_tier_pin(tier, 3);
+		unsigned left = 0;
+		for (uint32_t piece;
+			(piece = kvt_block_tier_victim(tier, 0, PIECE)) != KVT_NO_PIECE; left++)
+			kvt_block_tier_remove(tier, piece, true);
+		g_assert_cmpuint(left, ==, 19);
+		kvt_block_tier_unpin(tier, 3);
+		g_assert_cmpuint(kvt_block_tier_victim(tier, 0, PIECE), ==, 3);
+		kvt_block_tier_check(tier);
+	}
+}
+
 /* What arrives is not there before it has, cannot leave, and is gone when it fails; what is
  * reserved takes room. */
 static void test_arrivals(void)
 {
 	g_autoptr(kvt_block_names) names = names_of(TRUE);
-	g_autoptr(kvt_block_tier) tier = tier_of(names, "lru", 3 * PIECE, NULL);
+	g_autoptr(kvt_block_tier) tier = tier_of(names, "lru", 3 * PIECE, NULL, FALSE);
 	kvt_block_tier_enter(tier, 0, 1, KVT_PIECE_ARRIVING);
 	kvt_block_tier_enter(tier, 0, 2, KVT_PIECE_ARRIVING);
 	g_assert_false(kvt_block_tier_has(tier, 1));
@@ -261,7 +294,9 @@ int main(int argc, char **argv)
 	g_test_add_func("/block-tier/names", test_names);
 	g_test_add_func("/block-tier/isolation", test_isolation);
 	g_test_add_func("/block-tier/quotas", test_quotas);
-	g_test_add_func("/block-tier/pins", test_pins);
+	g_test_add_data_func("/block-tier/pins", NULL, test_pins);
+	g_test_add_data_func("/block-tier/pins-hidden", "", test_pins);
+	g_test_add_func("/block-tier/uses", test_uses);
 	g_test_add_func("/block-tier/arrivals", test_arrivals);
 	g_test_add_func("/block-allocator/waste", test_waste);
 	g_test_add_func("/block-allocator/copy-on-write", test_copy_on_write);
