@@ -20,6 +20,7 @@
 #include "emu/loop/real_loop.h"
 #include "emu/tier/pinned_tier.h"
 #include "sim/base/rng.h"
+#include "tests/bench/median.h"
 
 enum {
 	READS = 4,             /* I/Os under way */
@@ -104,18 +105,6 @@ static void *need(const char *what, void *pointer)
 	return pointer;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, unsigned n)
-{
-	qsort(values, n, sizeof(*values), by_value);
-	return n > 0 ? values[n / 2] : 0;
-}
-
 /* --- Attention beside --- */
 
 static void attend_on(bench *b);
@@ -188,7 +177,7 @@ static double attention_time(const bench *b)
 	g_autofree double *values = g_new(double, b->times->len + 1);
 	for (guint i = 0; i < b->times->len; i++)
 		values[i] = kvt_time_to_seconds(g_array_index(b->times, kvt_time, i)) * 1e6;
-	return median(values, b->times->len);
+	return b->times->len > 0 ? bench_median(values, b->times->len) : 0;
 }
 
 /* Keys, values and queries of zeros, which are as fast as others. */
@@ -256,7 +245,7 @@ static double large_copy(bench *b)
 		kvt_loop_run(b->loop);
 		rates[i] = (double)bytes / kvt_time_to_seconds(kvt_loop_now(b->loop) - began) / 1e9;
 	}
-	return median(rates + 1, LARGE_TURNS - 1);
+	return bench_median(rates + 1, LARGE_TURNS - 1);
 }
 
 /* --- Pages --- */
