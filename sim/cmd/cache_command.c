@@ -222,6 +222,8 @@ static json_t *result_of(const char *path, const cache_input *input, const kvt_t
 	double n = (double)input->accesses.n;
 	json_object_set_new(result, "trace", kvt_json_text(path));
 	json_object_set_new(result, "requests", json_integer((json_int_t)input->accesses.n));
+	json_object_set_new(
+		result, "empty_requests", json_integer((json_int_t)input->trace->n_empty));
 	json_object_set_new(result, "blocks", json_integer(input->accesses.n_blocks));
 	json_object_set_new(result, "bytes",
 		input->bytes > 0 ? json_integer((json_int_t)input->bytes) : json_null());
@@ -314,7 +316,7 @@ const kvt_command kvt_command_cache = {
 		"s3fifo,\n"
 		"which count blocks, are refused. Belady is a bound but for such blocks. Accesses "
 		"to\n"
-		"no bytes are left out.\n"
+		"no bytes are left out, and counted in empty_requests.\n"
 		"\n"
 		"  kvtier cache conversation.jsonl --policy lru,arc,s3fifo --size 1K,10%,50%\n"
 		"  kvtier cache zipf:1.0,1M,10M --policy lru --size 100K --format json\n"

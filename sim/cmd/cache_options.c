@@ -120,8 +120,8 @@ static kvt_block_trace *make_zipf(const char *text, GError **error)
 		return NULL;
 	}
 	if (!zipf_number(words[0], KVT_UNIT_NONE, 0, 10, &alpha, error) ||
-		!zipf_number(words[1], KVT_UNIT_COUNT, 1, 1e9, &blocks, error) ||
-		!zipf_number(words[2], KVT_UNIT_COUNT, 1, 4e9, &accesses, error) ||
+		!zipf_number(words[1], KVT_UNIT_COUNT, 1, 1e8, &blocks, error) ||
+		!zipf_number(words[2], KVT_UNIT_COUNT, 1, 1e9, &accesses, error) ||
 		(n == 4 && !zipf_number(words[3], KVT_UNIT_COUNT, 0, 1e15, &seed, error)))
 		return NULL;
 	return kvt_block_zipf(&(kvt_zipf){ .alpha = alpha,

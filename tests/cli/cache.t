@@ -41,9 +41,10 @@ json '$j->{misses} == 11 && $j->{size_bytes} == 2' "in bytes"
 
 # Blocks of different sizes.
 sized=$scratch/sized.csv
-printf '%s\n' id,size a,60 b,50 a,60 c,40 a,60 big,200 c,40 >"$sized"
+printf '%s\n' id,size a,60 b,50 none,0 a,60 c,40 a,60 big,200 c,40 >"$sized"
 run "$KVTIER" cache "$sized" --policy lru,belady --size 100B --format json
 exits 0 "by bytes"
+json '$j->{empty_requests} == 1 && $j->{requests} == 7' "by bytes: accesses to no bytes are left out"
 json '$j->{bytes} == 510 && $j->{results}[0]{misses} == 5 && $j->{results}[0]{too_large} == 1' "by bytes: misses"
 json 'abs($j->{results}[0]{byte_miss_ratio} - 410 / 510) < 1e-12' "by bytes: bytes missed"
 run "$KVTIER" cache "$sized" --policy lru,arc --size 2 --format json
@@ -94,6 +95,8 @@ for size in x 0 -1 1.5 '1K,'; do
 done
 refuses 2 "kvtier: zipf: 2 numbers, expected zipf:ALPHA,BLOCKS,ACCESSES or zipf:ALPHA,BLOCKS,ACCESSES,SEED" \
 	"$KVTIER" cache zipf:1,5 --size 1
+refuses 2 "kvtier: zipf: \"2G\", expected zipf:ALPHA,BLOCKS,ACCESSES or zipf:ALPHA,BLOCKS,ACCESSES,SEED such as zipf:1.0,1M,10M" \
+	"$KVTIER" cache zipf:1,5,2G --size 1
 refuses 2 "kvtier: --input: \"csv\" is not known, expected one of auto, oracle, text, requests" \
 	"$KVTIER" cache "$text" --size 1 --input csv
 head -c 100 "$scratch/zipf1" >"$scratch/short"
