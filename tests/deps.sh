@@ -2,7 +2,7 @@
 # deps.sh: looks for what kvtier's build, pictures and tests need and installs what is missing with
 # apt-get. It is silent when all is there; -v reports, and looks for optional parts too.
 #
-# Usage: sh tests/deps.sh [-v] build|plots|check|rxe...
+# Usage: sh tests/deps.sh [-v] build|plots|check|mpi|rxe...
 set -u
 
 verbose=no
@@ -72,6 +72,11 @@ look_for() {
 	check)
 		need perl "prove (Perl)" has_command prove
 		need xfsprogs xfsprogs has_system_command mkfs.xfs
+		need hdf5-tools "h5dump (HDF5)" has_command h5dump
+		;;
+	mpi)
+		need libopenmpi-dev "MPI's compiler" has_command mpicc
+		need openmpi-bin mpirun has_command mpirun
 		;;
 	rxe)
 		need qemu-system-x86 QEMU has_command qemu-system-x86_64
@@ -84,7 +89,7 @@ look_for() {
 		need ibverbs-providers "rxe's verbs" test -e "${VERBS-/etc/libibverbs.d}/rxe.driver"
 		;;
 	*)
-		echo "deps.sh: \"$1\" is not build, plots, check or rxe" >&2
+		echo "deps.sh: \"$1\" is not build, plots, check, mpi or rxe" >&2
 		exit 2
 		;;
 	esac
@@ -112,7 +117,6 @@ look_for_optional() {
 	optional ", clang-format" has_command clang-format
 	optional ", fio" has_command fio
 	optional ", CUDA" has_nvcc
-	optional ", MPI" has_command mpicc
 	echo
 }
 
@@ -146,7 +150,8 @@ if [ "${1:-}" = -v ]; then
 	verbose=yes
 	shift
 fi
-[ $# -gt 0 ] || set -- build plots check
+# make deps: all that one machine or several can use
+[ $# -gt 0 ] || set -- build plots check mpi
 
 look "$@"
 if [ -n "$missing" ]; then

@@ -30,7 +30,7 @@ machine() {
 		broken-apt-get) fake apt-get 'exit 100' ;;
 		idle-apt-get) fake apt-get 'exit 0' ;;
 		sudo) fake sudo "echo \"sudo \$*\" >>$scratch/log; exec \"\$@\"" ;;
-		gnuplot | prove | mkfs.xfs) fake "$thing" 'exit 0' ;;
+		gnuplot | prove | mkfs.xfs | h5dump | mpicc | mpirun) fake "$thing" 'exit 0' ;;
 		*) : >"$have/$thing" ;;
 		esac
 	done
@@ -41,7 +41,7 @@ deps() {
 }
 
 libraries='cc glib-2.0 libxxhash liburing libibverbs librdmacm random123'
-check='prove mkfs.xfs'
+check='prove mkfs.xfs h5dump'
 all="$libraries hdf5 jansson gnuplot $check"
 
 # shellcheck disable=SC2086
@@ -58,7 +58,7 @@ all="$libraries hdf5 jansson gnuplot $check"
 	deps build plots check
 	exits 1 "no apt-get"
 	mentions stderr "missing: libhdf5-dev libjansson-dev (Debian's names)" "no apt-get"
-	mentions stderr "All that is needed: build-essential pkg-config libglib2.0-dev libhdf5-dev libjansson-dev libxxhash-dev liburing-dev libibverbs-dev librdmacm-dev librandom123-dev gnuplot-nox perl xfsprogs" "no apt-get"
+	mentions stderr "All that is needed: build-essential pkg-config libglib2.0-dev libhdf5-dev libjansson-dev libxxhash-dev liburing-dev libibverbs-dev librdmacm-dev librandom123-dev gnuplot-nox perl xfsprogs hdf5-tools" "no apt-get"
 	[ "$(wc -l <"$scratch/stderr")" -eq 1 ]
 	report $? "no apt-get: one line"
 
@@ -102,10 +102,11 @@ apt-get -q -y --no-install-recommends install libhdf5-dev libjansson-dev" ]
 	exits 1 "no guest"
 	mentions stderr "missing: qemu-system-x86 busybox-static kmod cpio xz-utils iproute2 perftest ibverbs-providers (Debian's names)" "no guest"
 
-	machine 0 $all
+	machine 0 $all mpicc mpirun
 	deps -v
 	exits 0 "-v"
 	mentions stdout "found    HDF5" "-v"
+	mentions stdout "found    mpirun" "-v"
 	mentions stdout "optional clang no , clang-format no , fio no" "-v"
 }
 deps nonsense
