@@ -64,10 +64,11 @@ long_runs() {
 	[ "${SANITIZE:-0}" = 0 ]
 }
 
-# The examples run, but for those on files or a GPU that the reader has.
+# The examples run, but for those on files or a GPU that the reader has; what they write goes away.
 left_out='config\.json|\.csv|--device cuda'
 long_runs || left_out="$left_out|^emu |--compare"
-sed -n 's/^    build\/kvtier //p' README.md | grep -vE "$left_out" >"$scratch/examples"
+sed -n 's/^    build\/kvtier //p' README.md | grep -vE "$left_out" |
+	sed -E "s#(^| )([a-z]+\.(h5|requests))( |\$)#\1$scratch/\2\4#g" >"$scratch/examples"
 while read -r example; do
 	# shellcheck disable=SC2086
 	run "$KVTIER" $example
