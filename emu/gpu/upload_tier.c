@@ -447,13 +447,15 @@ static void warm_up(upload_tier *tier)
 	enum { BYTES = 4096 };
 	const kvt_gpu_ops *ops = tier->gpu->ops;
 	const uint8_t *from = tier->pinned;
-	uint8_t *to = ops->alloc(tier->gpu, 3 * BYTES);
-	const kvt_gpu_copy copies[] = { { to, from, BYTES },
-		{ to + 2 * BYTES, from + 2 * BYTES, BYTES } };
+	/* lanes run beside each other: each has its own */
+	uint8_t *to = ops->alloc(tier->gpu, UPLOAD_STREAMS * UPLOAD_LANES * 4 * BYTES), *next = to;
 	const kvt_cuda_page page = { from, BYTES };
 	for (unsigned i = 0; i < UPLOAD_STREAMS && to; i++) {
 		for (unsigned k = 0; k < UPLOAD_LANES; k++) {
 			kvt_gpu_stream *lane = tier->streams[i].lanes[k];
+			const kvt_gpu_copy copies[] = { { next, from, BYTES },
+				{ next + 2 * BYTES, from + 2 * BYTES, BYTES } };
+			next += 4 * BYTES;
 			ops->copy(lane, copies, G_N_ELEMENTS(copies), KVT_GPU_COPY_AUTOMATIC);
 			ops->copy(lane, copies, G_N_ELEMENTS(copies), KVT_GPU_COPY_ENGINE);
 		}
