@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "sim/base/rng.h"
-#include "sim/fleet/kv_manager.h"
+#include "sim/fleet/kv_internal.h"
 
 enum { BLOCK = 8, SESSIONS = 12, TURNS = 6, SEQUENCES = 10, MOVES = 256, PROMPT_BLOCKS = 24 };
 
@@ -149,6 +149,55 @@ static void collect(world *w, unsigned replica)
 		end_move(w, below(w, w->n_flights));
 }
 
+/* Whether a piece of a block is anywhere that a prompt may find it. */
+static gboolean is_somewhere(const world *w, const kvt_kv_manager *replica,
+	const kvt_kv_prompt *prompt, uint32_t block, unsigned kind)
+{
+	uint32_t piece = kvt_kv_prompt_piece(replica, prompt, block, kind);
+	uint32_t share = MIN(BLOCK, (uint32_t)(prompt->tokens - block * BLOCK));
+	if (replica->map[piece] != KVT_NO_BLOCK) {
+		const kvt_block *here = kvt_kv_block(replica, replica->map[piece]);
+		return here->state != KVT_KV_EMPTY && here->tokens >= share;
+	}
+	gboolean there = FALSE;
+	for (uint32_t i = 0; i < replica->n_tiers; i++)
+		there |= kvt_block_tier_has(replica->tiers[i], piece);
+	const kvt_kv_manager *peer = prompt->peer;
+	if (peer && peer->map[piece] != KVT_NO_BLOCK) {
+		const kvt_block *far = kvt_kv_block(peer, peer->map[piece]);
+		there |= far->state == KVT_KV_READY && far->tokens == BLOCK;
+	}
+	for (uint32_t i = 0; peer && i < peer->n_tiers; i++)
+		there |= kvt_block_tier_has(peer->tiers[i], piece);
+	return there;
+}
+
+/* The longest prefix whose next token finds, in every layer, each token that it looks back at. */
+static uint32_t longest_prefix(
+	const world *w, const kvt_kv_manager *replica, const kvt_kv_prompt *prompt)
+{
+	uint64_t blocks = MIN(prompt->n_ids, (prompt->tokens + BLOCK - 1) / BLOCK);
+	for (; blocks > 0; blocks--) {
+		gboolean all = TRUE;
+		uint64_t next = MIN(blocks * BLOCK, prompt->tokens - 1);
+		for (unsigned kind = 0; kind < w->shape.n_kinds; kind++)
+			for (uint64_t token = 0; token < MIN(blocks * BLOCK, prompt->tokens);
+				token++) {
+				const kvt_block_kind *k = &w->shape.kinds[kind];
+				gboolean seen = k->attention == KVT_ATTENTION_GLOBAL ||
+						(k->attention == KVT_ATTENTION_CHUNKED &&
+							token / k->window == next / k->window) ||
+						(k->attention == KVT_ATTENTION_SLIDING &&
+							token + k->window > next);
+				all = all && (!seen || is_somewhere(w, replica, prompt,
+							       (uint32_t)(token / BLOCK), kind));
+			}
+		if (all)
+			return (uint32_t)blocks;
+	}
+	return 0;
+}
+
 static void admit(world *w, running *r)
 {
 	unsigned replica = below(w, 2), session = below(w, SESSIONS);
@@ -167,6 +216,7 @@ static void admit(world *w, running *r)
 		.peer = below(w, 2) ? w->replicas[1 - replica] : NULL };
 	kvt_kv_match match, before;
 	kvt_kv_match_prompt(w->replicas[replica], &prompt, &before);
+	g_assert_cmpuint(before.blocks, ==, longest_prefix(w, w->replicas[replica], &prompt));
 	int status = kvt_kv_admit(w->replicas[replica], &prompt, &w->moves, &match, &r->id);
 	collect(w, replica);
 	r->used = status == 0;
