@@ -36,8 +36,8 @@ void kvt_request_builder_append(kvt_request_builder *builder, uint64_t block);
  * Adds a request with the blocks appended since the one before; returns its index for `after` and
  * `joins` of others, or KVT_REQUEST_NONE when there is too much: finishing says so then.
  * first_block and n_blocks are not looked at. `after` must have been added before and not arrive
- * later; what `joins` names must be added later and not arrive earlier, so it is set with
- * kvt_request_builder_get.
+ * later; what `joins` names must have an `after`, be added later and not arrive earlier, so it is
+ * set with kvt_request_builder_get.
  */
 uint32_t kvt_request_builder_add(kvt_request_builder *builder, const kvt_request *request);
 

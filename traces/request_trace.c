@@ -141,6 +141,8 @@ static const char *broken_promise(const kvt_request_trace *trace, uint64_t i)
 		return "after: not an earlier request, expected one";
 	if (r->joins != KVT_REQUEST_NONE && (r->joins <= i || r->joins >= trace->n_requests))
 		return "joins: not a later request, expected one";
+	if (r->joins != KVT_REQUEST_NONE && trace->requests[r->joins].after == KVT_REQUEST_NONE)
+		return "joins: a request without after, expected one that waits for another, too";
 	if ((r->flags & ~(uint32_t)KVT_REQUEST_FLAGS) != 0)
 		return "flags: not known, expected those of this version";
 	return NULL;

@@ -46,11 +46,12 @@ typedef struct kvt_request {
 	int64_t latency;      /* ps it took where it was recorded; 0: not known */
 	uint64_t first_block; /* into the trace's blocks; n_blocks of them */
 	uint32_t n_blocks;
-	uint32_t session;       /* conversation: its requests grow one another's prompt */
-	uint32_t tenant;        /* whose it is */
-	uint32_t after;         /* an earlier request, or KVT_REQUEST_NONE */
-	uint32_t joins;         /* a later request that waits for this one, or KVT_REQUEST_NONE */
-	uint32_t input_tokens;  /* of the whole prompt, what is shared included */
+	uint32_t session;      /* conversation: its requests grow one another's prompt */
+	uint32_t tenant;       /* whose it is */
+	uint32_t after;        /* an earlier request, or KVT_REQUEST_NONE */
+	uint32_t joins;        /* a later request, with an `after`, that waits for this one, too, or
+				  KVT_REQUEST_NONE */
+	uint32_t input_tokens; /* of the whole prompt, what is shared included */
 	uint32_t output_tokens; /* to be generated; 0: the source recorded no answer */
 	uint32_t flags;         /* KVT_REQUEST_SUBAGENT */
 } kvt_request;

@@ -49,13 +49,23 @@ static void select_requests(draft *d, const kvt_request_edit *edit)
 	}
 	for (uint32_t j = 0; j < d->n; j++) {
 		kvt_request *r = &d->requests[d->order[j]];
-		if (r->after != KVT_REQUEST_NONE && !stays[r->after]) {
+		if (r->after != KVT_REQUEST_NONE && !stays[r->after])
 			r->after = KVT_REQUEST_NONE;
-			r->think = 0;
-		}
 		if (r->joins != KVT_REQUEST_NONE && !stays[r->joins])
 			r->joins = KVT_REQUEST_NONE;
 	}
+	/* Of several that something waited for, one that stayed is what it comes after now. */
+	for (uint32_t j = 0; j < d->n; j++) {
+		kvt_request *r = &d->requests[d->order[j]];
+		if (r->joins != KVT_REQUEST_NONE &&
+			d->requests[r->joins].after == KVT_REQUEST_NONE) {
+			d->requests[r->joins].after = d->order[j];
+			r->joins = KVT_REQUEST_NONE;
+		}
+	}
+	for (uint32_t j = 0; j < d->n; j++)
+		if (d->requests[d->order[j]].after == KVT_REQUEST_NONE)
+			d->requests[d->order[j]].think = 0;
 }
 
 static void close_sessions(draft *d, kvt_time pace)
@@ -78,16 +88,9 @@ static void close_sessions(draft *d, kvt_time pace)
 
 static void find_dialogues(draft *d)
 {
-	for (uint32_t j = 0; j < d->n; j++)
-		d->dialogue[d->order[j]] = d->order[j];
 	for (uint32_t j = 0; j < d->n; j++) {
-		uint32_t i = d->order[j];
-		const kvt_request *r = &d->requests[i];
-		if (r->after != KVT_REQUEST_NONE)
-			d->dialogue[i] = d->dialogue[r->after];
-		/* What it waited for besides was cut off, but this one was not. */
-		if (r->joins != KVT_REQUEST_NONE && d->requests[r->joins].after == KVT_REQUEST_NONE)
-			d->dialogue[r->joins] = d->dialogue[i];
+		uint32_t i = d->order[j], after = d->requests[i].after;
+		d->dialogue[i] = after == KVT_REQUEST_NONE ? i : d->dialogue[after];
 	}
 }
 

@@ -64,6 +64,13 @@ static void test_cut(void)
 	g_assert_cmpuint(alone->n_requests, ==, 1);
 	g_assert_cmpuint(alone->requests[0].after, ==, KVT_REQUEST_NONE);
 	g_assert_cmpint(alone->requests[0].think, ==, 0);
+	/* Of the two sub-agents that it waited for, the one that stays is enough. */
+	g_autoptr(kvt_request_trace) one =
+		edited(agents, &(kvt_request_edit){ .from = 3500 * KVT_MILLISECOND });
+	g_assert_cmpuint(one->n_requests, ==, 2);
+	g_assert_cmpuint(one->requests[0].joins, ==, KVT_REQUEST_NONE);
+	g_assert_cmpuint(one->requests[1].after, ==, 0);
+	g_assert_cmpint(one->requests[1].think, ==, 12 * KVT_SECOND);
 	g_autoptr(kvt_request_trace) trace = request_trace_good(lines);
 	g_autoptr(GError) error = NULL;
 	const kvt_request_edit late = { .from = 10 * KVT_SECOND };
