@@ -99,13 +99,23 @@ void kvt_kv_release(kvt_kv_manager *manager, uint32_t tenant, uint32_t piece)
 		kvt_kv_settle(manager, tenant, piece);
 }
 
+static bool is_below(const kvt_kv_manager *manager, uint32_t piece)
+{
+	for (uint32_t i = 0; i < manager->n_tiers; i++)
+		if (kvt_block_tier_state(manager->tiers[i], piece) != KVT_PIECE_ABSENT)
+			return true;
+	return false;
+}
+
 static void evict(kvt_kv_call *call, uint32_t piece)
 {
 	kvt_kv_manager *manager = call->manager;
 	unsigned kind = kvt_kv_piece_kind(manager, piece);
 	uint32_t block = manager->map[piece], tenant = manager->hbm->owner[piece];
 	kvt_block_tier_remove(manager->hbm, piece, true);
-	kvt_kv_fall(call, KVT_KV_HBM, piece, tenant);
+	/* what was copied when its sequence ended costs nothing now, wherever it has fallen to */
+	if (!manager->write_through || !is_below(manager, piece))
+		kvt_kv_fall(call, KVT_KV_HBM, piece, tenant);
 	manager->kept_pages[kind] -= pages_of(manager, block);
 	manager->map[piece] = KVT_NO_BLOCK;
 	kvt_block_free(manager->allocator, kind, block);

@@ -148,6 +148,16 @@ static gboolean enter(kvt_kv_call *call, uint32_t level, uint32_t piece, uint32_
 	return TRUE;
 }
 
+/* Whether the piece is in the tier already. It has been in use above, so it is recent: a chain
+ * keeps what was used last, however often it was copied down. */
+static bool found_again(kvt_block_tier *tier, uint32_t piece)
+{
+	kvt_piece_state state = kvt_block_tier_state(tier, piece);
+	if (state == KVT_PIECE_THERE)
+		kvt_block_tier_touch(tier, piece);
+	return state != KVT_PIECE_ABSENT;
+}
+
 void kvt_kv_fall(kvt_kv_call *call, uint32_t from, uint32_t piece, uint32_t tenant)
 {
 	kvt_kv_manager *manager = call->manager;
@@ -155,7 +165,7 @@ void kvt_kv_fall(kvt_kv_call *call, uint32_t from, uint32_t piece, uint32_t tena
 		from == KVT_KV_HBM ? manager->hbm->next_use : manager->tiers[from - 1]->next_use;
 	for (uint32_t to = from + 1; to <= manager->n_tiers; to++) {
 		kvt_block_tier *tier = manager->tiers[to - 1];
-		if (kvt_block_tier_state(tier, piece) != KVT_PIECE_ABSENT)
+		if (found_again(tier, piece))
 			return;
 		if (!enter(call, to, piece, tenant, next_use))
 			continue;
@@ -173,8 +183,7 @@ void kvt_kv_fall(kvt_kv_call *call, uint32_t from, uint32_t piece, uint32_t tena
 void kvt_kv_keep_below(kvt_kv_call *call, uint32_t piece)
 {
 	kvt_kv_manager *manager = call->manager;
-	if (manager->n_tiers == 0 ||
-		kvt_block_tier_state(manager->tiers[0], piece) != KVT_PIECE_ABSENT)
+	if (manager->n_tiers == 0 || found_again(manager->tiers[0], piece))
 		return;
 	if (!enter(call, 1, piece, call->tenant, manager->hbm->next_use))
 		return;

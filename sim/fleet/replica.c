@@ -325,7 +325,7 @@ const kvt_histogram *kvt_replica_token_gaps(const kvt_replica *r)
 char *kvt_replica_describe(const kvt_replica *r)
 {
 	return g_strdup_printf("replica %u has %u requests waiting, %u with room in HBM and %u "
-			       "swapped out, %u loads or saves on their way",
+			       "swapped out, %u saves on their way",
 		r->index, kvt_wait_queue_length(&r->queue), r->active->len, r->swapped->len,
 		r->saves);
 }

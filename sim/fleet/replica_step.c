@@ -76,7 +76,9 @@ static kvt_time hides(kvt_replica *r, kvt_sequence *sequence)
 	uint64_t most = (uint64_t)MIN(s->chunk_tokens, s->token_budget);
 	uint64_t tokens = MIN(sequence->prompt - sequence->found, most);
 	const kvt_step_chunk chunk = { tokens, sequence->found };
-	const kvt_step step = { .chunks = &chunk, .n_chunks = 1 };
+	const kvt_step step = { .chunks = &chunk,
+		.n_chunks = 1,
+		.rows = sequence->found + tokens == sequence->prompt };
 	kvt_time time = kvt_step_cost_time(r->env.cost, &step);
 	kvt_time layers = kvt_step_cost_layers(r->env.cost);
 	sequence->hides = time / layers * (layers - 1);

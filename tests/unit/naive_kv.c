@@ -99,11 +99,20 @@ static void enter(naive_kv *kv, unsigned tier, unsigned name)
 	kv->tiers[tier][kv->n_tier[tier]++] = (naive_copy){ .name = name, .arriving = true };
 }
 
+/* What is there already was used above, and is recent. */
+static bool found_again(naive_kv *kv, unsigned tier, unsigned name)
+{
+	naive_copy *copy = naive_kv_find_copy(kv, tier, name);
+	if (copy && !copy->arriving)
+		copy->recent = ++kv->now;
+	return copy != NULL;
+}
+
 /* Level 0 is HBM, tier t is level t + 1. */
 static void fall(naive_kv *kv, unsigned from, unsigned name)
 {
 	for (unsigned tier = from; tier < NAIVE_KV_TIERS; tier++) {
-		if (naive_kv_find_copy(kv, tier, name))
+		if (found_again(kv, tier, name))
 			return;
 		if (!tier_room(kv, tier))
 			continue;
@@ -125,7 +134,11 @@ static bool hbm_room(naive_kv *kv, unsigned pages)
 			return false;
 		unsigned name = oldest->name;
 		remove_block(kv, oldest);
-		fall(kv, 0, name);
+		bool below = false;
+		for (unsigned tier = 0; tier < NAIVE_KV_TIERS; tier++)
+			below |= naive_kv_find_copy(kv, tier, name) != NULL;
+		if (!kv->write_through || !below)
+			fall(kv, 0, name);
 	}
 	return true;
 }
@@ -330,7 +343,7 @@ void naive_kv_end(naive_kv *kv, unsigned sequence, const uint32_t *ids, unsigned
 	for (unsigned i = s->n_names; i-- > 0;) {
 		const naive_block *block = naive_kv_find(kv, s->names[i]);
 		if (!drop && kv->write_through && block->state == NAIVE_READY &&
-			block->tokens == kv->block && !naive_kv_find_copy(kv, 0, s->names[i]) &&
+			block->tokens == kv->block && !found_again(kv, 0, s->names[i]) &&
 			tier_room(kv, 0)) {
 			enter(kv, 0, s->names[i]);
 			naive_kv_find(kv, s->names[i])->holders++;
