@@ -25,7 +25,7 @@ uint64_t kvt_request_builder_scope(kvt_request_builder *builder);
 
 /*
  * The block that the source calls `block` when it follows `prefix`, a scope or another block:
- * the same number for the same pair, another one for any other. About 20 ns.
+ * the same number for the same pair, another one for any other.
  */
 uint64_t kvt_request_builder_block(kvt_request_builder *builder, uint64_t prefix, uint64_t block);
 
