@@ -255,6 +255,7 @@ static gboolean check_used(kvt_config *config, GError **error)
 	g_ptr_array_add(known, (gpointer) "tier NAME");
 	g_ptr_array_add(known, (gpointer) "sources");
 	g_ptr_array_add(known, NULL);
+	kvt_config_remove(config, "sweep"); /* what a sweep varies is none of a run's matter */
 	kvt_section *sources = kvt_config_section(config, "sources");
 	if (sources) {
 		g_autofree const char **keys = kvt_section_keys(sources);

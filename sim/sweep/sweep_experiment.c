@@ -7,8 +7,8 @@ static bool accepts(kvt_config *config)
 	return true;
 }
 
-static bool run(
-	kvt_config *config, kvt_model_store *models, kvt_sweep_metrics *metrics, GError **error)
+static bool run(void *shared, kvt_config *config, kvt_model_store *models,
+	kvt_sweep_metrics *metrics, GError **error)
 {
 	g_autoptr(kvt_experiment) experiment = kvt_experiment_new_with(config, models, error);
 	json_t *result = experiment ? kvt_experiment_run(experiment, NULL, NULL, error) : NULL;

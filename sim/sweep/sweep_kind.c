@@ -2,7 +2,7 @@
 #include "sim/sweep/sweep_kind.h"
 
 static const kvt_sweep_kind *const kinds[] = {
-	&kvt_sweep_experiment, /* last: takes what the others leave */
+	&kvt_sweep_fleet, &kvt_sweep_experiment, /* last: takes what the others leave */
 };
 
 const kvt_sweep_kind *kvt_sweep_kind_of(kvt_config *config)

@@ -59,11 +59,20 @@ void kvt_sweep_metrics_add_json(kvt_sweep_metrics *metrics, const json_t *object
 	g_string_free(path, TRUE);
 }
 
+/* Times and amounts whose names have no unit in them, as a fleet's have. */
+static const struct {
+	const char *prefix, *units;
+} named_units[] = { { "ttft.", "s" }, { "tpot.", "s" }, { "e2e.", "s" }, { "queueing.", "s" },
+	{ "token_gap.", "s" }, { "cost_", "USD" }, { "joules", "J" }, { "gpu_hours", "h" } };
+
 const char *kvt_sweep_metric_units(const char *name)
 {
+	for (unsigned i = 0; i < G_N_ELEMENTS(named_units); i++)
+		if (g_str_has_prefix(name, named_units[i].prefix))
+			return g_str_has_suffix(name, ".count") ? "" : named_units[i].units;
 	if (g_str_has_suffix(name, "bytes_per_s"))
 		return "B/s";
-	if (g_str_has_suffix(name, "_per_s"))
+	if (g_str_has_suffix(name, "_per_s") || g_str_equal(name, "goodput"))
 		return "/s";
 	if (g_str_has_suffix(name, "_s"))
 		return "s";

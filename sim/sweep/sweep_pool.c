@@ -45,7 +45,7 @@ static void run_point(worker *w, uint64_t point)
 	kvt_config *config = kvt_config_copy(work->config);
 	kvt_sweep_plan_apply(work->plan, point, config);
 	kvt_sweep_metrics_reset(&w->metrics);
-	bool good = work->kind->run(config, work->models, &w->metrics, &error);
+	bool good = work->kind->run(work->shared, config, work->models, &w->metrics, &error);
 	double seconds = (double)(g_get_monotonic_time() - start) * 1e-6;
 	if (good) {
 		append_names(w);

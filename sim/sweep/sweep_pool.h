@@ -16,6 +16,7 @@ typedef struct kvt_sweep_work {
 	const kvt_config *config; /* read-only while the pool runs */
 	const kvt_sweep_plan *plan;
 	kvt_model_store *models;
+	void *shared; /* of the kind */
 } kvt_sweep_work;
 
 typedef struct kvt_sweep_pool kvt_sweep_pool;

@@ -88,6 +88,8 @@ kvt_sweep *kvt_sweep_new(const char *path, const char *const *sets,
 	sweep->work.config = sweep->config;
 	sweep->work.plan = sweep->plan;
 	sweep->work.models = sweep->models;
+	if (sweep->work.kind->begin)
+		sweep->work.shared = sweep->work.kind->begin();
 	return g_steal_pointer(&sweep);
 }
 
@@ -95,6 +97,8 @@ void kvt_sweep_free(kvt_sweep *sweep)
 {
 	if (!sweep)
 		return;
+	if (sweep->work.shared)
+		sweep->work.kind->end(sweep->work.shared);
 	kvt_sweep_plan_free(sweep->plan);
 	kvt_config_free(sweep->config);
 	kvt_model_store_unref(sweep->models);

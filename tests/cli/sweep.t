@@ -174,6 +174,18 @@ report $? "the lengths of a curve are a sweep"
 run "$KVTIER" sweep experiments/yi-34b-a100.ini --over context.tokens=10K,50K --format csv
 exits 0 "a closed-form analysis"
 
+# A fleet: keys of its own, of the experiment's sections and of [tier NAME].
+fleet="experiments/fleet-mooncake.ini --set traffic.requests=40 --over fleet.replicas=1,2"
+run "$KVTIER" sweep $fleet --over "tier dram.capacity=100GB,400GB" --over gpu.memory_share=80%,90% --out "$scratch/fleet1.h5" --threads 1
+exits 0 "a fleet"
+run "$KVTIER" sweep $fleet --over "tier dram.capacity=100GB,400GB" --over gpu.memory_share=80%,90% --out "$scratch/fleet2.h5" --threads 2
+cmp -s "$scratch/fleet1.h5" "$scratch/fleet2.h5"
+report $? "a fleet: the same bytes"
+run "$KVTIER" sweep $fleet --format csv
+ttft=$(sed -n 3p "$scratch/stdout" | cut -d , -f 2)
+run "$KVTIER" fleet experiments/fleet-mooncake.ini --set traffic.requests=40 --set fleet.replicas=2 --format json
+json '$j->{ttft}{p50} == '"${ttft:-0}" "a fleet: a point has what kvtier fleet says"
+
 refuses 2 'kvtier: sweep: expected FILE.ini, see "kvtier sweep --help"' "$KVTIER" sweep
 refuses 2 'kvtier: nope.ini: cannot read the file: No such file or directory' "$KVTIER" sweep nope.ini --over gpu.count=1
 refuses 2 'kvtier: nothing is varied, expected --over section.key=v1,v2,... or a section [sweep] with such keys' \
