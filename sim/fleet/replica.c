@@ -158,6 +158,8 @@ static bool admit(kvt_replica *r, kvt_sequence *sequence)
 {
 	kvt_kv_match match = { 0 };
 	kvt_kv_prompt prompt = prompt_of(r, sequence->request, sequence->prompt);
+	if (sequence->scattered)
+		prompt.n_ids = 0;
 	kvt_replica_limit_loads(r, &prompt);
 	int error = kvt_kv_admit(r->kv, &prompt, &r->moves, &match, &sequence->handle);
 	if (error != 0) {
@@ -188,23 +190,54 @@ static bool swap_in(kvt_replica *r, kvt_sequence *sequence)
 	return true;
 }
 
+/* Whether a sequence that found no room would find none for ever. */
+static bool is_stuck(const kvt_replica *r, const kvt_sequence *sequence)
+{
+	return r->active->len == 0 && r->moving == 0 && !sequence->scattered;
+}
+
+/* The oldest that was swapped out comes back; false when there is no room for it. */
+static bool bring_back(kvt_replica *r)
+{
+	kvt_sequence *sequence = g_ptr_array_index(r->swapped, 0);
+	if (swap_in(r, sequence)) {
+		g_ptr_array_remove_index(r->swapped, 0);
+		return true;
+	}
+	if (!is_stuck(r, sequence))
+		return false;
+	sequence->scattered = true;
+	g_ptr_array_remove_index(r->swapped, 0);
+	kvt_kv_drop(r->kv, sequence->handle);
+	sequence->state = KVT_SEQUENCE_WAITING;
+	kvt_wait_queue_return(&r->queue, sequence);
+	return true;
+}
+
+static bool admit_first(kvt_replica *r)
+{
+	kvt_sequence *first = kvt_wait_queue_first(&r->queue);
+	if (!first)
+		return false;
+	if (!admit(r, first)) {
+		if (!is_stuck(r, first))
+			return false;
+		first->scattered = true;
+		if (!admit(r, first))
+			return false;
+	}
+	kvt_wait_queue_pop(&r->queue);
+	return true;
+}
+
 void kvt_replica_admit_waiting(kvt_replica *r)
 {
 	const kvt_fleet_settings *s = r->env.settings;
 	if (r->active->len == 0)
 		r->closed = false;
-	while (!r->closed && r->active->len < s->max_sequences && r->n_prompts < s->ahead) {
-		if (r->swapped->len > 0) {
-			if (!swap_in(r, g_ptr_array_index(r->swapped, 0)))
-				return;
-			g_ptr_array_remove_index(r->swapped, 0);
-			continue;
-		}
-		kvt_sequence *first = kvt_wait_queue_first(&r->queue);
-		if (!first || !admit(r, first))
+	while (!r->closed && r->active->len < s->max_sequences && r->n_prompts < s->ahead)
+		if (!(r->swapped->len > 0 ? bring_back(r) : admit_first(r)))
 			return;
-		kvt_wait_queue_pop(&r->queue);
-	}
 }
 
 static bool by_order(const GPtrArray *sequences, guint i, const kvt_sequence *sequence)
@@ -214,7 +247,7 @@ static bool by_order(const GPtrArray *sequences, guint i, const kvt_sequence *se
 
 static bool swap_out(kvt_replica *r, kvt_sequence *sequence)
 {
-	if (r->env.settings->preemption != KVT_PREEMPT_SWAP ||
+	if (r->env.settings->preemption != KVT_PREEMPT_SWAP || sequence->scattered ||
 		kvt_kv_swap_out(r->kv, sequence->handle, &r->moves) != 0)
 		return false;
 	guint at = 0;

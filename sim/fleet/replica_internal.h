@@ -26,8 +26,11 @@ typedef struct kvt_sequence {
 	uint64_t order;           /* of arrival at the replica */
 	/* changes whenever it is admitted or gives way, so that moves of before are not its own */
 	uint32_t admission, first_admission;
-	uint8_t state;         /* kvt_sequence_state */
-	bool swapped;          /* it was swapped out before this admission */
+	uint8_t state; /* kvt_sequence_state */
+	bool swapped;  /* it was swapped out before this admission */
+	/* what of its prompt is there lies so scattered over pages of several sizes that the rest
+	 * does not fit, even alone: it is computed again from its first token */
+	bool scattered;
 	bool early;            /* its chunk of this step computes as its prefix arrives */
 	uint32_t rooms;        /* batches of moves that its writes wait for */
 	uint32_t loads;        /* its own, on their way */
@@ -56,6 +59,7 @@ struct kvt_replica {
 	uint64_t orders, backlog;
 	unsigned n_prompts, n_requests;
 	unsigned saves;     /* swap-outs on their way */
+	unsigned moving;    /* moves of all kinds on their way */
 	bool closed;        /* nobody is admitted: somebody had to give way */
 	kvt_kv_moves moves; /* scratch */
 

@@ -86,6 +86,7 @@ static void end_move(void *arg)
 	} else {
 		kvt_kv_stored(r->kv, move.id, all);
 	}
+	r->moving--;
 	if (move.kind == KVT_KV_SAVE)
 		r->saves--;
 	if (move.makes_room && --batch->leaving[move.from] == 0) {
@@ -109,6 +110,7 @@ void kvt_replica_start_moves(kvt_replica *r, kvt_sequence *sequence)
 	batch->sequence = sequence;
 	batch->admission = sequence ? sequence->admission : 0;
 	batch->left = batch->n = n;
+	r->moving += n;
 	for (uint32_t i = 0; i < n; i++) {
 		const kvt_kv_move *move = &r->moves.moves[i];
 		batch->moves[i] = (move_state){ .batch = batch, .move = *move };

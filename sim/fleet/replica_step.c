@@ -22,8 +22,10 @@ static bool give_way(kvt_replica *r, kvt_sequence *sequence)
 		kvt_replica_preempt(r, last);
 		return true;
 	}
+	/* alone, and nothing will change */
+	sequence->scattered = r->active->len == 1 && r->moving == 0;
 	/* a prompt keeps what it has until there is room for more */
-	if (sequence->state == KVT_SEQUENCE_DECODE)
+	if (sequence->state == KVT_SEQUENCE_DECODE || sequence->scattered)
 		kvt_replica_preempt(r, sequence);
 	return false;
 }
@@ -193,12 +195,16 @@ void kvt_replica_compose(kvt_replica *r)
 		kvt_loop_stop(r->env.loop);
 	add_decodes(r, &step);
 	kvt_replica_admit_waiting(r);
+	uint64_t preemptions = r->stats.preemptions;
 	add_chunks(r, &step, &wake);
+	bool gave_way = r->stats.preemptions > preemptions;
 	if (step.decodes > 0 || step.n_chunks > 0)
 		wake = KVT_TIME_NEVER;
 	set_wake(r, wake);
 	if (step.decodes > 0 || step.n_chunks > 0)
 		begin_step(r, &step);
+	else if (gave_way)
+		kvt_replica_kick(r); /* there is room now, for itself if nobody else */
 }
 
 /* When the step's last layer may end at the earliest, because of KV that came meanwhile: a layer's
