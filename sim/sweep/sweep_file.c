@@ -286,7 +286,7 @@ gboolean kvt_sweep_file_write(const char *path, const kvt_sweep_plan *plan,
 	g_autofree char *temporary = g_strconcat(path, ".new", NULL);
 	file_writer w = { .plan = plan, .journal = journal, .about = about };
 	w.figures = kvt_sweep_columns_new(journal);
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	errno = 0;
 	bool good = write_file(&w, temporary);
 	g_autofree char *reason = good ? NULL : kvt_h5_reason();
@@ -308,7 +308,7 @@ gboolean kvt_sweep_file_look(
 	*found = (kvt_sweep_found){ 0 };
 	if (!g_file_test(path, G_FILE_TEST_EXISTS))
 		return TRUE;
-	g_auto(kvt_h5_guard) guard = kvt_h5_enter();
+	KVT_H5_GUARDED;
 	g_autoptr(GError) reason = NULL;
 	kvt_h5_file file = { 0 };
 	g_autofree char *schema = NULL, *theirs = NULL;
