@@ -26,7 +26,8 @@ void kvt_sweep_metrics_add(kvt_sweep_metrics *metrics, const char *name, double 
  * null as NaN; texts and arrays are left out. */
 void kvt_sweep_metrics_add_json(kvt_sweep_metrics *metrics, const json_t *object);
 
-/* The unit of a figure by its name, as kvtier's results are named: "s", "B", "B/s", "/s", "USD", ..., or "". */
+/* The unit of a figure by its name, as kvtier's results are named: "s", "B", "B/s", "/s", "USD",
+ * ..., or "". */
 const char *kvt_sweep_metric_units(const char *name);
 
 #endif
