@@ -79,6 +79,27 @@ static void test_alone(void)
 	world_free(&w);
 }
 
+static void look(void *arg)
+{
+	const job *j = arg;
+	/* half of its time, half of its bytes */
+	g_assert_cmpuint(kvt_network_flow_left(j->w->network, j->flow), ==, 500);
+}
+
+/* What has yet to move, on the way, before and after. */
+static void test_left(void)
+{
+	world w = world_new();
+	kvt_link a = kvt_network_add_link(w.network, "a", 1e9);
+	job j = { 0 };
+	job_start(&w, &j, (kvt_flow_spec){ .path = { a }, .path_length = 1, .bytes = 1000 });
+	g_assert_cmpuint(kvt_network_flow_left(w.network, j.flow), ==, 1000);
+	kvt_loop_at(w.loop, 500 * KVT_NANOSECOND, look, &j);
+	kvt_loop_run(w.loop);
+	g_assert_cmpuint(kvt_network_flow_left(w.network, j.flow), ==, 0);
+	world_free(&w);
+}
+
 /* What needs no link: a cap alone, nothing at all, no bytes (even where nothing can move). */
 static void test_degenerate(void)
 {
@@ -520,6 +541,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/bandwidth/alone", test_alone);
 	g_test_add_func("/bandwidth/degenerate", test_degenerate);
+	g_test_add_func("/bandwidth/left", test_left);
 	g_test_add_func("/bandwidth/two-share", test_two_share);
 	g_test_add_func("/bandwidth/cost", test_cost);
 	g_test_add_func("/bandwidth/cancel", test_cancel);
