@@ -58,13 +58,6 @@ __device__ __forceinline__ void begin_read(
 		     : "memory");
 }
 
-// Bytes to the device's cache.
-__device__ __forceinline__ void begin_prefetch(const void *from, uint32_t bytes)
-{
-	asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes)
-		     : "memory");
-}
-
 __device__ __forceinline__ void await_read(uint32_t barrier, uint32_t phase)
 {
 	asm volatile("{\n"

@@ -7,8 +7,8 @@ int kvt_cuda::decode_f16(
 	/* groups, tiles, warps, blocks, waves, in registers, interleaved */
 	using one_64 = decode_form<wide_layout<f16_pairs, 64>, 1, 2, 12, 1, 1, 2, false>;
 	using two_64 = decode_form<wide_layout<f16_pairs, 64>, 2, 1, 8, 1, 1, 0, false>;
-	/* warps, stages, blocks on a multiprocessor, tiles ahead */
-	using one_128 = staged_form<f16_pairs, 8, 2, 1, 0>;
+	/* warps, stages */
+	using one_128 = staged_form<f16_pairs, 8, 2>;
 	using two_128 = decode_form<wide_layout<f16_pairs, 128>, 2, 1, 8, 1, 1, 0, false>;
 	if (head_dim == 64)
 		return call->rows <= 8 ? form_launch<one_64>(call, kv_heads, stream)
