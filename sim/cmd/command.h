@@ -52,6 +52,7 @@ extern const kvt_command kvt_command_fleet;
 extern const kvt_command kvt_command_help;
 extern const kvt_command kvt_command_models;
 extern const kvt_command kvt_command_node;
+extern const kvt_command kvt_command_plan;
 extern const kvt_command kvt_command_replay;
 extern const kvt_command kvt_command_requests;
 extern const kvt_command kvt_command_run;
@@ -62,6 +63,7 @@ extern const kvt_command kvt_command_trace;
 extern const kvt_command kvt_command_validate;
 extern const kvt_topic kvt_topic_config, kvt_topic_units;
 extern const kvt_topic kvt_topic_experiment, kvt_topic_fleet_file, kvt_topic_tier;
+extern const kvt_topic kvt_topic_plan_file;
 extern const kvt_topic kvt_topic_policy, kvt_topic_prefetcher;
 
 #endif

@@ -15,6 +15,7 @@
 #include "sim/engine/experiment.h"
 #include "sim/engine/length_sweep.h"
 #include "sim/fleet/fleet_settings.h"
+#include "sim/plan/plan_settings.h"
 #include "sim/prefetch/prefetcher.h"
 #include "sim/tier/tier.h"
 
@@ -193,6 +194,25 @@ static char *fleet_text(int argc, char **argv, GError **error)
 		argc, argv, error);
 }
 
+static char *plan_text(int argc, char **argv, GError **error)
+{
+	g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
+	add_entry(entries, "plan", "what may be bought, and what is asked of it", kvt_plan_options,
+		"Lists are separated by commas. Prices are of a file such as "
+		"models/price/list.ini.");
+	add_entry(entries, "uncertainty", "what is not known exactly", NULL,
+		"Keys are \"section.key\", values the two ends of what the setting may be. Each "
+		"is\nmoved alone, the others stay; prices and powers have theirs in their own "
+		"files.");
+	return entries_text(&kvt_topic_plan_file, entries,
+		"The sections of a plan file, for \"kvtier plan\", beside those of a fleet "
+		"file:\n\n",
+		"\n\"kvtier help plan-file SECTION\" lists its keys, \"kvtier help fleet-file\" "
+		"the "
+		"others.\n",
+		argc, argv, error);
+}
+
 static char *policy_text(int argc, char **argv, GError **error)
 {
 	g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(help_entry));
@@ -213,6 +233,13 @@ static char *prefetcher_text(int argc, char **argv, GError **error)
 		"--prefetch NAME\".\n\n",
 		"", argc, argv, error);
 }
+
+const kvt_topic kvt_topic_plan_file = {
+	.name = "plan-file",
+	.summary = "The sections that a plan file has beside a fleet file's",
+	.arguments = "[SECTION]",
+	.text = plan_text,
+};
 
 const kvt_topic kvt_topic_tier = {
 	.name = "tier",

@@ -87,22 +87,28 @@ static const char *gemm_dtype(const kvt_llm_gemm *gemm)
 	}
 }
 
-static double roofline(const kvt_work_cost *cost, double flops, double bytes, kvt_dtype dtype)
+/* A bound on the time of a kernel, and how many times faster it is to be than it would be. */
+typedef struct roof {
+	double seconds, speed;
+} roof;
+
+static roof roofline(const kvt_work_cost *cost, double flops, double bytes, kvt_dtype dtype)
 {
 	double compute = flops / (ROOFLINE_SHARE * kvt_gpu_flops(cost->gpu, dtype));
 	double memory = bytes / cost->memory_rate;
-	return MAX(compute, memory);
+	double speed = compute > memory ? cost->options.compute_speed : cost->options.memory_speed;
+	return (roof){ MAX(compute, memory), speed > 0 ? speed : 1 };
 }
 
 static double gemm_seconds(kvt_work_cost *cost, kvt_work_kind kind, const kvt_llm_gemm *gemm)
 {
 	double weights =
 		(double)kvt_dtype_bytes(gemm->dtype, gemm->n * gemm->k) * (double)gemm->groups;
-	double bound = roofline(cost, kvt_llm_gemm_flops(gemm), weights, gemm->dtype);
+	const roof bound = roofline(cost, kvt_llm_gemm_flops(gemm), weights, gemm->dtype);
 	const char *dtype = gemm_dtype(gemm);
 	if (!cost->gemm || !dtype || !kvt_gemm_model_has(cost->gemm, dtype)) {
 		cost->extrapolated[kind] = true;
-		return bound;
+		return bound.seconds / bound.speed;
 	}
 	/* grouped products fill the GPU together, but read every group's weights */
 	kvt_gemm_query query = { .dtype = dtype,
@@ -112,11 +118,11 @@ static double gemm_seconds(kvt_work_cost *cost, kvt_work_kind kind, const kvt_ll
 	kvt_gemm_time time;
 	if (kvt_gemm_predict(cost->gemm, &query, &time) != 0) {
 		cost->extrapolated[kind] = true;
-		return bound;
+		return bound.seconds / bound.speed;
 	}
 	cost->extrapolated[kind] |= time.extrapolated;
 	double memory = gemm->groups > 1 ? weights / cost->memory_rate : 0;
-	return MAX(time.seconds, memory);
+	return MAX(time.seconds, memory) / bound.speed;
 }
 
 static bool gemm_belongs(const char *label, kvt_work_kind kind)
@@ -155,10 +161,10 @@ static double attention_query(kvt_work_cost *cost, const kvt_llm_attention *shap
 	double kv_tokens = (double)(tokens + prefix) * (double)batch;
 	double bytes =
 		kv_tokens * width * (double)shape->kv_heads * kvt_dtype_bits(shape->kv_format) / 8;
-	double bound = roofline(cost, flops, bytes, KVT_DTYPE_BF16);
+	const roof bound = roofline(cost, flops, bytes, KVT_DTYPE_BF16);
 	if (!cost->attention) {
 		cost->extrapolated[KVT_WORK_ATTENTION] = true;
-		return bound;
+		return bound.seconds / bound.speed;
 	}
 	kvt_attention_query query = { .phase = phase,
 		.dtype = "bfloat16",
@@ -173,10 +179,10 @@ static double attention_query(kvt_work_cost *cost, const kvt_llm_attention *shap
 	kvt_attention_time time;
 	if (kvt_attention_predict(cost->attention, &query, &time) != 0) {
 		cost->extrapolated[KVT_WORK_ATTENTION] = true;
-		return bound;
+		return bound.seconds / bound.speed;
 	}
 	cost->extrapolated[KVT_WORK_ATTENTION] |= time.extrapolated;
-	return time.seconds;
+	return time.seconds / bound.speed;
 }
 
 static double attention_seconds(kvt_work_cost *cost, const kvt_work *work)

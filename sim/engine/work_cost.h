@@ -32,6 +32,9 @@ typedef struct kvt_cost_options {
 	/* after attention and merges: of threads that wake, where the device is a CPU. A modelled
 	 * device adds it; a real one takes its time by itself. */
 	kvt_time call_overhead;
+	/* how many times faster than measured kernels that FLOP/s limit are, and those that memory
+	 * does, each by its roofline: what more of either would change; 0: as measured */
+	double compute_speed, memory_speed;
 	kvt_model_store *models; /* that kernel tables are shared in; NULL: they are its own */
 } kvt_cost_options;
 

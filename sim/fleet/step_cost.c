@@ -28,6 +28,10 @@ const kvt_option kvt_step_options[] = {
 		"rates; linear: base and so much a token, sequence and KV token" },
 	{ "base", KVT_OPTION_TIME, 0, FIELD(base), "0s", 0, 3600, NULL,
 		"added to every step: scheduler, launch, sampling" },
+	{ "compute_speed", KVT_OPTION_QUANTITY, KVT_UNIT_NONE, FIELD(compute_speed), "1", 0.01, 100,
+		NULL, "how many times faster what FLOP/s limit is: prompts, large batches" },
+	{ "memory_speed", KVT_OPTION_QUANTITY, KVT_UNIT_NONE, FIELD(memory_speed), "1", 0.01, 100,
+		NULL, "how many times faster what HBM's bandwidth limits is: decode" },
 	{ "decode_all_reduce", KVT_OPTION_CHOICE, 0, FIELD(decode_all_reduce), "graph", 0, 0,
 		kvt_all_reduce_names, "tables: kernel of small all-reduces" },
 	{ "all_reduce_rate", KVT_OPTION_QUANTITY, KVT_UNIT_RATE, FIELD(all_reduce_rate), "0B/s", 0,
@@ -90,6 +94,8 @@ kvt_step_cost *kvt_step_cost_new(const kvt_llm *llm, const kvt_gpu *gpu, unsigne
 		.decode_all_reduce = (kvt_all_reduce)settings->decode_all_reduce,
 		.all_reduce_rate = settings->all_reduce_rate,
 		.kernel_overhead = settings->kernel_overhead,
+		.compute_speed = settings->compute_speed,
+		.memory_speed = settings->memory_speed,
 	};
 	if (!kvt_llm_check_ranks(llm, ranks, error))
 		return NULL;
@@ -101,9 +107,9 @@ kvt_step_cost *kvt_step_cost_new(const kvt_llm *llm, const kvt_gpu *gpu, unsigne
 	double flops = settings->flops;
 	if (flops <= 0)
 		flops = kvt_gpu_flops(gpu, (kvt_dtype)llm->precision.format[KVT_PART_MLP]);
-	cost->flops = flops * ranks;
-	cost->memory_rate =
-		ranks * (settings->memory_rate > 0 ? settings->memory_rate : gpu->memory_bandwidth);
+	double rate = settings->memory_rate > 0 ? settings->memory_rate : gpu->memory_bandwidth;
+	cost->flops = flops * ranks * settings->compute_speed;
+	cost->memory_rate = rate * ranks * settings->memory_speed;
 	cost->kv_token_bytes = (double)kvt_llm_kv_token_bytes(llm, ranks) * ranks;
 	cost->dense = g_new0(kvt_time, DENSE_MAX + 1);
 	if (settings->model == KVT_STEP_PEAK) {
@@ -327,6 +333,11 @@ static double peak_seconds(kvt_step_cost *cost, const kvt_step *step)
 	return MAX(flops / cost->flops, bytes / cost->memory_rate);
 }
 
+static kvt_time quicker(kvt_time time, double speed)
+{
+	return speed == 1 ? time : (kvt_time)llrint((double)time / speed);
+}
+
 kvt_time kvt_step_cost_time(kvt_step_cost *cost, const kvt_step *step)
 {
 	const kvt_step_settings *s = &cost->settings;
@@ -339,9 +350,11 @@ kvt_time kvt_step_cost_time(kvt_step_cost *cost, const kvt_step *step)
 		time = kvt_time_from_seconds(peak_seconds(cost, step));
 		break;
 	case KVT_STEP_LINEAR:
-		time = s->per_token * (kvt_time)(step_tokens(step) - step->decodes) +
-		       s->per_sequence * (kvt_time)step->decodes +
-		       s->per_kv_token * (kvt_time)step->context;
+		time = quicker(s->per_token * (kvt_time)(step_tokens(step) - step->decodes),
+			       s->compute_speed) +
+		       quicker(s->per_sequence * (kvt_time)step->decodes +
+				       s->per_kv_token * (kvt_time)step->context,
+			       s->memory_speed);
 		break;
 	}
 	return MAX(time + s->base, 1);

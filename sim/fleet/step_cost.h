@@ -27,8 +27,9 @@ typedef enum kvt_step_model {
 } kvt_step_model;
 
 typedef struct kvt_step_settings {
-	int model;     /* kvt_step_model */
-	kvt_time base; /* added to every step: scheduler, launch, sampling */
+	int model;                          /* kvt_step_model */
+	kvt_time base;                      /* added to every step: scheduler, launch, sampling */
+	double compute_speed, memory_speed; /* times as fast as it would be, what they limit */
 	/* of the tables */
 	int decode_all_reduce; /* kvt_all_reduce */
 	double all_reduce_rate;

@@ -37,15 +37,22 @@ static void append_names(worker *w)
 	kvt_sweep_append_text(w->frames, KVT_SWEEP_FRAME_NAMES, names->str, names->len);
 }
 
-static void run_point(worker *w, uint64_t point)
+static bool run_work(
+	const kvt_sweep_work *work, uint64_t point, kvt_sweep_metrics *metrics, GError **error)
 {
-	const kvt_sweep_work *work = w->pool->work;
-	g_autoptr(GError) error = NULL;
-	int64_t start = g_get_monotonic_time();
+	if (work->run)
+		return work->run(work->arg, point, metrics, error);
 	kvt_config *config = kvt_config_copy(work->config);
 	kvt_sweep_plan_apply(work->plan, point, config);
+	return work->kind->run(work->shared, config, work->models, metrics, error);
+}
+
+static void run_point(worker *w, uint64_t point)
+{
+	g_autoptr(GError) error = NULL;
+	int64_t start = g_get_monotonic_time();
 	kvt_sweep_metrics_reset(&w->metrics);
-	bool good = work->kind->run(work->shared, config, work->models, &w->metrics, &error);
+	bool good = run_work(w->pool->work, point, &w->metrics, &error);
 	double seconds = (double)(g_get_monotonic_time() - start) * 1e-6;
 	if (good) {
 		append_names(w);

@@ -12,6 +12,10 @@
 
 /* What is run at each point; all of it outlives the pool. */
 typedef struct kvt_sweep_work {
+	/* Runs a point in the place of the kind, config and plan, which are not looked at then; as
+	 * kvt_sweep_kind's. NULL: the plan's points of the config are run. */
+	bool (*run)(void *arg, uint64_t point, kvt_sweep_metrics *metrics, GError **error);
+	void *arg;
 	const kvt_sweep_kind *kind;
 	const kvt_config *config; /* read-only while the pool runs */
 	const kvt_sweep_plan *plan;

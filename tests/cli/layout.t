@@ -25,6 +25,7 @@ layering() {
 		allow("sim/engine", "traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
 		allow("sim/fleet", "sim/engine traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
 		allow("sim/sweep", "sim/fleet sim/engine traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
+		allow("sim/plan", "sim/sweep sim/fleet sim/engine traces sim/prefetch sim/cache sim/tier sim/core models sim/base")
 		core = "sim/core models sim/base"
 		tier = "sim/tier " core
 		engine = "sim/engine traces sim/prefetch sim/cache " tier
@@ -40,8 +41,8 @@ layering() {
 		allow("emu/calibrate", reality " " engine)
 		allow("emu/turn", "emu/calibrate " reality " " engine)
 		reality = "emu/turn emu/calibrate " reality
-		allow("sim/cmd", reality " sim/sweep sim/fleet " engine)
-		allow("tests", "sim/cmd " reality " sim/sweep sim/fleet " engine)
+		allow("sim/cmd", reality " sim/plan sim/sweep sim/fleet " engine)
+		allow("tests", "sim/cmd " reality " sim/plan sim/sweep sim/fleet " engine)
 	}
 	function allow(room, below, n, i, list) {
 		known[room] = 1

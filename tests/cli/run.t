@@ -55,7 +55,7 @@ json 'my ($loads, $compute) = (0, 0); for (@{$j->{traceEvents}}) { next if $_->{
 	$loads >= 28 && $compute >= 28 && !@why' "it has a load and an attention for every layer"
 
 for file in experiments/*.ini; do
-	case $file in *testbed-l40s.ini | *gpu-card.ini | */fleet-*) continue ;; esac
+	case $file in *testbed-l40s.ini | *gpu-card.ini | */fleet-* | */plan-*) continue ;; esac
 	run "$KVTIER" run "$file" --format json
 	exits 0 "$file"
 done

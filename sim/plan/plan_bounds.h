@@ -1,0 +1,32 @@
+/*
+ * plan_bounds.h: what can be said of a shape without a simulation: the fewest replicas that may do,
+ * and what any number of them costs at least.
+ */
+#ifndef KVT_PLAN_BOUNDS_H
+#define KVT_PLAN_BOUNDS_H
+
+#include "sim/plan/plan_point.h"
+
+typedef struct kvt_plan_bounds {
+	int64_t low; /* replicas; above the settings' `high`: the shape cannot do */
+	bool fits;   /* whether it can be built at all */
+	char *error; /* why not; owned */
+	/* of one replica and one node */
+	double gpus, replicas_a_node, dram_gb, drives, nics, gpu_watts, node_watts, drive_watts;
+	kvt_price_list prices;
+} kvt_plan_bounds;
+
+/* Of every shape, [shapes->len]. */
+kvt_plan_bounds *kvt_plan_bounds_new(const kvt_plan_settings *settings);
+void kvt_plan_bounds_free(kvt_plan_bounds *bounds, unsigned n);
+
+/* US dollars an hour of so many replicas that idle. */
+double kvt_plan_cost_floor(const kvt_plan_bounds *bounds, int64_t replicas);
+
+/*
+ * Prompt tokens that a trace's requests bring however large caches are, [n], the least that has to
+ * be computed of each: what no earlier request had, and one token at least.
+ */
+void kvt_plan_new_tokens(const kvt_request_trace *trace, uint64_t n, uint32_t *tokens);
+
+#endif
