@@ -1,6 +1,6 @@
 /*
- * cuda_copies.c: copies by CUDA's engines and by our kernel, beside each other where that is
- * fastest, and checksums of pages: what takes lists, which kernels read from the device's memory.
+ * cuda_copies.c: copies by CUDA's engines or by our kernel, whichever is faster, and checksums of
+ * pages: what takes lists, which kernels read from the device's memory.
  */
 #include "emu/gpu/cuda_gpu.h"
 
@@ -13,27 +13,19 @@
 
 /*
  * GB/s from pinned memory to an H200 on PCIe 5.0, pages at random, where one large copy has 55.5.
- * The kernel alone has 51.4 (93%) at every size; engines, in calls of 256 runs, one thread
- * submitting, and both beside each other with a share of the bytes for the engines:
+ * The kernel has 51.4 (93%) at every size: a packet has 128 bytes of what processors read. Engines
+ * take 0.5 to 1 us a run of the one thread that tells them, by the machine:
  *
- *   runs     engines   both by the engines' share
- *   16 KiB   29..32    20%: 52.2  30%: 52.6  40%: 52.9  50%: 46.5  60%: 42
- *   32 KiB   48..50    30%: 52.5  40%: 53.0  50%: 52.4  60%: 50.0  80%: 46.9
- *   64 KiB   53.0      50%: 53.1  70%: 53.8  80%: 54.1
- *   128 KiB  53.7
- *   256 KiB  53.3
+ *   runs      16 KiB   32 KiB   64 KiB   128 KiB   256 KiB
+ *   engines   17..32   37..50   53.0     53.7      53.3
  *
- * In calls of 1024 runs engines have 17.9 at 16 KiB, and in one of 32768 4.7. A call costs 0.5 us a
- * run, which is what limits engines with small ones: their share below 16 KiB, which was not
- * measured, falls with the size.
+ * Both at once have 52.9 at 16 and 32 KiB where the thread is fast and has nothing else to do, and
+ * less than the kernel alone where it is not: a second stream of small runs brings the engines down
+ * to 4.
  */
 enum {
 	BATCH_RUNS = 256,       /* of one call to the engines */
-	ENGINE_MEAN = 64 << 10, /* bytes of a run, on average: from here on by engines alone */
-	SHARE_MEAN = 16 << 10,  /* and from here on so much by them */
-	SHARE = 40,             /* percent */
-	/* less is a kernel's alone: what is gained, 3%, is less than what fork and join take */
-	SHARED_BYTES = 8 << 20,
+	ENGINE_MEAN = 48 << 10, /* bytes of a run, on average: from here on by engines */
 	LIST_BYTES = 256 << 10, /* of a block of lists */
 	LIST_ALIGNMENT = 16,
 };
@@ -109,12 +101,6 @@ void kvt_cuda_stream_clear(cuda_stream *stream)
 			cudaEventDestroy(block->passed);
 		stream->base.gpu->ops->release(stream->base.gpu, block->device);
 	}
-	if (stream->forked)
-		cudaEventDestroy(stream->forked);
-	if (stream->joined)
-		cudaEventDestroy(stream->joined);
-	if (stream->partner)
-		cudaStreamDestroy(stream->partner);
 }
 
 /* --- Copies --- */
@@ -206,60 +192,6 @@ static cudaError_t copy_by_engine(
 	return error;
 }
 
-/* Bytes of these runs that are the engines', when a kernel has the rest. */
-static uint64_t share_of_engines(uint64_t bytes, unsigned n)
-{
-#if CUDART_VERSION >= 13000
-	uint64_t mean = bytes / n;
-	return bytes >= SHARED_BYTES ? bytes * SHARE / 100 * MIN(mean, SHARE_MEAN) / SHARE_MEAN : 0;
-#else
-	return 0; /* a call a run */
-#endif
-}
-
-static cudaError_t make_partner(cuda_stream *stream)
-{
-	int priority = 0;
-	cudaError_t error = cudaStreamGetPriority(stream->stream, &priority);
-	if (error == cudaSuccess)
-		error = cudaEventCreateWithFlags(&stream->forked, cudaEventDisableTiming);
-	if (error == cudaSuccess)
-		error = cudaEventCreateWithFlags(&stream->joined, cudaEventDisableTiming);
-	if (error == cudaSuccess)
-		error = cudaStreamCreateWithPriority(
-			&stream->partner, cudaStreamNonBlocking, priority);
-	return error;
-}
-
-/* The first runs by the kernel and the last ones, `share` bytes, by the engines, both at once. The
- * kernel is given its list first: engines are at work while they are still told what to do. */
-static int copy_by_both(cuda_stream *stream, const kvt_gpu_copy *copies, unsigned n, uint64_t share)
-{
-	cuda_gpu *gpu = kvt_cuda_gpu_of(&stream->base);
-	unsigned first = n;
-	/* by small copies, too: later it would hold up large ones */
-	cudaError_t error = stream->partner ? cudaSuccess : make_partner(stream);
-	if (error != cudaSuccess)
-		return kvt_cuda_gpu_status(gpu, error);
-	for (uint64_t bytes = 0; bytes + copies[first - 1].bytes <= share && first > 1; first--)
-		bytes += copies[first - 1].bytes;
-	if (first == n)
-		return copy_by_kernel(stream, copies, n);
-	error = cudaEventRecord(stream->forked, stream->stream);
-	if (error == cudaSuccess)
-		error = cudaStreamWaitEvent(stream->partner, stream->forked, 0);
-	int status = error == cudaSuccess ? copy_by_kernel(stream, copies, first)
-					  : kvt_cuda_gpu_status(gpu, error);
-	if (status != 0)
-		return status;
-	error = copy_by_engine(stream->partner, copies + first, n - first, true);
-	if (error == cudaSuccess)
-		error = cudaEventRecord(stream->joined, stream->partner);
-	if (error == cudaSuccess)
-		error = cudaStreamWaitEvent(stream->stream, stream->joined, 0);
-	return kvt_cuda_gpu_status(gpu, error);
-}
-
 int kvt_cuda_gpu_copy(
 	kvt_gpu_stream *base, const kvt_gpu_copy *copies, unsigned n, kvt_gpu_copy_way way)
 {
@@ -269,11 +201,12 @@ int kvt_cuda_gpu_copy(
 		return -EIO;
 	uint64_t bytes = bytes_of(copies, n);
 	bool small = way == KVT_GPU_COPY_AUTOMATIC && n > 1 && bytes / n < ENGINE_MEAN;
-	bool suits = (small || way == KVT_GPU_COPY_KERNEL) && suits_kernel(gpu, copies, n);
-	if (way == KVT_GPU_COPY_KERNEL)
-		return suits ? copy_by_kernel(stream, copies, n) : -EINVAL;
-	if (small && suits)
-		return copy_by_both(stream, copies, n, share_of_engines(bytes, n));
+	if (small || way == KVT_GPU_COPY_KERNEL) {
+		if (suits_kernel(gpu, copies, n))
+			return copy_by_kernel(stream, copies, n);
+		if (way == KVT_GPU_COPY_KERNEL)
+			return -EINVAL;
+	}
 	return kvt_cuda_gpu_status(gpu,
 		copy_by_engine(stream->stream, copies, n, n > 1 && all_reached(gpu, copies, n)));
 }

@@ -37,9 +37,6 @@ typedef struct cuda_stream {
 	cudaStream_t stream;
 	cuda_lists lists[KVT_CUDA_LISTS];
 	unsigned list, taken; /* the block in use, and bytes of it */
-	/* where copy engines work beside a kernel of the stream's own; NULL: not yet */
-	cudaStream_t partner;
-	cudaEvent_t forked, joined;
 } cuda_stream;
 
 static inline cuda_gpu *kvt_cuda_gpu_of(const kvt_gpu_stream *stream)
@@ -66,7 +63,7 @@ int kvt_cuda_gpu_copy(
 int kvt_cuda_gpu_checksum(
 	kvt_gpu_stream *stream, const kvt_cuda_page *pages, unsigned n, uint64_t *sums);
 
-/* What a stream has of lists and of partners; it is idle. */
+/* Frees a stream's lists; it is idle. */
 void kvt_cuda_stream_clear(cuda_stream *stream);
 
 #endif

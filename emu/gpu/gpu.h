@@ -45,9 +45,7 @@ typedef struct kvt_gpu_copy {
 } kvt_gpu_copy;
 
 /* How copies are made: by the copy engines, one descriptor a run, or by a kernel that reads pinned
- * memory itself. Automatic: by the mean size of the runs, large ones by the engines, of small ones
- * the most part by the kernel and the rest by the engines beside it, which together are faster than
- * either; what no kernel can copy by the engines. */
+ * memory itself. Automatic: by the mean size of the runs, small ones by the kernel where it can. */
 typedef enum kvt_gpu_copy_way {
 	KVT_GPU_COPY_AUTOMATIC,
 	KVT_GPU_COPY_ENGINE,

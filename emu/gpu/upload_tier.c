@@ -29,8 +29,8 @@ const kvt_option kvt_upload_options[] = {
 		"who verifies pages of tier memory: the GPU where they arrived, the tier's helpers "
 		"while it copies them, or nobody" },
 	{ "way", KVT_OPTION_CHOICE, 0, SETTING(way), "automatic", 0, 0, way_names,
-		"who copies: the GPU's copy engines, a kernel of it, or what is fastest for runs "
-		"of their size, small ones by both at once" },
+		"who copies: the GPU's copy engines, a kernel of it, or what is faster for runs "
+		"of their size" },
 	{ 0 },
 };
 
