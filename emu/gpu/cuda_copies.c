@@ -79,16 +79,24 @@ static cudaError_t take_list(cuda_stream *stream, size_t size, unsigned *n, void
 	return cudaSuccess;
 }
 
-/* Of a list that was taken and filled: where the kernel finds it. */
+/* Of a list that was taken and filled: it stays until the stream is through with it. */
+static cuda_lists *keep_list(cuda_stream *stream, size_t bytes, size_t *at)
+{
+	*at = stream->taken;
+	stream->taken += (unsigned)(bytes + LIST_ALIGNMENT - 1) / LIST_ALIGNMENT * LIST_ALIGNMENT;
+	return &stream->lists[stream->list];
+}
+
+/* The same, and brought to where a kernel that has much to read finds it fastest. */
 static cudaError_t send_list(cuda_stream *stream, size_t bytes, void **list)
 {
-	cuda_lists *block = &stream->lists[stream->list];
-	void *host = block->host + stream->taken;
-	void *device = block->device ? block->device + stream->taken : NULL;
-	stream->taken += (unsigned)(bytes + LIST_ALIGNMENT - 1) / LIST_ALIGNMENT * LIST_ALIGNMENT;
-	*list = device ? device : host;
-	return device ? cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream->stream)
-		      : cudaSuccess;
+	size_t at;
+	cuda_lists *block = keep_list(stream, bytes, &at);
+	if (!block->device)
+		return cudaSuccess;
+	*list = block->device + at;
+	return cudaMemcpyAsync(
+		*list, block->host + at, bytes, cudaMemcpyHostToDevice, stream->stream);
 }
 
 void kvt_cuda_stream_clear(cuda_stream *stream)
@@ -238,13 +246,14 @@ int kvt_cuda_gpu_checksum(
 	while (n > 0) {
 		unsigned part = n;
 		void *list;
+		size_t at;
 		cudaError_t error = take_list(stream, sizeof(*pages), &part, &list);
-		if (error == cudaSuccess) {
-			memcpy(list, pages, part * sizeof(*pages));
-			error = send_list(stream, part * sizeof(*pages), &list);
-		}
 		if (error != cudaSuccess)
 			return kvt_cuda_gpu_status(gpu, error);
+		/* read where it is: the engines have copies of pages to make, which the list would
+		 * wait for, and they for it */
+		memcpy(list, pages, part * sizeof(*pages));
+		keep_list(stream, part * sizeof(*pages), &at);
 		int status = kvt_cuda_page_checksums(list, part, sums, stream->stream);
 		if (status != 0)
 			return kvt_cuda_kernel_status(gpu, status);

@@ -418,7 +418,8 @@ static bool make_streams(upload_tier *tier, GError **error)
 				tier->gpu->ops->stream_new(tier->gpu, i == UPLOAD_URGENT);
 			made &= stream->lanes[k] != NULL;
 		}
-		stream->checks = tier->gpu->ops->stream_new(tier->gpu, i == UPLOAD_URGENT);
+		/* a moment's work that pages wait for: before attention, whoever they are for */
+		stream->checks = tier->gpu->ops->stream_new(tier->gpu, true);
 		made &= stream->checks != NULL;
 	}
 	return made || kvt_error_failed(error, "the GPU has no stream left for copies");

@@ -1,7 +1,7 @@
 /* cuda_bench.h: what benchmarks of kernels on a GPU share: calls that must succeed, memory, and the
  * median time of a kernel by the device's clock. */
-#ifndef CUDA_BENCH_H
-#define CUDA_BENCH_H
+#ifndef KVT_CUDA_BENCH_H
+#define KVT_CUDA_BENCH_H
 
 #if KVT_CUDA
 

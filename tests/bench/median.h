@@ -1,6 +1,6 @@
 /* median.h: the figure that benchmarks print of several. */
-#ifndef BENCH_MEDIAN_H
-#define BENCH_MEDIAN_H
+#ifndef KVT_MEDIAN_H
+#define KVT_MEDIAN_H
 
 #include <stddef.h>
 
