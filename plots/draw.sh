@@ -82,6 +82,16 @@ heat() {
 	"$KVTIER" trace heat "$plots/../traces/samples/code-32k-layer7.h5" "$@" --format csv >"$data/$output.csv"
 }
 
+# draw FIGURE SCRIPT [gnuplot settings]: as PNG and SVG.
+draw() {
+	for format in png svg; do
+		gnuplot -e "format='$format'; out='$out/$1.$format'; data='$data'; folder='$plots'; ${3:-}" "$2"
+	done
+	# The fonts that may stand in where the first is not installed.
+	sed 's/font-family="DejaVu Sans"/font-family="DejaVu Sans, Verdana, sans-serif"/' "$out/$1.svg" >"$out/$1.svg.new"
+	mv "$out/$1.svg.new" "$out/$1.svg"
+}
+
 run_turns
 heat heat --bins 260
 heat heat_turn3 --steps 192:368 --pages 608:628
@@ -92,15 +102,12 @@ scorers >"$data/scorers.csv"
 for script in "$plots"/*.gp; do
 	figure=$(basename "$script" .gp)
 	[ "$figure" != style ] || continue
-	# `kvtier validate --picture` draws what was measured; there is nothing of it in a table.
+	# `kvtier validate --picture` draws what is measured here; what was measured on a card is stored.
 	[ "$figure" != two-worlds ] || continue
-	for format in png svg; do
-		gnuplot -e "format='$format'; out='$out/$figure.$format'; data='$data'; folder='$plots'" "$script"
-	done
-	# The fonts that may stand in where the first is not installed.
-	sed 's/font-family="DejaVu Sans"/font-family="DejaVu Sans, Verdana, sans-serif"/' "$out/$figure.svg" >"$out/$figure.svg.new"
-	mv "$out/$figure.svg.new" "$out/$figure.svg"
+	draw "$figure" "$script"
 done
+grep -v '^#' "$plots/../experiments/timeline-h200.csv" >"$data/two-worlds.csv"
+draw two-worlds-h200 "$plots/two-worlds.gp" "what='A rank of Qwen2.5-7B-1M resumes 1M tokens on an H200'"
 echo
 echo "Pictures, each as PNG and SVG:"
 ls "$out"/*.png

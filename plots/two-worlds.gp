@@ -38,8 +38,8 @@ set title "Measured" font ",17" offset 0,-0.4
 set xlabel "Time since the turn began to load (ms)"
 set label 3 "■ load" at screen 0.11,0.035 textcolor rgb sky
 set label 4 "■ attention" at screen 0.22,0.035 textcolor rgb vermilion
-set label 5 "■ QKV, output, MLP, head: timed waits when measured" at screen 0.37,0.035 textcolor rgb orange
-set label 7 "■ merge" at screen 0.89,0.035 textcolor rgb ink
+set label 5 "■ QKV, output, MLP, head: timed waits when measured" at screen 0.44,0.035 textcolor rgb orange
+set label 7 "■ merge" at screen 0.345,0.035 textcolor rgb ink
 plot for [k = 0:4] spans using (of("measured", "start_ms", k)):(y(0)):(of("measured", "start_ms", k)):(of("measured", "end_ms", k)):(y(0) - 0.22):(y(0) + 0.22) \
 	with boxxyerror fs solid noborder fc rgb colour(k)
 unset multiplot

@@ -55,8 +55,8 @@ typedef struct kvt_drive_slot {
 
 /* Host bytes/s of one drive in the slot, of `bandwidth` bytes/s that its medium reads or writes:
  * compression, which multiplies it, stretches what the medium moves, not its PCIe link. */
-double kvt_drive_slot_rate(const kvt_drive_slot *slot, const kvt_drive *drive, double bandwidth,
-	double compression);
+double kvt_drive_slot_rate(
+	const kvt_drive_slot *slot, const kvt_drive *drive, double bandwidth, double compression);
 
 /* Rates in bytes/s, summed over what runs in parallel; costs in seconds. A rate of 0: there is no
  * such link, and a tier that needs it refuses to open. */

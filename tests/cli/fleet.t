@@ -103,8 +103,8 @@ base='[model]\nname = llama-3-70b\n[gpu]\nname = h100-sxm\ncount = 4\n'
 traffic='[traffic]\ntrace = '$scratch'/trace.jsonl\n'
 echo '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}' >"$scratch/trace.jsonl"
 bad ': [traffic] trace: the key is missing, expected text' "$base"
-bad ':8: [tier]: has no name, expected a section [tier NAME]' "$base$traffic[tier]\nkind = dram\n"
-bad ':8: [tier a] capacity: is missing, expected bytes of DRAM' "$base$traffic[tier a]\nkind = dram\n"
+bad ':8: [tier]: has no name, expected a section [tier NAME]' "$base${traffic}[tier]\nkind = dram\n"
+bad ':8: [tier a] capacity: is missing, expected bytes of DRAM' "$base${traffic}[tier a]\nkind = dram\n"
 printf '%b' "$base$traffic" >"$scratch/good.ini"
 run "$KVTIER" fleet "$scratch/good.ini" --format json
 exits 0 "the smallest fleet file"
