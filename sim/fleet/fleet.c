@@ -91,8 +91,11 @@ static void find_next_turns(kvt_fleet *f)
 	const kvt_request_trace *trace = f->trace;
 	f->next_turn = g_new(uint32_t, MAX(f->n_requests, 1));
 	g_autofree uint32_t *last = g_new(uint32_t, MAX(trace->n_sessions, 1));
-	for (uint32_t i = 0; i < trace->n_sessions; i++)
+	f->homes = g_new(uint32_t, MAX(trace->n_sessions, 1));
+	for (uint32_t i = 0; i < trace->n_sessions; i++) {
 		last[i] = KVT_REQUEST_NONE;
+		f->homes[i] = UINT32_MAX;
+	}
 	for (uint32_t i = 0; i < f->n_requests; i++) {
 		uint32_t session = trace->requests[i].session;
 		f->next_turn[i] = KVT_REQUEST_NONE;
@@ -140,6 +143,9 @@ static gboolean add_replicas(kvt_fleet *f, GError **error)
 		.transfers = f->transfers,
 		.next_turn = f->next_turn,
 		.outcomes = f->outcomes,
+		.replicas = f->replicas,
+		.managers = f->kv,
+		.homes = f->homes,
 		.ended = on_end,
 		.arg = f };
 	for (unsigned i = 0; i < f->n_replicas; i++) {
@@ -229,6 +235,7 @@ void kvt_fleet_free(kvt_fleet *f)
 	g_free(f->kv);
 	g_free(f->tiers);
 	g_free(f->next_turn);
+	g_free(f->homes);
 	g_free(f->outcomes);
 	kvt_block_names_free(f->names);
 	kvt_step_cost_free(f->cost);

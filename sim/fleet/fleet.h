@@ -41,6 +41,7 @@ typedef struct kvt_fleet {
 	kvt_router router;
 	kvt_arrivals *arrivals;
 	uint32_t *next_turn;
+	uint32_t *homes;               /* [sessions], the replica where it was last */
 	kvt_request_outcome *outcomes; /* [n_requests] */
 	uint32_t ended;                /* requests, refused ones too */
 	kvt_little little;

@@ -38,6 +38,8 @@ static json_t *hit_rates(const kvt_fleet *fleet, const kvt_service_figures *f)
 	set_real(object, "hbm", f->hit_rate[KVT_KV_HBM]);
 	for (unsigned i = 0; i < fleet->settings->n_tiers; i++)
 		set_real(object, fleet->settings->tiers[i].name, f->hit_rate[i + 1]);
+	if (fleet->settings->migration)
+		set_real(object, "peer", f->hit_rate[KVT_KV_PEER]);
 	set_real(object, "all", f->hit_rate_all);
 	return object;
 }

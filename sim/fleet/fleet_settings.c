@@ -34,6 +34,9 @@ static const kvt_option fleet_options[] = {
 		NULL,
 		"cache-affinity: prompt tokens that may wait more than elsewhere for each token "
 		"that is there" },
+	{ "migration", KVT_OPTION_BOOL, 0, FIELD(migration), "no", 0, 0, NULL,
+		"whether a session that goes to another replica brings its KV from the one where "
+		"it was, over NICs where that is another node" },
 	{ "give_up", KVT_OPTION_TIME, 0, FIELD(give_up), "24h", 0, 9e6, NULL,
 		"the run is an error when nothing has ended for so long while requests wait" },
 	{ 0 },
@@ -232,6 +235,9 @@ static gboolean check(const kvt_fleet_settings *s, GError **error)
 	if (!kvt_policy_find(s->policy, NULL))
 		return kvt_section_error(kvt_config_section(config, "cache"), "policy", error,
 			"there is no policy %s, see \"kvtier help policy\"", s->policy);
+	if (s->migration && kvt_fleet_settings_nodes(s) > 1 && s->experiment->nics < 1)
+		return kvt_section_error(kvt_config_section(config, "fleet"), "migration", error,
+			"nodes have no NIC, expected [fabric] nics >= 1");
 	if (s->users > 0 && s->loop != KVT_LOOP_CLOSED)
 		return kvt_section_error(kvt_config_section(config, "traffic"), "users", error,
 			"users take turns in a closed loop only, expected loop = closed");

@@ -62,6 +62,7 @@ typedef struct kvt_fleet_settings {
 	int64_t seed, replicas, replicas_a_node;
 	int routing; /* kvt_fleet_routing */
 	double affinity_slack;
+	bool migration;
 	kvt_time give_up;
 
 	char *trace; /* [traffic] */

@@ -154,13 +154,23 @@ static void begin_admission(kvt_replica *r, kvt_sequence *sequence, const kvt_kv
 		outcome->hit_blocks[level] = match->level_blocks[level];
 }
 
+/* The other replica where the session was; UINT32_MAX: none, or its KV stays there. */
+static uint32_t peer_of(const kvt_replica *r, uint32_t request)
+{
+	uint32_t home = r->env.homes[r->env.trace->requests[request].session];
+	return r->env.settings->migration && home != r->index ? home : UINT32_MAX;
+}
+
 static bool admit(kvt_replica *r, kvt_sequence *sequence)
 {
 	kvt_kv_match match = { 0 };
 	kvt_kv_prompt prompt = prompt_of(r, sequence->request, sequence->prompt);
 	if (sequence->scattered)
 		prompt.n_ids = 0;
-	kvt_replica_limit_loads(r, &prompt);
+	sequence->peer = peer_of(r, sequence->request);
+	if (sequence->peer != UINT32_MAX)
+		prompt.peer = r->env.managers[sequence->peer];
+	kvt_replica_limit_loads(r, &prompt, sequence->peer);
 	int error = kvt_kv_admit(r->kv, &prompt, &r->moves, &match, &sequence->handle);
 	if (error != 0) {
 		kvt_replica_start_moves(r, NULL);
@@ -317,6 +327,7 @@ void kvt_replica_finish(kvt_replica *r, kvt_sequence *sequence)
 	kvt_kv_finish(r->kv, sequence->handle, ids, n_ids, &r->moves);
 	g_ptr_array_remove(r->active, sequence);
 	kvt_replica_start_moves(r, NULL);
+	r->env.homes[q->session] = r->index;
 	outcome->ended = kvt_loop_now(r->env.loop);
 	outcome->generated = sequence->generated;
 	kvt_replica_set_backlog(r, sequence, 0);

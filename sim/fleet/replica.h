@@ -30,6 +30,11 @@ typedef struct kvt_replica_env {
 	const uint32_t *next_turn;     /* [requests], that goes on where it ends, or
 					  KVT_REQUEST_NONE */
 	kvt_request_outcome *outcomes; /* [requests] */
+	/* with [fleet] migration: all replicas and their KV managers, and the replica where each
+	 * session's last request ended, UINT32_MAX: none did */
+	kvt_replica *const *replicas;
+	kvt_kv_manager *const *managers;
+	uint32_t *homes;
 	/* called when a request has ended or was refused */
 	void (*ended)(void *arg, uint32_t request);
 	void *arg;

@@ -32,6 +32,7 @@ typedef struct kvt_sequence {
 	 * does not fit, even alone: it is computed again from its first token */
 	bool scattered;
 	bool early;            /* its chunk of this step computes as its prefix arrives */
+	uint32_t peer;         /* replica that its session comes from */
 	uint32_t rooms;        /* batches of moves that its writes wait for */
 	uint32_t loads;        /* its own, on their way */
 	kvt_time last_load;    /* when the last one ended */
@@ -93,8 +94,9 @@ void kvt_replica_loaded(kvt_replica *replica);
 
 /* replica_reload.c */
 
-/* Says which of what is below HBM is loaded for a prompt, and which computed again. */
-void kvt_replica_limit_loads(kvt_replica *replica, kvt_kv_prompt *prompt);
+/* Says which of what is below HBM, or at the peer, is loaded for a prompt, and which computed
+ * again. */
+void kvt_replica_limit_loads(kvt_replica *replica, kvt_kv_prompt *prompt, uint32_t peer);
 
 /* replica_moves.c */
 

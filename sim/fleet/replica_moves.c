@@ -10,6 +10,7 @@ typedef struct move_batch move_batch;
 typedef struct move_state {
 	move_batch *batch;
 	kvt_kv_move move;
+	uint32_t peer; /* replica, of KVT_KV_PEER */
 	bool begun;
 } move_state;
 
@@ -24,18 +25,19 @@ struct move_batch {
 
 static void end_move(void *arg);
 
-static kvt_fleet_place place_of(const kvt_replica *r, const kvt_kv_move *move, uint8_t level)
+static kvt_fleet_place place_of(const move_state *state, uint8_t level)
 {
-	g_assert(level != KVT_KV_PEER && move != NULL);
-	return (kvt_fleet_place){ r->index, level };
+	if (level == KVT_KV_PEER)
+		return (kvt_fleet_place){ state->peer, state->move.peer_level };
+	return (kvt_fleet_place){ state->batch->replica->index, level };
 }
 
 static void begin_move(move_state *state)
 {
 	kvt_replica *r = state->batch->replica;
 	const kvt_kv_move *move = &state->move;
-	const kvt_fleet_transfer_spec spec = { .from = place_of(r, move, move->from),
-		.to = place_of(r, move, move->to),
+	const kvt_fleet_transfer_spec spec = { .from = place_of(state, move->from),
+		.to = place_of(state, move->to),
 		.bytes = move->bytes,
 		.priority = 1,
 		.done = end_move,
@@ -89,6 +91,9 @@ static void end_move(void *arg)
 	r->moving--;
 	if (move.kind == KVT_KV_SAVE)
 		r->saves--;
+	/* blocks that were read there may have stood in its way */
+	if (move.from == KVT_KV_PEER)
+		kvt_replica_kick(r->env.replicas[state->peer]);
 	if (move.makes_room && --batch->leaving[move.from] == 0) {
 		begin_moves(batch);
 		if (move.from == KVT_KV_HBM && sequence)
@@ -113,7 +118,9 @@ void kvt_replica_start_moves(kvt_replica *r, kvt_sequence *sequence)
 	r->moving += n;
 	for (uint32_t i = 0; i < n; i++) {
 		const kvt_kv_move *move = &r->moves.moves[i];
-		batch->moves[i] = (move_state){ .batch = batch, .move = *move };
+		batch->moves[i] = (move_state){ .batch = batch,
+			.move = *move,
+			.peer = sequence ? sequence->peer : UINT32_MAX };
 		batch->leaving[move->from] += move->makes_room != 0;
 		if (sequence && move->to == KVT_KV_HBM)
 			sequence->loads++;

@@ -43,6 +43,7 @@ static char *random_text(kvt_rng *rng)
 	g_string_append_printf(text, "replicas = %u\n", between(rng, 1, 3));
 	g_string_append_printf(text, "replicas_a_node = %u\n", between(rng, 1, 2));
 	g_string_append_printf(text, "routing = %s\ngive_up = 6h\n", pick(rng, routings));
+	g_string_append_printf(text, "migration = %s\n", pick(rng, yes_no));
 	uint32_t sequences = between(rng, 1, 24), budget = between(rng, sequences, 3000);
 	g_string_append_printf(
 		text, "[scheduler]\nmax_sequences = %u\ntoken_budget = %u\n", sequences, budget);

@@ -92,6 +92,46 @@ static void test_auto(void)
 	g_assert_cmpint(return_time(fast, &load, &compute), <, load / 10);
 }
 
+/* A session that goes to another node brings its KV from there: out of that node's HBM, over both
+ * NICs. */
+static void test_migration(void)
+{
+	enum { BLOCKS = CONTEXT / BLOCK };
+	static const char *const migrations[] = { "fleet.migration=yes", "fleet.migration=no" };
+	kvt_time times[2];
+	for (unsigned m = 0; m < 2; m++) {
+		uint32_t ids[BLOCKS];
+		for (unsigned b = 0; b < BLOCKS; b++)
+			ids[b] = b;
+		g_autoptr(kvt_made_trace) made = kvt_made_trace_new(BLOCK);
+		for (unsigned i = 0; i < 2; i++) {
+			kvt_made_trace_add(made, i * 60 * KVT_SECOND, CONTEXT + i * NEW, 1)
+				->session = 0;
+			kvt_made_trace_set_blocks(made, ids, BLOCKS);
+		}
+		const char *sets[] = { migrations[m], "fleet.replicas=2",
+			"fleet.routing=round-robin", NULL };
+		g_autoptr(kvt_fleet_settings) settings =
+			kvt_fleet_fixture_settings(ONE_REPLICA, sets);
+		g_autoptr(kvt_fleet) fleet =
+			kvt_fleet_fixture_run(settings, kvt_made_trace_get(made));
+		const kvt_request_outcome *o = &fleet->outcomes[1];
+		times[m] = kvt_request_outcome_ttft(o);
+		g_assert_cmpuint(o->replica, ==, 1);
+		g_assert_cmpuint(o->hit_blocks[KVT_KV_PEER], ==, m == 0 ? BLOCKS : 0);
+		if (m == 1)
+			continue;
+		const kvt_step_chunk chunk = { NEW, CONTEXT };
+		const kvt_step step = { .chunks = &chunk, .n_chunks = 1, .rows = 1 };
+		uint64_t bytes = kvt_block_shape_saved_bytes(&fleet->shape, 0) * BLOCKS;
+		/* written through, so that it is read from DRAM or HBM, whichever the chain says */
+		kvt_time load = kvt_fleet_transfers_alone(fleet->transfers,
+			(kvt_fleet_place){ 0, 0 }, (kvt_fleet_place){ 1, 0 }, bytes);
+		is_about(times[m], load + kvt_step_cost_time(fleet->cost, &step) / 60);
+	}
+	g_assert_cmpint(times[0], <, times[1] / 4);
+}
+
 static double mean_ttft(const char *file, const char *const *sets)
 {
 	GError *error = NULL;
@@ -281,6 +321,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/fleet/reload/layerwise", test_layerwise);
 	g_test_add_func("/fleet/reload/hidden-load", test_hidden_load);
 	g_test_add_func("/fleet/reload/auto", test_auto);
+	g_test_add_func("/fleet/reload/migration", test_migration);
 	g_test_add_func("/fleet/reload/never-slower-alone", test_never_slower_alone);
 	g_test_add_func("/fleet/reload/never-slower", test_never_slower);
 	g_test_add_func("/fleet/reload/offloading", test_offloading);
