@@ -166,15 +166,27 @@ static gboolean needs_drives(int kind)
 	return kind == KVT_FLEET_NVME || kind == KVT_FLEET_REMOTE_NVME;
 }
 
+static gboolean check_policy(const kvt_section *section, const char *name, GError **error)
+{
+	const kvt_policy_ops *policy = kvt_policy_find(name, NULL);
+	if (!policy)
+		return kvt_section_error(section, "policy", error,
+			"there is no policy %s, see \"kvtier help policy\"", name);
+	/* when a block is used next depends on what the fleet does until then */
+	if (policy->needs_future)
+		return kvt_section_error(section, "policy", error,
+			"%s needs to know the future, expected a policy that does not", name);
+	return TRUE;
+}
+
 static gboolean check_tier(
 	const kvt_fleet_settings *s, kvt_section *section, kvt_tier_settings *tier, GError **error)
 {
 	const kvt_experiment *e = s->experiment;
 	gboolean remote =
 		tier->kind == KVT_FLEET_REMOTE_DRAM || tier->kind == KVT_FLEET_REMOTE_NVME;
-	if (!kvt_policy_find(tier->policy, NULL))
-		return kvt_section_error(section, "policy", error,
-			"there is no policy %s, see \"kvtier help policy\"", tier->policy);
+	if (!check_policy(section, tier->policy, error))
+		return FALSE;
 	if (remote && (e->nics < 1 || e->targets < 1))
 		return kvt_section_error(section, "kind", error,
 			"the tier is remote, expected [fabric] nics >= 1 and targets >= 1");
@@ -232,9 +244,8 @@ static gboolean check(const kvt_fleet_settings *s, GError **error)
 	if (*s->trace == '\0')
 		return kvt_section_error(kvt_config_section(config, "traffic"), "trace", error,
 			"is empty, expected the path of a request trace");
-	if (!kvt_policy_find(s->policy, NULL))
-		return kvt_section_error(kvt_config_section(config, "cache"), "policy", error,
-			"there is no policy %s, see \"kvtier help policy\"", s->policy);
+	if (!check_policy(kvt_config_section_or_empty(config, "cache"), s->policy, error))
+		return FALSE;
 	if (s->migration && kvt_fleet_settings_nodes(s) > 1 && s->experiment->nics < 1)
 		return kvt_section_error(kvt_config_section(config, "fleet"), "migration", error,
 			"nodes have no NIC, expected [fabric] nics >= 1");

@@ -91,6 +91,8 @@ refuses 2 'kvtier: --set fleet.routing: "roundrobin" is not known, did you mean 
 	"$KVTIER" fleet $file --set fleet.routing=roundrobin
 refuses 2 'kvtier: --set cache.policy: there is no policy lruu, see "kvtier help policy"' \
 	"$KVTIER" fleet $file --set cache.policy=lruu
+refuses 2 'kvtier: --set tier nvme.policy: belady needs to know the future, expected a policy that does not' \
+	"$KVTIER" fleet $file --set 'tier nvme.policy=belady'
 refuses 2 'kvtier: --set traffic.users: users take turns in a closed loop only, expected loop = closed' \
 	"$KVTIER" fleet $file --set traffic.users=4
 
