@@ -99,6 +99,7 @@ heat heat_turn4 --steps 368: --pages 1532:1552
 timeliness >"$data/timeliness.csv"
 replay_masses >"$data/replay-masses.csv"
 scorers >"$data/scorers.csv"
+"$KVTIER" plan "$plots/../experiments/plan-mooncake.ini" --format csv >"$data/cost-frontier.csv"
 for script in "$plots"/*.gp; do
 	figure=$(basename "$script" .gp)
 	[ "$figure" != style ] || continue

@@ -12,6 +12,7 @@ typedef struct planner {
 	kvt_plan_runner *runner;
 	kvt_plan_bounds *bounds;
 	int64_t requests; /* that are being run; 0: all */
+	double target;    /* p95 TTFT that is being asked for; 0: all that the plan asks for */
 	GArray *trials;   /* kvt_plan_trial of the whole traffic */
 	char *failed;     /* why the first that could not be run could not */
 } planner;
@@ -45,13 +46,32 @@ static void run_trials(void *arg, kvt_plan_trial *trials, unsigned n)
 				p->failed = g_strdup(results[i].error);
 			continue;
 		}
-		trials[i].meets = kvt_plan_meets(p->settings, &results[i].figures);
+		trials[i].meets = p->target > 0 ? results[i].figures.p95_ttft <= p->target
+						: kvt_plan_meets(p->settings, &results[i].figures);
 		trials[i].cost = results[i].figures.cost;
 		trials[i].p95_ttft = results[i].figures.p95_ttft;
 	}
 }
 
-/* Searches with the first requests alone; where it looked is where the search begins. */
+/* What is to be found at this p95 TTFT; `low` is the caller's, [shapes]. */
+static kvt_plan_problem problem_of(planner *p, double ttft, int64_t *low)
+{
+	const kvt_plan_settings *s = p->settings;
+	for (unsigned i = 0; i < s->shapes->len; i++)
+		low[i] = kvt_plan_bounds_low(s, &p->bounds[i], ttft);
+	unsigned ran = kvt_plan_runner_count(p->runner) + kvt_plan_runner_screened(p->runner);
+	unsigned budget = (unsigned)MAX(s->budget / 2, 1);
+	return (kvt_plan_problem){ .n_shapes = s->shapes->len,
+		.low = low,
+		.high = s->high,
+		.floor = cost_floor,
+		.run = run_trials,
+		.arg = p,
+		.budget = budget > ran ? budget - ran : 0,
+		.slack = 1 };
+}
+
+/* Searches with the first requests alone; where it ended is where the search begins. */
 static int64_t *screen(planner *p, const kvt_plan_problem *problem)
 {
 	const kvt_plan_settings *s = p->settings;
@@ -59,7 +79,7 @@ static int64_t *screen(planner *p, const kvt_plan_problem *problem)
 		return NULL;
 	kvt_plan_problem cut = *problem;
 	cut.slack = 1.5;
-	cut.budget = MAX(problem->budget / 2, 1);
+	cut.budget = problem->budget / 2;
 	p->requests = MAX(1, (int64_t)((double)s->trace->n_requests * s->screen));
 	g_autoptr(GArray) trials = g_array_new(FALSE, FALSE, sizeof(kvt_plan_trial));
 	g_auto(kvt_plan_found) found = { 0 };
@@ -68,34 +88,24 @@ static int64_t *screen(planner *p, const kvt_plan_problem *problem)
 	return g_steal_pointer(&found.replicas);
 }
 
-static kvt_plan_problem problem_of(planner *p, const int64_t *low)
+/* The cheapest fleets of shorter and longer times, for the frontier, while there is budget. */
+static void look_around(planner *p)
 {
+	static const double factors[] = { 0.75, 1.5, 0.5, 2.5, 5 };
 	const kvt_plan_settings *s = p->settings;
-	return (kvt_plan_problem){ .n_shapes = s->shapes->len,
-		.low = low,
-		.high = s->high,
-		.floor = cost_floor,
-		.run = run_trials,
-		.arg = p,
-		.budget = (unsigned)MAX(s->budget / 2, 1),
-		.slack = 1 };
-}
-
-/* The shape of the best trial with fewer and more replicas, for a frontier around it. */
-static void look_around(planner *p, const kvt_plan_trial *best)
-{
-	const kvt_plan_settings *s = p->settings;
-	int64_t step = MAX(1, best->replicas / 8);
-	kvt_plan_trial round[4];
-	unsigned n = 0;
-	for (int64_t i = -2; i <= 2; i++) {
-		int64_t replicas = best->replicas + i * step;
-		if (i == 0 || replicas < s->low || replicas > s->high)
-			continue;
-		round[n++] = (kvt_plan_trial){ .shape = best->shape, .replicas = replicas };
+	g_autofree int64_t *low = g_new(int64_t, s->shapes->len);
+	for (unsigned i = 0; i < G_N_ELEMENTS(factors); i++) {
+		double ttft = factors[i] * kvt_time_to_seconds(s->ttft);
+		kvt_plan_problem problem = problem_of(p, ttft, low);
+		g_autoptr(GArray) trials = g_array_new(FALSE, FALSE, sizeof(kvt_plan_trial));
+		g_auto(kvt_plan_found) found = { 0 };
+		p->target = ttft;
+		kvt_plan_search(&problem, trials, &found);
+		p->target = 0;
+		/* once more by what the plan asks for: they are known */
+		run_trials(p, (kvt_plan_trial *)(void *)trials->data, trials->len);
+		g_array_append_vals(p->trials, trials->data, trials->len);
 	}
-	run_trials(p, round, n);
-	g_array_append_vals(p->trials, round, n);
 }
 
 /* The cheapest trial that meets; -1: none does. */
@@ -113,30 +123,54 @@ static int cheapest(const GArray *trials)
 }
 
 /* Where one that fails for another reason than p95 TTFT is cheaper and faster, the answer is on no
- * frontier of the two: it is put where its cost is. Returns its place. */
-static unsigned place_answer(const GArray *trials, GArray *frontier, unsigned answer)
+ * frontier of the two: it is put where its cost is. */
+static void place_answer(const GArray *trials, GArray *frontier, unsigned answer)
 {
 	double cost = g_array_index(trials, kvt_plan_trial, answer).cost;
 	unsigned at = 0;
 	for (; at < frontier->len; at++) {
 		unsigned index = g_array_index(frontier, unsigned, at);
 		if (index == answer)
-			return at;
+			return;
 		if (g_array_index(trials, kvt_plan_trial, index).cost > cost)
 			break;
 	}
 	g_array_insert_val(frontier, at, answer);
-	return at;
 }
 
-/* Keeps at most so many: the answer, a third of them dearer ones, and those right below it. */
-static void thin(GArray *frontier, unsigned most, unsigned at)
+static double cost_at(const GArray *trials, const GArray *frontier, unsigned at)
 {
-	unsigned after = MIN(frontier->len - 1 - at, most / 3);
-	g_array_set_size(frontier, at + 1 + after);
-	unsigned drop = frontier->len > most ? MIN(frontier->len - most, at) : 0;
-	if (drop > 0)
-		g_array_remove_range(frontier, 0, drop);
+	unsigned index = g_array_index(frontier, unsigned, at);
+	return g_array_index(trials, kvt_plan_trial, index).cost;
+}
+
+/* Keeps at most so many: the answer, and of the others those that are farthest apart in cost. What
+ * is ten times as slow as the answer is no choice. */
+static void thin(const GArray *trials, GArray *frontier, unsigned most, unsigned answer)
+{
+	double slowest = 10 * g_array_index(trials, kvt_plan_trial, answer).p95_ttft;
+	while (g_array_index(trials, kvt_plan_trial, g_array_index(frontier, unsigned, 0))
+			.p95_ttft > slowest)
+		g_array_remove_index(frontier, 0);
+	while (frontier->len > most) {
+		unsigned drop = 0;
+		double nearest = INFINITY;
+		for (unsigned i = 0; i < frontier->len; i++) {
+			if (g_array_index(frontier, unsigned, i) == answer)
+				continue;
+			double before = i > 0 ? cost_at(trials, frontier, i - 1) : 0;
+			double after =
+				i + 1 < frontier->len ? cost_at(trials, frontier, i + 1) : INFINITY;
+			double cost = cost_at(trials, frontier, i);
+			/* how much of the axis it alone stands for */
+			double apart = MIN(cost / MAX(before, 1e-9), after / cost);
+			if (apart <= nearest) {
+				nearest = apart;
+				drop = i;
+			}
+		}
+		g_array_remove_index(frontier, drop);
+	}
 }
 
 static void add_choices(planner *p, kvt_plan *plan, const GArray *frontier, unsigned answer)
@@ -228,21 +262,17 @@ static void search_all(planner *p, kvt_plan *plan)
 {
 	const kvt_plan_settings *s = p->settings;
 	g_autofree int64_t *low = g_new(int64_t, s->shapes->len);
-	for (unsigned i = 0; i < s->shapes->len; i++) {
-		low[i] = p->bounds[i].low;
+	kvt_plan_problem problem = problem_of(p, kvt_time_to_seconds(s->ttft), low);
+	for (unsigned i = 0; i < s->shapes->len; i++)
 		plan->ruled_out += low[i] > s->high;
-	}
-	kvt_plan_problem problem = problem_of(p, low);
 	g_autofree int64_t *guess = screen(p, &problem);
 	g_auto(kvt_plan_found) found = { 0 };
 	problem.guess = guess;
-	problem.budget -= MIN(problem.budget - 1, kvt_plan_runner_screened(p->runner));
 	kvt_plan_search(&problem, p->trials, &found);
 	plan->complete = found.ended;
-	if (found.best >= 0)
-		look_around(p, &g_array_index(p->trials, kvt_plan_trial, found.best));
-	else
+	if (found.best < 0)
 		try_most(p);
+	look_around(p);
 }
 
 static gboolean check_ran(const planner *p, const GArray *frontier, GError **error)
@@ -269,8 +299,8 @@ static kvt_plan *make_plan(planner *p, GError **error)
 	/* nothing meets: the fastest is nearest */
 	unsigned answer =
 		plan->met ? (unsigned)best : g_array_index(frontier, unsigned, frontier->len - 1);
-	unsigned at = place_answer(p->trials, frontier, answer);
-	thin(frontier, (unsigned)s->frontier, at);
+	place_answer(p->trials, frontier, answer);
+	thin(p->trials, frontier, (unsigned)s->frontier, answer);
 	add_choices(p, plan, frontier, answer);
 	measure(p, plan);
 	if (!add_break_even(p, plan, error))

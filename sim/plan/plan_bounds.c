@@ -48,12 +48,12 @@ static uint64_t requests_of(
 }
 
 /* GPU seconds of prompts have to fit between the first arrival and the last one's deadline. */
-static int64_t compute_bound(const kvt_plan_settings *s, const kvt_fleet *fleet)
+static void bound_compute(const kvt_plan_settings *s, const kvt_fleet *fleet, kvt_plan_bounds *b)
 {
 	const kvt_fleet_settings *settings = fleet->settings;
 	uint64_t first, n = requests_of(s, settings, &first);
 	if (settings->loop != KVT_LOOP_OPEN || n <= first || s->refused > 0)
-		return 1;
+		return;
 	g_autofree uint32_t *tokens = g_new(uint32_t, n);
 	kvt_plan_new_tokens(s->trace, n, tokens);
 	qsort(tokens + first, n - first, sizeof(*tokens), compare_tokens);
@@ -68,8 +68,8 @@ static int64_t compute_bound(const kvt_plan_settings *s, const kvt_fleet *fleet)
 		       (double)budget;
 	double span = kvt_time_to_seconds(
 		s->trace->requests[n - 1].arrival - s->trace->requests[first].arrival);
-	double room = span / settings->rate_scale + kvt_time_to_seconds(s->ttft);
-	return MAX(1, (int64_t)ceil(MIN(sum * token / room, 1e9)));
+	b->work_s = sum * token;
+	b->span_s = span / settings->rate_scale;
 }
 
 /* Whether enough requests fit into the HBM of a replica, alone. */
@@ -112,7 +112,6 @@ static void bound(const kvt_plan_settings *s, unsigned shape, kvt_plan_bounds *b
 	const kvt_plan_job job = { .shape = shape, .replicas = 1, .raise = -1 };
 	g_auto(kvt_plan_point) point = { 0 };
 	g_autoptr(GError) error = NULL;
-	b->low = s->high + 1;
 	if (!kvt_plan_point_open(s, &job, &point, &error)) {
 		b->error = g_strdup(error->message);
 		return;
@@ -120,8 +119,16 @@ static void bound(const kvt_plan_settings *s, unsigned shape, kvt_plan_bounds *b
 	b->fits = true;
 	b->prices = point.prices;
 	count_machines(point.fleet, b);
-	if (capacity_does(s, point.fleet))
-		b->low = MAX(s->low, compute_bound(s, point.fleet));
+	b->holds = capacity_does(s, point.fleet);
+	bound_compute(s, point.fleet, b);
+}
+
+int64_t kvt_plan_bounds_low(const kvt_plan_settings *s, const kvt_plan_bounds *b, double ttft)
+{
+	if (!b->fits || !b->holds)
+		return s->high + 1;
+	double least = ceil(b->work_s / (b->span_s + ttft));
+	return MAX(s->low, (int64_t)MIN(least, 1e9));
 }
 
 kvt_plan_bounds *kvt_plan_bounds_new(const kvt_plan_settings *s)

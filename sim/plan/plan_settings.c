@@ -36,10 +36,10 @@ const kvt_option kvt_plan_options[] = {
 		"of requests that are to meet both ttft and tpot" },
 	{ "refused", KVT_OPTION_QUANTITY, KVT_UNIT_SHARE, FIELD(refused), "0%", 0, 1, NULL,
 		"of requests that may be refused" },
-	{ "budget", KVT_OPTION_INTEGER, 0, FIELD(budget), "400", 1, 1e6, NULL,
+	{ "budget", KVT_OPTION_INTEGER, 0, FIELD(budget), "1000", 1, 1e6, NULL,
 		"simulations at most: half of them to search, the others to find out what "
 		"matters" },
-	{ "frontier", KVT_OPTION_INTEGER, 0, FIELD(frontier), "6", 1, 100, NULL,
+	{ "frontier", KVT_OPTION_INTEGER, 0, FIELD(frontier), "8", 1, 100, NULL,
 		"points of the frontier at most" },
 	{ "screen", KVT_OPTION_QUANTITY, KVT_UNIT_SHARE, FIELD(screen), "25%", 0, 1, NULL,
 		"of the requests, the first ones, that say where to look; 0%: look everywhere" },
@@ -171,16 +171,24 @@ static gboolean list_shapes(kvt_plan_settings *s, kvt_section *section, GError *
 	return TRUE;
 }
 
-/* Each name once, so that a wrong one is said where it is written. */
+/* Every model is there and has a price, so that no shape is left out for the lack of it. */
 static gboolean check_models(kvt_plan_settings *s, kvt_section *section, GError **error)
 {
+	const kvt_experiment *e = s->fleet->experiment;
 	for (unsigned i = 0; i < s->shapes->len; i++) {
 		const kvt_plan_shape *shape = &g_array_index(s->shapes, kvt_plan_shape, i);
 		g_autoptr(GError) why = NULL;
-		if (shape->gpu && !kvt_model_store_gpu(s->models, shape->gpu, &why))
+		const kvt_gpu *gpu = e->gpu;
+		const kvt_drive *drive = NULL;
+		kvt_price_list prices;
+		if (shape->gpu && !(gpu = kvt_model_store_gpu(s->models, shape->gpu, &why)))
 			return kvt_section_error(section, "gpu", error, "%s", why->message);
-		if (shape->drive && !kvt_model_store_drive(s->models, shape->drive, &why))
+		if (shape->drive && !(drive = kvt_model_store_drive(s->models, shape->drive, &why)))
 			return kvt_section_error(section, "drive", error, "%s", why->message);
+		const kvt_price_names names = { gpu->name, e->host->name,
+			drive ? drive->name : NULL, shape->nics != 0 ? e->nic->name : NULL };
+		if (!kvt_price_list_fill(s->prices, &names, &prices, error))
+			return FALSE;
 	}
 	return TRUE;
 }
@@ -229,7 +237,7 @@ static gboolean read_uncertainties(kvt_plan_settings *s, kvt_config *config, GEr
 /* The fleet as the file has it: finds its tiers, and what is wrong whatever is chosen. */
 static gboolean read_fleet(kvt_plan_settings *s, kvt_section *section, GError **error)
 {
-	g_autoptr(kvt_fleet_settings) fleet =
+	const kvt_fleet_settings *fleet = s->fleet =
 		kvt_fleet_settings_new(kvt_config_copy(s->config), s->models, error);
 	if (!fleet)
 		return FALSE;
@@ -306,6 +314,7 @@ void kvt_plan_settings_free(kvt_plan_settings *s)
 		return;
 	kvt_option_clear(kvt_plan_options, s);
 	kvt_config_free(s->config);
+	kvt_fleet_settings_free(s->fleet);
 	kvt_price_file_free(s->prices);
 	kvt_request_trace_close(s->trace);
 	g_free(s->dram_tier);
@@ -331,7 +340,6 @@ static gboolean set(kvt_config *config, GError **error, const char *format, ...)
 	return kvt_config_set(config, text, error);
 }
 
-/* What is bytes of a tier with as many decimals as they need. */
 static gboolean set_shape(const kvt_plan_settings *s, const kvt_plan_shape *shape, int64_t replicas,
 	kvt_config *config, GError **error)
 {
@@ -453,6 +461,7 @@ char *kvt_plan_config_text(const kvt_fleet_settings *fleet)
 			g_string_append_printf(text, ", %s %s", bytes, tier->name);
 	}
 	if (e->nics > 0)
-		g_string_append_printf(text, ", %" G_GINT64_FORMAT " NICs", e->nics);
+		g_string_append_printf(
+			text, ", %" G_GINT64_FORMAT " NIC%s", e->nics, e->nics > 1 ? "s" : "");
 	return g_string_free(text, FALSE);
 }

@@ -40,7 +40,8 @@ typedef struct kvt_plan_settings {
 	int64_t budget, frontier;
 	double screen, raise, write_amplification;
 
-	kvt_config *config; /* of the fleet alone; read-only */
+	kvt_config *config;        /* of the fleet alone; read-only */
+	kvt_fleet_settings *fleet; /* as the file has it */
 	kvt_model_store *models;
 	kvt_price_file *prices;
 	kvt_request_trace *trace;
