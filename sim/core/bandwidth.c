@@ -488,6 +488,7 @@ kvt_link_stats kvt_network_link_stats(kvt_network *n, kvt_link link)
 		.bytes = (double)bytes,
 		.busy_units = busy_units,
 		.busy = l->busy + (l->n_flows > 0 ? now - l->busy_since : 0),
+		.flows = l->n_flows,
 	};
 }
 

@@ -91,6 +91,7 @@ typedef struct kvt_link_stats {
 	double busy_units;       /* capacity used up so far: cost x bytes. Utilisation over a time
 				    is busy_units / (capacity x time) */
 	kvt_time busy;           /* time with at least one flow on it */
+	unsigned flows;          /* on it now */
 } kvt_link_stats;
 
 unsigned kvt_network_n_links(const kvt_network *network);

@@ -2,6 +2,7 @@
 #include "sim/fleet/fleet.h"
 
 #include "sim/base/error.h"
+#include "sim/fleet/telemetry.h"
 
 /* Arrivals and ends */
 
@@ -32,6 +33,8 @@ static void watch(void *arg)
 static void on_arrival(void *arg, uint32_t request)
 {
 	kvt_fleet *f = arg;
+	if (f->telemetry)
+		kvt_telemetry_wake(f->telemetry);
 	f->outcomes[request].arrival = kvt_loop_now(f->loop);
 	count_change(f, 1);
 	if (f->watchdog == 0) {
@@ -216,6 +219,8 @@ kvt_fleet *kvt_fleet_new(
 		return NULL;
 	}
 	f->arrivals = kvt_arrivals_new(f->loop, trace, f->n_requests, settings, on_arrival, f);
+	if (settings->telemetry_period > 0)
+		f->telemetry = kvt_telemetry_new(f, settings->telemetry_period);
 	return f;
 }
 
@@ -223,6 +228,7 @@ void kvt_fleet_free(kvt_fleet *f)
 {
 	if (!f)
 		return;
+	kvt_telemetry_free(f->telemetry);
 	kvt_arrivals_free(f->arrivals);
 	for (unsigned i = 0; i < f->n_replicas && f->kv; i++) {
 		kvt_replica_free(f->replicas[i]);

@@ -21,6 +21,8 @@ typedef struct kvt_little {
 	kvt_request_time request_time; /* integral of `now` */
 } kvt_little;
 
+typedef struct kvt_telemetry kvt_telemetry;
+
 typedef struct kvt_fleet {
 	const kvt_fleet_settings *settings;
 	const kvt_request_trace *trace;
@@ -49,6 +51,7 @@ typedef struct kvt_fleet {
 	uint32_t watched; /* ended when the watchdog looked last */
 	kvt_event watchdog;
 	bool given_up;
+	kvt_telemetry *telemetry; /* NULL: off */
 } kvt_fleet;
 
 /* The settings and the trace stay the caller's and outlive it: many fleets may share a trace. NULL

@@ -3,6 +3,7 @@
 
 #include "sim/base/output.h"
 #include "sim/engine/turn_report.h"
+#include "sim/fleet/telemetry.h"
 
 static void set_real(json_t *object, const char *key, double value)
 {
@@ -193,6 +194,8 @@ json_t *kvt_fleet_report_json(const kvt_fleet *fleet, const kvt_fleet_figures *f
 	json_object_set_new(result, "links", links(fleet, f->duration));
 	if (f->n_tenants > 1)
 		json_object_set_new(result, "tenants", tenants(fleet, f));
+	if (fleet->telemetry)
+		json_object_set_new(result, "telemetry", kvt_telemetry_json(fleet->telemetry));
 	json_object_set_new(result, "step_times", json_string(kvt_step_cost_source(fleet->cost)));
 	json_object_set_new(result, "trace", kvt_json_text(fleet->trace->source));
 	json_object_set_new(result, "units", units());

@@ -125,6 +125,12 @@ static const kvt_option cost_options[] = {
 	{ 0 },
 };
 
+static const kvt_option telemetry_options[] = {
+	{ "period", KVT_OPTION_TIME, 0, FIELD(telemetry_period), "0s", 0, 9e6, NULL,
+		"virtual time between two samples of queues, tiers and links; 0s: none are taken" },
+	{ 0 },
+};
+
 const kvt_option kvt_fleet_tier_options[] = {
 	{ "kind", KVT_OPTION_CHOICE, 0, TIER_FIELD(kind), NULL, 0, 0, kvt_fleet_tier_kind_names,
 		"dram, nvme: each node's own; remote-dram, remote-nvme: of the storage targets, "
@@ -153,6 +159,7 @@ static const kvt_fleet_section sections[] = {
 	{ "step", "how long a step takes", kvt_step_options, FIELD(step) },
 	{ "slo", "what was promised", slo_options, 0 },
 	{ "cost", "what it costs, in US dollars", cost_options, 0 },
+	{ "telemetry", "what is seen of the run as it goes", telemetry_options, 0 },
 	{ NULL, NULL, NULL, 0 },
 };
 

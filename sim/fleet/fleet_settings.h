@@ -86,6 +86,8 @@ typedef struct kvt_fleet_settings {
 
 	double gpu_hour, node_hour, dram_hour, drive_hour, kwh, pue; /* [cost], US dollars */
 
+	kvt_time telemetry_period; /* [telemetry], 0: off */
+
 	kvt_tier_settings tiers[KVT_FLEET_TIERS_MAX];
 	unsigned n_tiers;
 } kvt_fleet_settings;

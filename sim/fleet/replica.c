@@ -356,6 +356,14 @@ uint64_t kvt_replica_match(kvt_replica *r, uint32_t request)
 	return match.tokens;
 }
 
+kvt_replica_load kvt_replica_get_load(const kvt_replica *r)
+{
+	return (kvt_replica_load){ .waiting = kvt_wait_queue_length(&r->queue),
+		.running = r->active->len,
+		.swapped = r->swapped->len,
+		.stepping = r->stepping };
+}
+
 const kvt_replica_stats *kvt_replica_get_stats(const kvt_replica *r)
 {
 	return &r->stats;

@@ -64,6 +64,15 @@ typedef struct kvt_replica_stats {
 	double running_time; /* sequences in steps x seconds */
 } kvt_replica_stats;
 
+/* Requests that are there now: waiting to be admitted, with room in HBM, swapped out; and whether a
+ * step is under way. */
+typedef struct kvt_replica_load {
+	unsigned waiting, running, swapped;
+	bool stepping;
+} kvt_replica_load;
+
+kvt_replica_load kvt_replica_get_load(const kvt_replica *replica);
+
 const kvt_replica_stats *kvt_replica_get_stats(const kvt_replica *replica);
 
 /* Time between tokens, ps, a token each. */

@@ -64,6 +64,19 @@ same_figures fleet.seed=7
 same_figures step.per_token=1ms
 same_figures fleet.give_up=12h
 
+# Who looks changes nothing; what is seen goes to the file, or into the result where the file asks.
+fleet --format json --telemetry "$scratch/telemetry.csv"
+cmp -s "$scratch/stdout" "$scratch/first"
+report $? "--telemetry changes no byte of the result" "$(cat "$scratch/stderr")"
+awk -F , 'NR == 1 { n = NF } NF != n || (NR > 1 && $1 != NR - 1) { exit 1 } END { exit !(NR > 60 && n > 20) }' \
+	"$scratch/telemetry.csv"
+report $? "--telemetry: a row a second"
+fleet --format json --set telemetry.period=5s
+json 'my $s = $j->{telemetry}{series}; $j->{telemetry}{period_s} == 5 && @{$s->{time_s}} > 10
+	&& @{$s->{node_0_dram_use}} == @{$s->{time_s}}' "[telemetry] period: series in the result"
+refuses 2 "kvtier: $scratch/nowhere/t.csv: No such file or directory" \
+	"$KVTIER" fleet $file --telemetry "$scratch/nowhere/t.csv"
+
 ttft() {
 	perl -MJSON::PP -e 'local $/; print decode_json(<STDIN>)->{ttft}{mean}' <"$1"
 }
