@@ -201,6 +201,8 @@ void kvt_block_tier_enter(
 	tier->counts[tenant].pieces++;
 	tier->counts[tenant].in_pieces++;
 	tier->counts[tenant].in_bytes += bytes;
+	if (tier->homes)
+		kvt_tier_homes_enter(tier->homes, piece, bytes, tier->writer);
 	/* what is arriving is not to be had yet, so no policy need pass over it */
 	if (state == KVT_PIECE_ARRIVING)
 		tier->held_bytes += bytes;
@@ -211,8 +213,11 @@ void kvt_block_tier_enter(
 static void leave(kvt_block_tier *tier, uint32_t piece)
 {
 	uint32_t tenant = tier->owner[piece];
+	uint64_t bytes = kvt_block_tier_piece_bytes(tier, piece);
 	tier->state[piece] = KVT_PIECE_ABSENT;
-	take_bytes(tier, tenant, kvt_block_tier_piece_bytes(tier, piece));
+	take_bytes(tier, tenant, bytes);
+	if (tier->homes)
+		kvt_tier_homes_leave(tier->homes, piece, bytes);
 	tier->counts[tenant].pieces--;
 }
 

@@ -16,6 +16,7 @@
 #include "sim/cache/policy.h"
 #include "sim/fleet/block_names.h"
 #include "sim/fleet/block_shape.h"
+#include "sim/fleet/tier_homes.h"
 
 #define KVT_NO_PIECE UINT32_MAX
 
@@ -81,6 +82,8 @@ typedef struct kvt_block_tier {
 	uint32_t *next_use; /* [n_pieces], to be set before a piece enters or is touched: when it is
 			       used next, UINT32_MAX never; NULL where the policy does not care */
 	uint32_t *link;     /* [n_pieces], the mover's, of pieces that arrive */
+	kvt_tier_homes *homes; /* of a pool of several nodes; NULL: it is in one place. Borrowed */
+	unsigned writer;       /* node, to be set before a piece enters a pool */
 	/* private */
 	uint8_t *state;  /* [n_pieces], kvt_piece_state */
 	uint8_t *pinned; /* [n_pieces], 0 or 1 */

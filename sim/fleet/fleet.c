@@ -108,9 +108,24 @@ static void find_next_turns(kvt_fleet *f)
 	}
 }
 
-static gboolean is_remote(const kvt_tier_settings *tier)
+/* One for all nodes, of storage targets or of what nodes pool. */
+static gboolean is_common(const kvt_fleet_settings *s, const kvt_tier_settings *tier)
 {
-	return tier->kind == KVT_FLEET_REMOTE_DRAM || tier->kind == KVT_FLEET_REMOTE_NVME;
+	return kvt_tier_settings_shared(tier) || kvt_tier_settings_has_homes(s, tier);
+}
+
+static kvt_block_tier *new_tier(const kvt_fleet *f, const kvt_tier_settings *tier)
+{
+	uint64_t capacity = tier->capacity;
+	if (tier->scope == KVT_SCOPE_POOL)
+		capacity *= f->n_nodes;
+	const kvt_block_tier_settings settings = kvt_block_tier_settings_of(&f->shape, tier->name,
+		kvt_policy_find(tier->policy, NULL), capacity, f->names, NULL);
+	kvt_block_tier *made = kvt_block_tier_new(&settings);
+	if (kvt_tier_settings_has_homes(f->settings, tier))
+		made->homes = kvt_tier_homes_new(f->n_nodes, (kvt_tier_placement)tier->placement,
+			tier->capacity, made->n_pieces);
+	return made;
 }
 
 static void add_tiers(kvt_fleet *f)
@@ -121,14 +136,11 @@ static void add_tiers(kvt_fleet *f)
 		for (unsigned i = 0; i < s->n_tiers; i++) {
 			const kvt_tier_settings *tier = &s->tiers[i];
 			kvt_block_tier **slot = &f->tiers[node * s->n_tiers + i];
-			if (node > 0 && is_remote(tier)) {
+			if (node > 0 && is_common(s, tier)) {
 				*slot = f->tiers[i];
 				continue;
 			}
-			const kvt_block_tier_settings settings = kvt_block_tier_settings_of(
-				&f->shape, tier->name, kvt_policy_find(tier->policy, NULL),
-				tier->capacity, f->names, NULL);
-			*slot = kvt_block_tier_new(&settings);
+			*slot = new_tier(f, tier);
 		}
 	}
 }
@@ -159,6 +171,7 @@ static gboolean add_replicas(kvt_fleet *f, GError **error)
 			.policy = kvt_policy_find(s->policy, NULL),
 			.tiers = &f->tiers[node * s->n_tiers],
 			.n_tiers = s->n_tiers,
+			.node = node,
 			.write_through = s->write_through };
 		f->kv[i] = kvt_kv_manager_new(&settings, error);
 		if (!f->kv[i])
@@ -235,8 +248,11 @@ void kvt_fleet_free(kvt_fleet *f)
 		kvt_kv_manager_free(f->kv[i]);
 	}
 	for (unsigned i = 0; i < f->n_nodes * f->settings->n_tiers && f->tiers; i++)
-		if (i < f->settings->n_tiers || f->tiers[i] != f->tiers[i % f->settings->n_tiers])
+		if (f->tiers[i] && (i < f->settings->n_tiers ||
+					   f->tiers[i] != f->tiers[i % f->settings->n_tiers])) {
+			kvt_tier_homes_free(f->tiers[i]->homes);
 			kvt_block_tier_free(f->tiers[i]);
+		}
 	g_free(f->replicas);
 	g_free(f->kv);
 	g_free(f->tiers);

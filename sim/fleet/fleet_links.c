@@ -13,6 +13,7 @@ struct kvt_fleet_links {
 	kvt_topology *replicas; /* [n_replicas]: the node's links and its own PCIe */
 	GArray *arrays;         /* kvt_fleet_array */
 	unsigned *tier_arrays;  /* [n_nodes x tiers]: of drives; remote ones are node 0's */
+	kvt_link *ports;        /* [n_nodes x tiers]: of CXL */
 	GArray *list;           /* kvt_fleet_link */
 	GHashTable *routes;     /* by both places */
 };
@@ -34,6 +35,11 @@ static void list_link(kvt_fleet_links *l, kvt_link link, double rate, const char
 static bool is_remote(const kvt_tier_settings *tier)
 {
 	return tier->kind == KVT_FLEET_REMOTE_DRAM || tier->kind == KVT_FLEET_REMOTE_NVME;
+}
+
+static bool is_cxl(const kvt_tier_settings *tier)
+{
+	return tier->kind == KVT_FLEET_CXL;
 }
 
 static const kvt_tier_settings *tier_of(const kvt_fleet_links *l, unsigned level)
@@ -110,6 +116,13 @@ static unsigned add_array(kvt_fleet_links *l, const kvt_tier_settings *tier, uns
 	return l->arrays->len - 1;
 }
 
+static kvt_link add_port(kvt_fleet_links *l, const kvt_tier_settings *tier, unsigned node)
+{
+	kvt_link port = kvt_network_add_link(l->network, tier->name, tier->bandwidth);
+	list_link(l, port, tier->bandwidth, "node %u %s ports", node, tier->name);
+	return port;
+}
+
 static void clear_list_link(gpointer entry)
 {
 	g_free(((kvt_fleet_link *)entry)->name);
@@ -133,6 +146,7 @@ kvt_fleet_links *kvt_fleet_links_new(
 	g_array_set_clear_func(l->list, clear_list_link);
 	l->routes = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
 	l->tier_arrays = g_new0(unsigned, (size_t)l->n_nodes *KVT_FLEET_TIERS_MAX);
+	l->ports = g_new0(kvt_link, (size_t)l->n_nodes * KVT_FLEET_TIERS_MAX);
 	kvt_topology first;
 	for (unsigned node = 0; node < l->n_nodes; node++) {
 		kvt_topology topology = add_node(l, node, node > 0 ? &first : NULL);
@@ -142,6 +156,8 @@ kvt_fleet_links *kvt_fleet_links_new(
 		for (unsigned i = 0; i < settings->n_tiers; i++) {
 			const kvt_tier_settings *tier = &settings->tiers[i];
 			arrays[i] = KVT_NO_ARRAY;
+			if (is_cxl(tier))
+				l->ports[node * KVT_FLEET_TIERS_MAX + i] = add_port(l, tier, node);
 			if (tier->drive)
 				arrays[i] = node > 0 && is_remote(tier) ? l->tier_arrays[i]
 									: add_array(l, tier, node);
@@ -161,6 +177,7 @@ void kvt_fleet_links_free(kvt_fleet_links *l)
 	g_array_unref(l->list);
 	g_array_unref(l->arrays);
 	g_free(l->tier_arrays);
+	g_free(l->ports);
 	g_free(l->replicas);
 	g_free(l);
 }
@@ -210,6 +227,18 @@ static void add_drives(
 	*(write ? &route->writes : &route->reads) = index;
 }
 
+/* Appends a node's CXL ports. Loads and stores go there, no commands. */
+static void add_ports(kvt_fleet_links *l, kvt_fleet_route *route, kvt_fleet_place place)
+{
+	const kvt_tier_settings *tier = tier_of(l, place.level);
+	if (!is_cxl(tier))
+		return;
+	unsigned node = kvt_fleet_links_node(l, place.replica);
+	kvt_path_add(&route->path, l->ports[node * KVT_FLEET_TIERS_MAX + place.level - 1],
+		tier->bandwidth, 1);
+	route->latency += tier->latency;
+}
+
 /* Appends the way between a tier's medium and the node that the route is of. */
 static void add_tier(
 	kvt_fleet_links *l, kvt_fleet_route *route, kvt_fleet_place place, kvt_direction direction)
@@ -217,6 +246,7 @@ static void add_tier(
 	const kvt_tier_settings *tier = tier_of(l, place.level);
 	const kvt_topology *topology = &l->replicas[place.replica];
 	add_drives(l, route, place, direction == KVT_FROM_GPU);
+	add_ports(l, route, place);
 	if (!is_remote(tier))
 		return;
 	kvt_path_add_target_dram(&route->path, topology, tier->drive ? 2 : 1);
@@ -238,9 +268,14 @@ static void make_gpu_route(
 	kvt_fleet_links *l, kvt_fleet_route *route, kvt_fleet_place tier, kvt_direction direction)
 {
 	const kvt_topology *topology = &l->replicas[tier.replica];
-	gboolean device = tier_of(l, tier.level)->kind != KVT_FLEET_DRAM;
+	gboolean cxl = is_cxl(tier_of(l, tier.level));
+	gboolean device = !cxl && tier_of(l, tier.level)->kind != KVT_FLEET_DRAM;
 	add_tier(l, route, tier, direction);
-	kvt_path_add_gpu(&route->path, topology, direction, device);
+	kvt_topology way = *topology;
+	/* copies from or to an expander are a host's, beside its DRAM */
+	if (cxl)
+		way.spec.dram_rate = 0;
+	kvt_path_add_gpu(&route->path, &way, direction, device);
 	if (!device || !topology->spec.gpu_direct) {
 		route->copy_seconds = kvt_topology_copy_cost(topology, (double)route->io_bytes);
 		route->latency += kvt_time_from_seconds(route->copy_seconds);
@@ -265,32 +300,59 @@ static void make_tier_route(
 	add_tier(l, route, from, KVT_TO_GPU);
 	add_tier(l, route, to, KVT_FROM_GPU);
 	gboolean memory = source->kind == KVT_FLEET_DRAM || sink->kind == KVT_FLEET_DRAM;
+	/* drives and NICs write to an expander and read it as they do DRAM */
+	if (!memory && (is_cxl(source) || is_cxl(sink)))
+		return;
 	if (topology->spec.dram_rate > 0)
 		kvt_path_add(
 			&route->path, topology->dram, topology->spec.dram_rate, memory ? 1 : 2);
 }
 
-/* From one replica's node to another's HBM or DRAM. */
+/* Appends what one end of a way between replicas takes but its DRAM, of which it says how often a
+ * byte crosses it. */
+static double add_end(
+	kvt_fleet_links *l, kvt_fleet_route *route, kvt_fleet_place place, kvt_direction direction)
+{
+	kvt_topology way = l->replicas[place.replica];
+	way.spec.dram_rate = 0;
+	if (place.level == 0) {
+		kvt_path_add_gpu(&route->path, &way, direction, TRUE);
+		return way.spec.gpu_direct ? 0 : 2;
+	}
+	const kvt_tier_settings *tier = tier_of(l, place.level);
+	/* what goes to an end's GPU, or to this medium in its place, is written */
+	add_drives(l, route, place, direction == KVT_TO_GPU);
+	add_ports(l, route, place);
+	if (is_cxl(tier))
+		return 0;
+	return tier->drive ? 2 : 1;
+}
+
+static void add_dram(kvt_fleet_route *route, const kvt_topology *node, double crossings)
+{
+	if (crossings > 0 && node->spec.dram_rate > 0)
+		kvt_path_add(&route->path, node->dram, node->spec.dram_rate, crossings);
+}
+
+/* From one replica's HBM, or a tier of its node, to those of another. */
 static void make_peer_route(
 	kvt_fleet_links *l, kvt_fleet_route *route, kvt_fleet_place from, kvt_fleet_place to)
 {
 	const kvt_topology *home = &l->replicas[from.replica], *here = &l->replicas[to.replica];
-	if (from.level > 0)
-		add_drives(l, route, from, FALSE);
-	else
-		kvt_path_add_gpu(&route->path, home, KVT_FROM_GPU, TRUE);
-	gboolean memory = from.level > 0 && tier_of(l, from.level)->kind == KVT_FLEET_DRAM;
-	if (memory && home->spec.dram_rate > 0)
-		kvt_path_add(&route->path, home->dram, home->spec.dram_rate, 1);
-	if (home->dram != here->dram && home->spec.nic_rate > 0) {
+	double crossings = add_end(l, route, from, KVT_FROM_GPU);
+	if (home->dram == here->dram) {
+		add_dram(route, home, crossings + add_end(l, route, to, KVT_TO_GPU));
+		return;
+	}
+	add_dram(route, home, crossings);
+	if (home->spec.nic_rate > 0) {
 		double rate = home->spec.nic_rate *
 			      (home->spec.fabric_efficiency > 0 ? home->spec.fabric_efficiency : 1);
 		kvt_path_add(&route->path, home->nic[KVT_FROM_GPU], rate, 1);
 		kvt_path_add(&route->path, here->nic[KVT_TO_GPU], rate, 1);
 		route->latency += here->spec.fabric_latency;
 	}
-	if (to.level == 0)
-		kvt_path_add_gpu(&route->path, here, KVT_TO_GPU, TRUE);
+	add_dram(route, here, add_end(l, route, to, KVT_TO_GPU));
 }
 
 const kvt_fleet_route *kvt_fleet_links_route(

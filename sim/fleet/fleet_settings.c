@@ -17,7 +17,9 @@ static const char *const loop_names[] = { "open", "closed", NULL };
 static const char *const preemption_names[] = { "recompute", "swap", NULL };
 static const char *const reload_names[] = { "load", "recompute", "auto", NULL };
 const char *const kvt_fleet_tier_kind_names[] = { "dram", "nvme", "remote-dram", "remote-nvme",
-	NULL };
+	"cxl", NULL };
+static const char *const scope_names[] = { "node", "pool", NULL };
+static const char *const placement_names[] = { "hash", "writer", NULL };
 const char *const kvt_fleet_shared_sections[] = { "model", "gpu", "host", "fabric", NULL };
 
 static const kvt_option fleet_options[] = {
@@ -134,9 +136,20 @@ static const kvt_option telemetry_options[] = {
 const kvt_option kvt_fleet_tier_options[] = {
 	{ "kind", KVT_OPTION_CHOICE, 0, TIER_FIELD(kind), NULL, 0, 0, kvt_fleet_tier_kind_names,
 		"dram, nvme: each node's own; remote-dram, remote-nvme: of the storage targets, "
-		"one for all nodes" },
+		"one for all nodes; cxl: memory behind a CXL port of each node" },
+	{ "scope", KVT_OPTION_CHOICE, 0, TIER_FIELD(scope), "node", 0, 0, scope_names,
+		"pool: what all nodes have is one cache; of dram and nvme, what lies in another "
+		"node comes over both nodes' NICs, cxl is behind a switch, as near to all" },
+	{ "placement", KVT_OPTION_CHOICE, 0, TIER_FIELD(placement), "hash", 0, 0, placement_names,
+		"dram, nvme of scope = pool: hash: blocks lie where their names say; writer: in "
+		"the node "
+		"that writes them, as long as its share has room" },
+	{ "bandwidth", KVT_OPTION_QUANTITY, KVT_UNIT_RATE, TIER_FIELD(bandwidth), "0B/s", 0, 1e15,
+		NULL, "cxl: of a node's ports, reads and writes together" },
+	{ "latency", KVT_OPTION_TIME, 0, TIER_FIELD(latency), "300ns", 0, 1, NULL,
+		"cxl: of a load from it, its switch included" },
 	{ "capacity", KVT_OPTION_BYTES, 0, TIER_FIELD(capacity), "0B", 0, 0, NULL,
-		"bytes of KV, a node's where the tier is; 0B: of drives, what they hold" },
+		"bytes of KV, of each node where nodes have it; 0B: of drives, what they hold" },
 	{ "policy", KVT_OPTION_STRING, 0, TIER_FIELD(policy), "lru", 0, 0, NULL,
 		"which block leaves it; see kvtier help policy" },
 	{ "drive", KVT_OPTION_STRING, 0, TIER_FIELD(drive_name), "micron-9550", 0, 0, NULL,
@@ -168,6 +181,18 @@ const kvt_fleet_section *kvt_fleet_sections(void)
 	return sections;
 }
 
+bool kvt_tier_settings_shared(const kvt_tier_settings *tier)
+{
+	return tier->kind == KVT_FLEET_REMOTE_DRAM || tier->kind == KVT_FLEET_REMOTE_NVME ||
+	       (tier->kind == KVT_FLEET_CXL && tier->scope == KVT_SCOPE_POOL);
+}
+
+bool kvt_tier_settings_has_homes(const kvt_fleet_settings *s, const kvt_tier_settings *tier)
+{
+	return tier->scope == KVT_SCOPE_POOL && !kvt_tier_settings_shared(tier) &&
+	       kvt_fleet_settings_nodes(s) > 1;
+}
+
 static gboolean needs_drives(int kind)
 {
 	return kind == KVT_FLEET_NVME || kind == KVT_FLEET_REMOTE_NVME;
@@ -197,6 +222,16 @@ static gboolean check_tier(
 	if (remote && (e->nics < 1 || e->targets < 1))
 		return kvt_section_error(section, "kind", error,
 			"the tier is remote, expected [fabric] nics >= 1 and targets >= 1");
+	if (remote && tier->scope == KVT_SCOPE_POOL)
+		return kvt_section_error(section, "scope", error,
+			"a tier of the storage targets is one for all nodes, expected kind = dram, "
+			"nvme or cxl");
+	if (kvt_tier_settings_has_homes(s, tier) && e->nics < 1)
+		return kvt_section_error(
+			section, "scope", error, "nodes have no NIC, expected [fabric] nics >= 1");
+	if (tier->kind == KVT_FLEET_CXL && tier->bandwidth <= 0)
+		return kvt_section_error(section, "bandwidth", error,
+			"is missing, expected bytes/s of a node's CXL ports");
 	if (!needs_drives(tier->kind)) {
 		if (tier->capacity == 0)
 			return kvt_section_error(
@@ -221,6 +256,21 @@ static gboolean check_tier(
 	return TRUE;
 }
 
+/* What leaves a pool goes down beside whoever made it leave, who need not be near where it is asked
+ * for next: it has to be found from everywhere. */
+static gboolean check_below_pool(
+	const kvt_fleet_settings *s, kvt_section *section, unsigned at, GError **error)
+{
+	gboolean everywhere = kvt_tier_settings_shared(&s->tiers[at]) ||
+			      kvt_tier_settings_has_homes(s, &s->tiers[at]);
+	for (unsigned i = 0; i < at && !everywhere && kvt_fleet_settings_nodes(s) > 1; i++)
+		if (s->tiers[i].scope == KVT_SCOPE_POOL)
+			return kvt_section_error(section, "scope", error,
+				"is node below tier %s, which is a pool, expected pool",
+				s->tiers[i].name);
+	return TRUE;
+}
+
 static gboolean read_tiers(kvt_fleet_settings *s, GError **error)
 {
 	kvt_config *config = s->experiment->config;
@@ -239,7 +289,8 @@ static gboolean read_tiers(kvt_fleet_settings *s, GError **error)
 			return FALSE;
 		tier->name = space + 1;
 		s->n_tiers++;
-		if (!check_tier(s, section, tier, error))
+		if (!check_tier(s, section, tier, error) ||
+			!check_below_pool(s, section, s->n_tiers - 1, error))
 			return FALSE;
 	}
 	return TRUE;

@@ -12,6 +12,7 @@
 
 #include "sim/engine/experiment.h"
 #include "sim/fleet/step_cost.h"
+#include "sim/fleet/tier_homes.h"
 
 typedef enum kvt_fleet_routing {
 	KVT_ROUTE_ROUND_ROBIN,
@@ -37,8 +38,12 @@ typedef enum kvt_fleet_tier_kind {
 	KVT_FLEET_NVME,        /* each node's own */
 	KVT_FLEET_REMOTE_DRAM, /* of the storage targets, one for all nodes */
 	KVT_FLEET_REMOTE_NVME, /* the same, on drives */
+	KVT_FLEET_CXL,         /* memory behind a CXL port of each node */
 	KVT_FLEET_TIER_KINDS,
 } kvt_fleet_tier_kind;
+
+/* Of what nodes have: each its own, or all one cache; of CXL: behind a switch. */
+typedef enum kvt_fleet_scope { KVT_SCOPE_NODE, KVT_SCOPE_POOL } kvt_fleet_scope;
 
 enum { KVT_FLEET_TIERS_MAX = 6 };
 
@@ -46,7 +51,11 @@ enum { KVT_FLEET_TIERS_MAX = 6 };
 typedef struct kvt_tier_settings {
 	const char *name;  /* of the section, without "tier "; the config's */
 	int kind;          /* kvt_fleet_tier_kind */
-	uint64_t capacity; /* bytes; 0: of NVMe what its drives hold */
+	int scope;         /* kvt_fleet_scope */
+	int placement;     /* kvt_tier_placement, of a pool of dram or nvme */
+	uint64_t capacity; /* bytes, a node's share of a pool; 0: of NVMe what its drives hold */
+	double bandwidth;  /* of CXL, bytes/s of a node's ports, reads and writes together */
+	kvt_time latency;  /* of CXL, of a load */
 	char *policy;
 	char *drive_name;
 	int64_t drives; /* each node's; of remote ones all together */
@@ -108,6 +117,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_fleet_settings, kvt_fleet_settings_free)
 /* Where the trace is: beside the fleet file, or in traces/samples of the project's data, or as
  * given. A new string. */
 char *kvt_fleet_settings_trace_path(const kvt_fleet_settings *settings);
+
+/* Whether one place serves all nodes alike: of storage targets, or behind a CXL switch. */
+bool kvt_tier_settings_shared(const kvt_tier_settings *tier);
+
+/* Whether it lies in several nodes, where each piece has its home. */
+bool kvt_tier_settings_has_homes(const kvt_fleet_settings *settings, const kvt_tier_settings *tier);
 
 /* Nodes that the replicas take. */
 unsigned kvt_fleet_settings_nodes(const kvt_fleet_settings *settings);

@@ -46,6 +46,8 @@ typedef struct kvt_kv_move_state {
 	uint32_t tenant, stamp; /* of the sequence that it is for */
 	kvt_kv_manager *peer;
 	uint32_t first, last; /* pieces, along the destination's link */
+	kvt_kv_part *parts;   /* where nodes pool a tier; NULL: nowhere */
+	uint32_t n_parts;
 	gboolean orphan; /* the sequence was dropped while its blocks were being restored into: */
 	uint32_t chains[KVT_BLOCK_KINDS_MAX];
 	uint32_t next_free;
@@ -58,6 +60,7 @@ struct kvt_kv_manager {
 	kvt_block_tier *hbm; /* blocks that nobody holds, or that were once held by nobody */
 	kvt_block_tier *tiers[KVT_KV_TIERS_MAX];
 	uint32_t n_tiers, n_kinds;
+	unsigned node;
 	gboolean write_through;
 	gboolean windowed; /* some layers need no more than a window */
 	uint32_t *map;     /* [n_pieces], the block in HBM, or KVT_NO_BLOCK */

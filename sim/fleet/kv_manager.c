@@ -18,6 +18,7 @@ kvt_kv_manager *kvt_kv_manager_new(const kvt_kv_settings *settings, GError **err
 	manager->names = settings->names;
 	manager->n_kinds = settings->shape->n_kinds;
 	manager->n_tiers = settings->n_tiers;
+	manager->node = settings->node;
 	manager->write_through = settings->write_through;
 	kvt_block_tier_settings hbm = kvt_block_tier_settings_of(settings->shape, "hbm",
 		settings->policy, settings->hbm_bytes, settings->names, settings->hbm_quotas);

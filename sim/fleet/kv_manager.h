@@ -46,6 +46,7 @@ typedef struct kvt_kv_settings {
 	const uint64_t *hbm_quotas;   /* [n_tenants] of what HBM keeps, bytes, 0 none; or NULL */
 	kvt_block_tier *const *tiers; /* from the nearest to the furthest; borrowed */
 	uint32_t n_tiers;
+	unsigned node;          /* that it is in, of those that pool tiers */
 	gboolean write_through; /* blocks go to tier 1 when their sequence ends, not when HBM
 				   evicts them */
 } kvt_kv_settings;
@@ -108,6 +109,12 @@ static inline void kvt_kv_moves_clear(kvt_kv_moves *moves)
 	g_free(moves->moves);
 	*moves = (kvt_kv_moves){ 0 };
 }
+
+/* Bytes of a move from or to a tier that nodes pool, between the nodes where they lie. */
+typedef struct kvt_kv_part {
+	uint32_t from_home, to_home; /* node; KVT_NO_HOME: that end is no pool */
+	uint64_t bytes;
+} kvt_kv_part;
 
 /* Hits of admitted prompts, once a request, by the level that each block came from. */
 typedef struct kvt_kv_count {
@@ -183,6 +190,10 @@ int kvt_kv_swap_in(
  * name, 1: all, 0: none). The others are not there, and who waited for them computes them. */
 void kvt_kv_loaded(kvt_kv_manager *manager, uint32_t move, uint32_t n_intact);
 void kvt_kv_stored(kvt_kv_manager *manager, uint32_t move, uint32_t n_intact);
+
+/* The parts of a move that has not ended; 0 of them: neither end is a pool. They hold until the
+ * next call that returns moves. */
+const kvt_kv_part *kvt_kv_move_parts(const kvt_kv_manager *manager, uint32_t move, uint32_t *n);
 
 /* What is where */
 

@@ -57,6 +57,9 @@ static uint32_t new_move(kvt_kv_call *call, kvt_kv_move_kind kind, uint32_t from
 
 static void free_move(kvt_kv_manager *manager, uint32_t id)
 {
+	g_free(manager->moves[id].parts);
+	manager->moves[id].parts = NULL;
+	manager->moves[id].n_parts = 0;
 	manager->moves[id].active = FALSE;
 	manager->moves[id].next_free = manager->free_move;
 	manager->free_move = id;
@@ -96,6 +99,33 @@ void kvt_kv_call_end(kvt_kv_call *call)
 	call->moved = FALSE;
 }
 
+static const kvt_tier_homes *homes_of(const kvt_kv_manager *manager, uint32_t level)
+{
+	return level >= 1 && level <= manager->n_tiers ? manager->tiers[level - 1]->homes : NULL;
+}
+
+static void add_part(kvt_kv_move_state *state, uint32_t from, uint32_t to, uint64_t bytes)
+{
+	for (uint32_t i = 0; i < state->n_parts; i++) {
+		kvt_kv_part *part = &state->parts[i];
+		if (part->from_home == from && part->to_home == to) {
+			part->bytes += bytes;
+			return;
+		}
+	}
+	uint32_t n = state->n_parts++;
+	if ((n & (n - 1)) == 0)
+		state->parts = g_renew(kvt_kv_part, state->parts, MAX(2 * (size_t)n, 1));
+	state->parts[n] = (kvt_kv_part){ from, to, bytes };
+}
+
+const kvt_kv_part *kvt_kv_move_parts(const kvt_kv_manager *manager, uint32_t move, uint32_t *n)
+{
+	g_assert(move < manager->n_moves && manager->moves[move].active);
+	*n = manager->moves[move].n_parts;
+	return manager->moves[move].parts;
+}
+
 /* Puts a piece at the end of a move; `destination` is where it will be. */
 static void append(
 	kvt_kv_manager *manager, uint32_t id, kvt_block_tier *destination, uint32_t piece)
@@ -108,8 +138,14 @@ static void append(
 	state->last = piece;
 	destination->link[piece] = KVT_NO_PIECE;
 	state->move.n_pieces++;
-	state->move.bytes +=
+	uint64_t bytes =
 		kvt_block_shape_saved_bytes(manager->shape, kvt_kv_piece_kind(manager, piece));
+	state->move.bytes += bytes;
+	const kvt_tier_homes *from = homes_of(manager, state->move.from),
+			     *to = homes_of(manager, state->move.to);
+	if (from || to)
+		add_part(state, from ? from->home[piece] : KVT_NO_HOME,
+			to ? to->home[piece] : KVT_NO_HOME, bytes);
 }
 
 gboolean kvt_kv_tier_room(kvt_kv_call *call, uint32_t level, uint64_t bytes)
@@ -144,6 +180,7 @@ static gboolean enter(kvt_kv_call *call, uint32_t level, uint32_t piece, uint32_
 	}
 	if (tier->next_use && next_use)
 		tier->next_use[piece] = next_use[piece];
+	tier->writer = call->manager->node;
 	kvt_block_tier_enter(tier, tenant, piece, KVT_PIECE_ARRIVING);
 	return TRUE;
 }
@@ -217,6 +254,13 @@ uint32_t kvt_kv_move_own(kvt_kv_call *call, kvt_kv_move_kind kind, uint32_t leve
 	uint32_t id = new_move(call, kind, save ? KVT_KV_HBM : level, save ? level : KVT_KV_HBM);
 	call->manager->moves[id].move.bytes = bytes;
 	call->manager->moves[id].move.makes_room = save;
+	/* what has no name has no home of its own: all nodes have their share of it */
+	const kvt_tier_homes *homes = homes_of(call->manager, level);
+	for (uint32_t node = 0; homes && node < homes->n_nodes; node++) {
+		uint64_t share = bytes / homes->n_nodes + (node < bytes % homes->n_nodes);
+		add_part(&call->manager->moves[id], save ? KVT_NO_HOME : node,
+			save ? node : KVT_NO_HOME, share);
+	}
 	/* it follows what made its room */
 	kvt_kv_call_end(call);
 	list(call, id);

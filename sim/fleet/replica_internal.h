@@ -18,7 +18,7 @@ typedef enum kvt_sequence_state {
 	KVT_SEQUENCE_OVER,
 } kvt_sequence_state;
 
-enum { KVT_SEQUENCE_LOADS_MAX = 8 };
+enum { KVT_SEQUENCE_LOADS_MAX = 16 };
 
 /* One request at its replica. */
 typedef struct kvt_sequence {
@@ -106,6 +106,13 @@ void kvt_replica_start_moves(kvt_replica *replica, kvt_sequence *sequence);
 
 /* How much longer the sequence's loads take if all goes on as now. */
 kvt_time kvt_replica_loads_left(kvt_replica *replica, const kvt_sequence *sequence);
+
+/* The replica by which a node is named: this one for its own. */
+static inline unsigned kvt_replica_of_node(const kvt_replica *replica, unsigned node)
+{
+	unsigned a_node = (unsigned)replica->env.settings->replicas_a_node;
+	return replica->index / a_node == node ? replica->index : node * a_node;
+}
 
 static inline const kvt_request *kvt_replica_request(
 	const kvt_replica *replica, const kvt_sequence *sequence)

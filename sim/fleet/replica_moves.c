@@ -10,7 +10,8 @@ typedef struct move_batch move_batch;
 typedef struct move_state {
 	move_batch *batch;
 	kvt_kv_move move;
-	uint32_t peer; /* replica, of KVT_KV_PEER */
+	uint32_t peer;  /* replica, of KVT_KV_PEER */
+	uint32_t flows; /* of it, under way: one from each place to each */
 	bool begun;
 } move_state;
 
@@ -32,21 +33,62 @@ static kvt_fleet_place place_of(const move_state *state, uint8_t level)
 	return (kvt_fleet_place){ state->batch->replica->index, level };
 }
 
-static void begin_move(move_state *state)
+static bool is_shared(const kvt_replica *r, uint32_t level)
+{
+	return level >= 1 && level <= r->env.settings->n_tiers &&
+	       kvt_tier_settings_shared(&r->env.settings->tiers[level - 1]);
+}
+
+/* Where a part of a move begins and ends: at a replica of the node where it lies. What is shared by
+ * all nodes is reached from there. */
+static void set_part_places(const move_state *state, const kvt_kv_part *part, kvt_fleet_place *from,
+	kvt_fleet_place *to)
+{
+	const kvt_replica *r = state->batch->replica;
+	*from = place_of(state, state->move.from);
+	*to = place_of(state, state->move.to);
+	if (part->from_home != KVT_NO_HOME)
+		from->replica = kvt_replica_of_node(r, part->from_home);
+	if (part->to_home != KVT_NO_HOME)
+		to->replica = kvt_replica_of_node(r, part->to_home);
+	if (is_shared(r, state->move.from))
+		from->replica = to->replica;
+	else if (is_shared(r, state->move.to))
+		to->replica = from->replica;
+}
+
+static void begin_flow(move_state *state, kvt_fleet_place from, kvt_fleet_place to, uint64_t bytes)
 {
 	kvt_replica *r = state->batch->replica;
 	const kvt_kv_move *move = &state->move;
-	const kvt_fleet_transfer_spec spec = { .from = place_of(state, move->from),
-		.to = place_of(state, move->to),
-		.bytes = move->bytes,
+	const kvt_fleet_transfer_spec spec = { .from = from,
+		.to = to,
+		.bytes = bytes,
 		.priority = 1,
 		.done = end_move,
 		.arg = state };
-	state->begun = true;
 	kvt_fleet_transfer transfer = kvt_fleet_transfers_start(r->env.transfers, &spec);
 	kvt_sequence *sequence = state->batch->sequence;
 	if (sequence && move->to == KVT_KV_HBM && sequence->n_transfers < KVT_SEQUENCE_LOADS_MAX)
 		sequence->transfers[sequence->n_transfers++] = transfer;
+}
+
+static void begin_move(move_state *state)
+{
+	uint32_t n;
+	const kvt_kv_part *parts = kvt_kv_move_parts(state->batch->replica->kv, state->move.id, &n);
+	state->begun = true;
+	state->flows = MAX(n, 1);
+	if (n == 0) {
+		begin_flow(state, place_of(state, state->move.from),
+			place_of(state, state->move.to), state->move.bytes);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		kvt_fleet_place from, to;
+		set_part_places(state, &parts[i], &from, &to);
+		begin_flow(state, from, to, parts[i].bytes);
+	}
 }
 
 /* Begins those whose room is there, in order. */
@@ -77,6 +119,8 @@ static void count_load(kvt_replica *r, kvt_sequence *sequence)
 static void end_move(void *arg)
 {
 	move_state *state = arg;
+	if (--state->flows > 0)
+		return;
 	move_batch *batch = state->batch;
 	kvt_replica *r = batch->replica;
 	kvt_kv_move move = state->move;

@@ -22,8 +22,16 @@ static void add_level(reload_choice *choice, const kvt_kv_match *match, unsigned
 	/* of what a peer has, most is in its first tier where there is one */
 	if (level == KVT_KV_PEER)
 		from = (kvt_fleet_place){ choice->peer, MIN(r->env.settings->n_tiers, 1) };
-	kvt_time load =
-		kvt_fleet_transfers_alone(r->env.transfers, from, to, match->level_bytes[level]);
+	uint64_t bytes = match->level_bytes[level];
+	const kvt_fleet_settings *s = r->env.settings;
+	/* of a pool, what lies in other nodes: all but one of equal shares */
+	if (level <= s->n_tiers && kvt_tier_settings_has_homes(s, &s->tiers[level - 1])) {
+		unsigned nodes = kvt_fleet_settings_nodes(s);
+		unsigned node = r->index / (unsigned)s->replicas_a_node;
+		from.replica = kvt_replica_of_node(r, (node + 1) % nodes);
+		bytes -= bytes / nodes;
+	}
+	kvt_time load = kvt_fleet_transfers_alone(r->env.transfers, from, to, bytes);
 	choice->load = MAX(choice->load, load);
 	choice->blocks += match->level_blocks[level];
 }
