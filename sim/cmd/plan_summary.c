@@ -23,7 +23,7 @@ static const kvt_column columns[] = {
 	{ "meets_slo", "meets", KVT_CELL_BOOL, 0, NULL, 0 },
 	{ "answer", "answer", KVT_CELL_BOOL, 0, NULL, 0 },
 	{ "slo_ttft_s", NULL, KVT_CELL_NUMBER, KVT_UNIT_TIME, NULL, 0 },
-	{ NULL },
+	{ 0 },
 };
 
 static void add_spread(kvt_table *table, const kvt_plan_choice *c, kvt_plan_figure figure)
@@ -157,10 +157,12 @@ static void print_break_even(const kvt_plan *plan, FILE *stream)
 		uint64_t tokens = plan->break_even_tokens[t];
 		if (tokens == UINT64_MAX)
 			fprintf(stream, "  loading from %s never pays\n", plan->tier_names[t]);
+		else if (tokens <= 1)
+			fprintf(stream, "  loading from %s always pays\n", plan->tier_names[t]);
 		else
 			fprintf(stream,
 				"  loading from %s pays from %" G_GUINT64_FORMAT " tokens on\n",
-				plan->tier_names[t], MAX(tokens, 1));
+				plan->tier_names[t], tokens);
 	}
 }
 
@@ -181,8 +183,9 @@ void kvt_plan_summary_write(const kvt_plan *plan, FILE *stream)
 	print_wear(answer, stream);
 	print_break_even(plan, stream);
 	fprintf(stream,
-		"\n  %u simulations of the whole traffic and %u of its beginning, of %u kinds of "
-		"fleet, %u ruled out without any%s\n",
+		"\n  %u simulations of the whole traffic and %u of its beginning; kinds of fleet: "
+		"%u, "
+		"%u ruled out without any%s\n",
 		plan->simulations, plan->screened, plan->n_shapes, plan->ruled_out,
 		plan->complete ? "" : "; the budget ended the search");
 }

@@ -30,7 +30,7 @@ static const char PRICES[] = "[electricity]\nsource = assumed: test\nkwh = 0.1US
 			     "[nic connectx-7-400g]\nsource = assumed: test\nhour = 0.1USD\n";
 
 /* Turns of conversations that come back: prompts of some thousand tokens, half of them known. */
-static char *write_trace(unsigned requests, unsigned gap_ms, unsigned blocks)
+static void write_trace(unsigned requests, unsigned gap_ms, unsigned blocks)
 {
 	g_autoptr(GString) text = g_string_new(NULL);
 	for (unsigned i = 0; i < requests; i++) {
@@ -45,7 +45,7 @@ static char *write_trace(unsigned requests, unsigned gap_ms, unsigned blocks)
 				session * 100000 + turn / 3 * 1000 + b);
 		g_string_append(text, "]}\n");
 	}
-	return write_file("trace.jsonl", text->str);
+	g_free(write_file("trace.jsonl", text->str));
 }
 
 static kvt_plan_settings *load(const char *plan, const char *const *sets)
@@ -55,7 +55,7 @@ static kvt_plan_settings *load(const char *plan, const char *const *sets)
 					    "pcie4-ddr4\n[traffic]\ntrace = trace.jsonl\n",
 		plan, NULL);
 	g_autofree char *path = write_file("plan.ini", text);
-	g_autofree char *prices = write_file("prices.ini", PRICES);
+	g_free(write_file("prices.ini", PRICES));
 	GError *error = NULL;
 	kvt_plan_settings *settings = kvt_plan_settings_load(path, sets, &error);
 	g_assert_no_error(error);
@@ -88,7 +88,7 @@ static void test_optimum(void)
 {
 	static const char *const limits[] = { "plan.ttft=1s", "plan.ttft=2s", "plan.ttft=4s",
 		"plan.ttft=10s" };
-	g_autofree char *trace = write_trace(96, 350, 12);
+	write_trace(96, 350, 12);
 	double last = INFINITY;
 	unsigned met = 0;
 	for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
@@ -123,7 +123,7 @@ static void test_optimum(void)
 /* The same whatever the number of threads. */
 static void test_threads(void)
 {
-	g_autofree char *trace = write_trace(64, 350, 12);
+	write_trace(64, 350, 12);
 	char *texts[2];
 	for (unsigned i = 0; i < 2; i++) {
 		g_autoptr(kvt_plan_settings) s = load(GRID, NULL);
@@ -140,7 +140,7 @@ static void test_threads(void)
 /* A bound rules out only what a simulation would. */
 static void test_bounds(void)
 {
-	g_autofree char *trace = write_trace(96, 150, 12);
+	write_trace(96, 150, 12);
 	g_autoptr(kvt_plan_settings) s = load(GRID, NULL);
 	kvt_plan_bounds *bounds = kvt_plan_bounds_new(s);
 	unsigned ruled_out = 0;
@@ -211,7 +211,7 @@ static kvt_plan_sensitivity sensitivity_of(const char *text, const char *const *
 static void test_bottlenecks(void)
 {
 	static const char common[] = "[plan]\nprices = prices.ini\nreplicas = 1..2\nttft = 2s\n";
-	g_autofree char *trace = write_trace(48, 30000, 16);
+	write_trace(48, 30000, 16);
 	/* nothing is kept: what is asked is computed */
 	g_autofree char *compute =
 		g_strconcat("[fabric]\nnics = 0\n[cache]\nprefix_caching = no\n", common, NULL);
@@ -281,7 +281,7 @@ static void test_prices(void)
 /* Steps on a line, DRAM over PCIe: t tokens take t x 1 ms or latency + bytes / rate. */
 static void test_break_even(void)
 {
-	g_autofree char *trace = write_trace(8, 1000, 4);
+	write_trace(8, 1000, 4);
 	g_autoptr(kvt_plan_settings) s =
 		load("[fabric]\nnics = 0\n[step]\nmodel = linear\nper_token = 1ms\n[tier dram]\n"
 		     "kind = dram\ncapacity = 100GB\n[plan]\nprices = prices.ini\nttft = 1s\n",
@@ -317,7 +317,7 @@ static void test_break_even(void)
 /* A spread holds the value, and says what moved it. */
 static void test_spread(void)
 {
-	g_autofree char *trace = write_trace(48, 400, 12);
+	write_trace(48, 400, 12);
 	g_autofree char *text =
 		g_strconcat(GRID, "[uncertainty]\ntraffic.rate_scale = 0.8 1.3\n", NULL);
 	g_autoptr(kvt_plan_settings) s = load(text, NULL);
