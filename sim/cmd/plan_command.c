@@ -53,8 +53,10 @@ static void run_plan(const kvt_command_options *options, const char *text, GErro
 		return;
 	const kvt_plan_choice *nearest = &plan->choices[plan->answer];
 	g_autofree char *ttft = kvt_unit_format(nearest->figures.p95_ttft, KVT_UNIT_TIME);
-	kvt_error_failed(error,
-		"no fleet does what is asked for; the nearest, %s, has a p95 TTFT of %s",
+	kvt_error_failed(error, "%s; the nearest, %s, has a p95 TTFT of %s",
+		plan->complete ? "no fleet does what is asked for"
+			       : "no fleet was found that does what is asked for before [plan] "
+				 "budget ended",
 		nearest->config, ttft);
 }
 

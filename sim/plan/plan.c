@@ -89,7 +89,7 @@ static int64_t *screen(planner *p, const kvt_plan_problem *problem)
 }
 
 /* The cheapest fleets of shorter and longer times, for the frontier, while there is budget. */
-static void look_around(planner *p)
+static void look_around(planner *p, int64_t replicas)
 {
 	static const double factors[] = { 0.75, 1.5, 0.5, 2.5, 5 };
 	const kvt_plan_settings *s = p->settings;
@@ -97,6 +97,8 @@ static void look_around(planner *p)
 	for (unsigned i = 0; i < G_N_ELEMENTS(factors); i++) {
 		double ttft = factors[i] * kvt_time_to_seconds(s->ttft);
 		kvt_plan_problem problem = problem_of(p, ttft, low);
+		/* what is out of reach would be looked for at any price */
+		problem.high = MIN(s->high, MAX(4 * replicas, 8));
 		g_autoptr(GArray) trials = g_array_new(FALSE, FALSE, sizeof(kvt_plan_trial));
 		g_auto(kvt_plan_found) found = { 0 };
 		p->target = ttft;
@@ -272,7 +274,8 @@ static void search_all(planner *p, kvt_plan *plan)
 	plan->complete = found.ended;
 	if (found.best < 0)
 		try_most(p);
-	look_around(p);
+	else
+		look_around(p, g_array_index(p->trials, kvt_plan_trial, found.best).replicas);
 }
 
 static gboolean check_ran(const planner *p, const GArray *frontier, GError **error)
