@@ -63,6 +63,8 @@ same_figures cache.shared=yes
 same_figures fleet.seed=7
 same_figures step.per_token=1ms
 same_figures fleet.give_up=12h
+same_figures 'tier dram.placement=writer'
+same_figures 'tier dram.latency=1us'
 
 # Who looks changes nothing; what is seen goes to the file, or into the result where the file asks.
 fleet --format json --telemetry "$scratch/telemetry.csv"
@@ -114,6 +116,32 @@ bad() {
 	printf '%b' "$2" >"$scratch/bad.ini"
 	refuses 2 "kvtier: $scratch/bad.ini$1" "$KVTIER" fleet "$scratch/bad.ini"
 }
+# Memory that nodes pool, and an expander.
+set_pool() { # ARGUMENTS: what all nodes have is one cache
+	fleet --format json --set 'tier dram.capacity=100GB' --set 'tier nvme.scope=pool' "$@"
+}
+set_pool --set 'tier dram.scope=pool'
+cp "$scratch/stdout" "$scratch/hashed"
+found() {
+	perl -MJSON::PP -e 'local $/; print decode_json(<STDIN>)->{hit_rate}{all}' <"$1"
+}
+fleet --format json --set 'tier dram.capacity=100GB' --set fleet.routing=round-robin
+cp "$scratch/stdout" "$scratch/own"
+set_pool --set 'tier dram.scope=pool' --set fleet.routing=round-robin
+awk -v pool="$(found "$scratch/stdout")" -v own="$(found "$scratch/own")" 'BEGIN { exit !(own > 0 && pool > 1.2 * own) }'
+report $? "more is found in what all nodes have than in what each has" "$(found "$scratch/stdout") $(found "$scratch/own")"
+set_pool --set 'tier dram.scope=pool' --set 'tier dram.placement=writer' --set 'tier nvme.placement=writer'
+cmp -s "$scratch/stdout" "$scratch/hashed"
+[ $? -eq 1 ] && [ "$(ttft "$scratch/stdout")" != "$(ttft "$scratch/hashed")" ]
+report $? "placement moves the time to first token" "$(cat "$scratch/stderr")"
+fleet --format json --set 'tier cxl.kind=cxl' --set 'tier cxl.capacity=2TB' --set 'tier cxl.bandwidth=100GB/s' \
+	--set 'tier cxl.scope=pool' --set 'tier dram.capacity=20GB' --set 'tier nvme.capacity=50GB'
+json '$j->{hit_rate}{cxl} > 0 && grep { $_->{name} eq "node 0 cxl ports" } @{$j->{links}}' "an expander behind a switch"
+refuses 2 'kvtier: --set tier cxl.bandwidth: is missing, expected bytes/s of a node'"'"'s CXL ports' \
+	"$KVTIER" fleet $file --set 'tier cxl.kind=cxl' --set 'tier cxl.capacity=2TB'
+refuses 2 'kvtier: experiments/fleet-mooncake.ini:38: [tier nvme] scope: is node below tier dram, which is a pool, expected pool' \
+	"$KVTIER" fleet $file --set 'tier dram.scope=pool'
+
 base='[model]\nname = llama-3-70b\n[gpu]\nname = h100-sxm\ncount = 4\n'
 traffic='[traffic]\ntrace = '$scratch'/trace.jsonl\n'
 echo '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}' >"$scratch/trace.jsonl"
