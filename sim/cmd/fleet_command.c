@@ -6,6 +6,7 @@
 #include "sim/cmd/command_options.h"
 #include "sim/cmd/fleet_summary.h"
 #include "sim/fleet/fleet_report.h"
+#include "sim/fleet/fleet_traffic.h"
 #include "sim/fleet/telemetry.h"
 
 static gboolean write_telemetry(const kvt_telemetry *telemetry, const char *path, GError **error)
@@ -22,8 +23,7 @@ static gboolean write_telemetry(const kvt_telemetry *telemetry, const char *path
 /* Where there is a path, the time series goes there, and is no part of the result. */
 static json_t *run_fleet(const kvt_fleet_settings *settings, const char *telemetry, GError **error)
 {
-	g_autofree char *path = kvt_fleet_settings_trace_path(settings);
-	g_autoptr(kvt_request_trace) trace = kvt_request_trace_open(path, error);
+	g_autoptr(kvt_request_trace) trace = kvt_fleet_traffic_open(settings, error);
 	if (!trace)
 		return NULL;
 	g_autoptr(kvt_fleet) fleet = kvt_fleet_new(settings, trace, error);

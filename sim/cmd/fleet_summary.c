@@ -116,6 +116,34 @@ static void print_tenants(FILE *stream, const json_t *tenants)
 	}
 }
 
+/* What tenants have sections for: what they had of what is shared. */
+static void print_sharing(FILE *stream, const json_t *result)
+{
+	const json_t *fairness = json_object_get(result, "fairness");
+	if (!fairness)
+		return;
+	fprintf(stream, "\n  %-24s %8s %10s %10s %8s %8s %8s\n", "tenant", "refused", "ttft p95",
+		"ttft p99.9", "GPU", "links", "found");
+	size_t i;
+	json_t *tenant;
+	json_array_foreach(json_object_get(result, "tenants"), i, tenant)
+	{
+		static const char *const tails[] = { "p95", "p999" };
+		fprintf(stream, "  %-24s %8.0f", json_string_value(json_object_get(tenant, "name")),
+			number(tenant, "refused_requests"));
+		for (unsigned t = 0; t < G_N_ELEMENTS(tails); t++) {
+			g_autofree char *text = kvt_unit_format(
+				number(json_object_get(tenant, "ttft"), tails[t]), KVT_UNIT_TIME);
+			fprintf(stream, " %10s", text);
+		}
+		fprintf(stream, " %7.1f%% %7.1f%% %7.1f%%\n", 100 * number(tenant, "gpu_share"),
+			100 * number(tenant, "link_share"),
+			100 * number(json_object_get(tenant, "hit_rate"), "all"));
+	}
+	fprintf(stream, "  %-34s %.3f by GPU time for its weight, %.3f by goodput\n",
+		"Jain's fairness index", number(fairness, "gpu"), number(fairness, "goodput"));
+}
+
 static void print_cost(FILE *stream, const json_t *result)
 {
 	const json_t *little = json_object_get(result, "littles_law");
@@ -138,6 +166,7 @@ void kvt_fleet_summary_write(const json_t *result, FILE *stream)
 	print_latencies(stream, result);
 	print_service(stream, result);
 	print_tenants(stream, json_object_get(result, "tenants"));
+	print_sharing(stream, result);
 	print_use(stream, result);
 	print_cost(stream, result);
 }

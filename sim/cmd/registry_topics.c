@@ -182,6 +182,9 @@ static char *fleet_text(int argc, char **argv, GError **error)
 		kvt_fleet_tier_options,
 		"The sections are a chain in the order of the file: what leaves one tier goes to "
 		"the next.");
+	add_entry(entries, "tenant", "[tenant NAME]: what a tenant asks for and was promised",
+		kvt_tenant_options,
+		"Without such a section all requests are alike, whosever they are.");
 	for (const kvt_experiment_section *s = kvt_experiment_sections(); s->name != NULL; s++)
 		if (g_strv_contains(kvt_fleet_shared_sections, s->name))
 			add_entry(entries, s->name, s->summary, s->options, NULL);

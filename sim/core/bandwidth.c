@@ -363,6 +363,20 @@ kvt_flow kvt_network_start(kvt_network *n, const kvt_flow_spec *spec)
 	return (kvt_flow)f->generation << 32 | (uint32_t)(f - n->flows);
 }
 
+void kvt_network_set_share(kvt_network *n, kvt_flow flow, double weight, double reserved_rate)
+{
+	kvt_flow_state *f = find_flow(n, flow);
+	g_assert(weight >= 0 && weight < INFINITY && reserved_rate >= 0);
+	weight = weight > 0 ? weight : 1;
+	if (f == NULL || (f->weight == weight && f->reserved_rate == reserved_rate))
+		return;
+	f->weight = weight;
+	f->reserved_rate = reserved_rate;
+	/* one link is as good as all: what shares with it is found from there */
+	if (f->path_length > 0)
+		mark_dirty(n, f->path[0].link, kvt_loop_now(n->loop));
+}
+
 uint64_t kvt_network_cancel(kvt_network *n, kvt_flow flow)
 {
 	kvt_flow_state *f = find_flow(n, flow);

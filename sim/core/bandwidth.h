@@ -74,6 +74,11 @@ void kvt_network_set_rate(kvt_network *network, kvt_link link, double bytes_per_
  */
 kvt_flow kvt_network_start(kvt_network *network, const kvt_flow_spec *spec);
 
+/* Another weight (0 stands for 1) and reserved rate from now on; nothing when the flow has ended.
+ */
+void kvt_network_set_share(
+	kvt_network *network, kvt_flow flow, double weight, double reserved_rate);
+
 /* Stops a flow whose done has not run; returns the bytes it had not moved (rounded up), 0 when the
  * flow has ended. */
 uint64_t kvt_network_cancel(kvt_network *network, kvt_flow flow);

@@ -11,6 +11,9 @@ kvt_block_names *kvt_block_names_new(uint32_t n_ids, uint32_t n_tenants, gboolea
 	names->start = g_new0(uint32_t, n_tenants + 1);
 	if (names->shared)
 		return names;
+	names->scope = g_new(uint16_t, n_tenants);
+	for (uint32_t tenant = 0; tenant < n_tenants; tenant++)
+		names->scope[tenant] = (uint16_t)tenant;
 	names->first = g_new(uint32_t, MAX(n_ids, 1));
 	for (uint32_t id = 0; id < n_ids; id++)
 		names->first[id] = UINT32_MAX;
@@ -25,7 +28,20 @@ void kvt_block_names_free(kvt_block_names *names)
 	g_free(names->next);
 	g_free(names->tenant);
 	g_free(names->start);
+	g_free(names->scope);
 	g_free(names);
+}
+
+void kvt_block_names_share(kvt_block_names *names, uint32_t first, uint32_t second)
+{
+	g_assert(!names->sealed && names->n_names == 0 && first < names->n_tenants &&
+		 second < names->n_tenants);
+	if (names->shared)
+		return;
+	uint16_t to = names->scope[first], from = names->scope[second];
+	for (uint32_t tenant = 0; tenant < names->n_tenants; tenant++)
+		if (names->scope[tenant] == from)
+			names->scope[tenant] = to;
 }
 
 static void add(kvt_block_names *names, uint32_t tenant, uint32_t id)
@@ -55,7 +71,7 @@ void kvt_block_names_add(
 		return;
 	for (uint64_t i = 0; i < n_ids; i++) {
 		g_assert(ids[i] < names->n_ids);
-		add(names, tenant, ids[i]);
+		add(names, names->scope[tenant], ids[i]);
 	}
 }
 

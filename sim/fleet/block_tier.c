@@ -13,8 +13,9 @@ static void make_quotas(
 		if (tier->quotas[tenant] == 0)
 			continue;
 		/* names that are shared may be charged to anyone */
-		uint32_t start = names->shared ? 0 : names->start[tenant];
-		uint32_t end = names->shared ? names->n_names : names->start[tenant + 1];
+		uint32_t scope = names->shared ? 0 : names->scope[tenant];
+		uint32_t start = names->shared ? 0 : names->start[scope];
+		uint32_t end = names->shared ? names->n_names : names->start[scope + 1];
 		uint32_t n = MAX((end - start) * tier->n_kinds, 1);
 		/* above his quota, too, while nobody else needs the room */
 		tier->tenant_start[tenant] = start * tier->n_kinds;

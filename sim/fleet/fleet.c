@@ -30,20 +30,6 @@ static void watch(void *arg)
 	f->watchdog = kvt_loop_after(f->loop, f->settings->give_up, watch, f);
 }
 
-static void on_arrival(void *arg, uint32_t request)
-{
-	kvt_fleet *f = arg;
-	if (f->telemetry)
-		kvt_telemetry_wake(f->telemetry);
-	f->outcomes[request].arrival = kvt_loop_now(f->loop);
-	count_change(f, 1);
-	if (f->watchdog == 0) {
-		f->watched = f->ended;
-		f->watchdog = kvt_loop_after(f->loop, f->settings->give_up, watch, f);
-	}
-	kvt_replica_enqueue(f->replicas[kvt_router_choose(&f->router, request)], request);
-}
-
 static void on_end(void *arg, uint32_t request)
 {
 	kvt_fleet *f = arg;
@@ -55,6 +41,30 @@ static void on_end(void *arg, uint32_t request)
 		f->watchdog = 0;
 	}
 	kvt_arrivals_ended(f->arrivals, request);
+}
+
+static void on_arrival(void *arg, uint32_t request)
+{
+	kvt_fleet *f = arg;
+	if (f->telemetry)
+		kvt_telemetry_wake(f->telemetry);
+	f->outcomes[request].arrival = kvt_loop_now(f->loop);
+	count_change(f, 1);
+	if (f->watchdog == 0) {
+		f->watched = f->ended;
+		f->watchdog = kvt_loop_after(f->loop, f->settings->give_up, watch, f);
+	}
+	unsigned chosen = kvt_router_choose(&f->router, request);
+	kvt_refusal refusal = kvt_admission_check(&f->admission, f->replicas[chosen],
+		f->trace->requests[request].tenant, request, f->outcomes[request].arrival);
+	if (refusal == KVT_REFUSED_NOT) {
+		kvt_replica_enqueue(f->replicas[chosen], request);
+		return;
+	}
+	f->outcomes[request].replica = chosen;
+	f->outcomes[request].refusal = refusal;
+	f->outcomes[request].ended = f->outcomes[request].arrival;
+	on_end(f, request);
 }
 
 double kvt_fleet_mean_requests(const kvt_fleet *f)
@@ -81,6 +91,13 @@ static void name_blocks(kvt_fleet *f)
 	/* one tenant has nobody to be kept from */
 	gboolean shared = f->settings->shared || trace->n_tenants <= 1;
 	f->names = kvt_block_names_new(trace->n_ids, MAX(trace->n_tenants, 1), shared);
+	uint32_t first = UINT32_MAX;
+	for (uint32_t i = 0; f->tenants && i < trace->n_tenants; i++) {
+		if (!f->tenants[i]->shared)
+			continue;
+		first = MIN(first, i);
+		kvt_block_names_share(f->names, first, i);
+	}
 	for (uint32_t i = 0; i < f->n_requests && !shared; i++) {
 		const kvt_request *q = &trace->requests[i];
 		kvt_block_names_add(
@@ -114,13 +131,50 @@ static gboolean is_common(const kvt_fleet_settings *s, const kvt_tier_settings *
 	return kvt_tier_settings_shared(tier) || kvt_tier_settings_has_homes(s, tier);
 }
 
+/* Those that the file says nothing of have no promises and no bounds. */
+static void find_tenants(kvt_fleet *f)
+{
+	static const kvt_tenant_settings plain = { .active = true, .weight = 1, .burst = 1 };
+	const kvt_fleet_settings *s = f->settings;
+	const kvt_request_trace *trace = f->trace;
+	if (s->n_tenants == 0 || trace->n_tenants == 0)
+		return;
+	f->tenants = g_new(const kvt_tenant_settings *, trace->n_tenants);
+	for (uint32_t i = 0; i < trace->n_tenants; i++) {
+		const kvt_tenant_settings *found =
+			kvt_fleet_settings_tenant(s, trace->tenant_names[i]);
+		f->tenants[i] = found ? found : &plain;
+	}
+	f->link_shares =
+		kvt_link_shares_new(f->network, f->tenants, trace->n_tenants, s->qos.sharing);
+	kvt_fleet_transfers_share(f->transfers, f->link_shares);
+}
+
+/* Bytes a tenant may have at a level, [trace->n_tenants]; NULL where nobody has a quota. */
+static uint64_t *quotas_of(const kvt_fleet *f, const char *level, uint64_t capacity)
+{
+	bool any = false;
+	if (!f->tenants)
+		return NULL;
+	uint64_t *quotas = g_new0(uint64_t, f->trace->n_tenants);
+	for (uint32_t i = 0; i < f->trace->n_tenants; i++) {
+		quotas[i] = kvt_tenant_quota(f->tenants[i], level, capacity);
+		any |= quotas[i] > 0;
+	}
+	if (any)
+		return quotas;
+	g_free(quotas);
+	return NULL;
+}
+
 static kvt_block_tier *new_tier(const kvt_fleet *f, const kvt_tier_settings *tier)
 {
 	uint64_t capacity = tier->capacity;
 	if (tier->scope == KVT_SCOPE_POOL)
 		capacity *= f->n_nodes;
+	g_autofree uint64_t *quotas = quotas_of(f, tier->name, capacity);
 	const kvt_block_tier_settings settings = kvt_block_tier_settings_of(&f->shape, tier->name,
-		kvt_policy_find(tier->policy, NULL), capacity, f->names, NULL);
+		kvt_policy_find(tier->policy, NULL), capacity, f->names, quotas);
 	kvt_block_tier *made = kvt_block_tier_new(&settings);
 	if (kvt_tier_settings_has_homes(f->settings, tier))
 		made->homes = kvt_tier_homes_new(f->n_nodes, (kvt_tier_placement)tier->placement,
@@ -161,14 +215,17 @@ static gboolean add_replicas(kvt_fleet *f, GError **error)
 		.replicas = f->replicas,
 		.managers = f->kv,
 		.homes = f->homes,
+		.tenants = f->tenants,
 		.ended = on_end,
 		.arg = f };
+	g_autofree uint64_t *quotas = quotas_of(f, "hbm", f->hbm_bytes);
 	for (unsigned i = 0; i < f->n_replicas; i++) {
 		unsigned node = kvt_fleet_links_node(f->links, i);
 		const kvt_kv_settings settings = { .shape = &f->shape,
 			.names = f->names,
 			.hbm_bytes = f->hbm_bytes,
 			.policy = kvt_policy_find(s->policy, NULL),
+			.hbm_quotas = quotas,
 			.tiers = &f->tiers[node * s->n_tiers],
 			.n_tiers = s->n_tiers,
 			.node = node,
@@ -224,6 +281,8 @@ kvt_fleet *kvt_fleet_new(
 		kvt_fleet_free(f);
 		return NULL;
 	}
+	find_tenants(f);
+	kvt_admission_init(&f->admission, f->tenants, trace->n_tenants);
 	name_blocks(f);
 	find_next_turns(f);
 	add_tiers(f);
@@ -262,6 +321,9 @@ void kvt_fleet_free(kvt_fleet *f)
 	kvt_block_names_free(f->names);
 	kvt_step_cost_free(f->cost);
 	kvt_fleet_transfers_free(f->transfers);
+	kvt_link_shares_free(f->link_shares);
+	kvt_admission_clear(&f->admission);
+	g_free(f->tenants);
 	kvt_fleet_links_free(f->links);
 	kvt_network_free(f->network);
 	kvt_loop_free(f->loop);

@@ -7,6 +7,7 @@
 #ifndef KVT_FLEET_H
 #define KVT_FLEET_H
 
+#include "sim/fleet/admission.h"
 #include "sim/fleet/arrivals.h"
 #include "sim/fleet/fleet_links.h"
 #include "sim/fleet/replica.h"
@@ -41,6 +42,9 @@ typedef struct kvt_fleet {
 	kvt_kv_manager **kv;    /* [n_replicas] */
 	kvt_replica **replicas;
 	kvt_router router;
+	const kvt_tenant_settings **tenants; /* [trace->n_tenants]; NULL: no [tenant NAME] */
+	kvt_link_shares *link_shares;        /* NULL as well */
+	kvt_admission admission;
 	kvt_arrivals *arrivals;
 	uint32_t *next_turn;
 	uint32_t *homes;               /* [sessions], the replica where it was last */

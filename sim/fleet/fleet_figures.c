@@ -114,6 +114,7 @@ static kvt_service_figures service(const selection *s, kvt_time *scratch)
 		f.good += is_good(fleet->settings, o);
 		if (!kvt_request_outcome_served(o)) {
 			f.refused++;
+			f.refused_by[o->refusal]++;
 			continue;
 		}
 		f.served++;

@@ -17,12 +17,13 @@ typedef struct kvt_percentiles {
 /* Of all requests, or of one tenant's. */
 typedef struct kvt_service_figures {
 	uint64_t requests, served, refused; /* after the warm-up */
-	kvt_percentiles ttft;               /* arrival to first token, a request */
-	kvt_percentiles tpot;               /* mean time per token after the first, a request */
-	kvt_percentiles e2e;                /* arrival to last token, a request */
-	kvt_percentiles queueing;           /* arrival to admission, a request */
-	uint64_t good;                      /* requests that met both SLOs */
-	double goodput, goodput_share;      /* of those: a second; of all requests */
+	uint64_t refused_by[KVT_REFUSALS];
+	kvt_percentiles ttft;          /* arrival to first token, a request */
+	kvt_percentiles tpot;          /* mean time per token after the first, a request */
+	kvt_percentiles e2e;           /* arrival to last token, a request */
+	kvt_percentiles queueing;      /* arrival to admission, a request */
+	uint64_t good;                 /* requests that met both SLOs */
+	double goodput, goodput_share; /* of those: a second; of all requests */
 	double prompt_tokens, output_tokens;
 	uint64_t lookup_blocks, hit_blocks[KVT_KV_LEVELS]; /* of prompts, once a request */
 	double hit_rate[KVT_KV_LEVELS], hit_rate_all;      /* of blocks that were looked up */

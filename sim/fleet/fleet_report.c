@@ -4,6 +4,7 @@
 #include "sim/base/output.h"
 #include "sim/engine/turn_report.h"
 #include "sim/fleet/telemetry.h"
+#include "sim/fleet/tenant_report.h"
 
 static void set_real(json_t *object, const char *key, double value)
 {
@@ -79,10 +80,12 @@ static json_t *units(void)
 	return object;
 }
 
-static json_t *refused(const kvt_fleet_figures *f)
+static json_t *refused(const kvt_fleet *fleet, const kvt_fleet_figures *f)
 {
 	json_t *object = json_object();
-	for (unsigned i = 1; i < KVT_REFUSALS; i++)
+	/* the other reasons are tenants' */
+	unsigned n = fleet->tenants ? KVT_REFUSALS : KVT_REFUSED_LARGE + 1;
+	for (unsigned i = 1; i < n; i++)
 		set_integer(object, kvt_refusal_names[i], f->refused_by[i]);
 	return object;
 }
@@ -166,6 +169,8 @@ static json_t *tenants(const kvt_fleet *fleet, const kvt_fleet_figures *f)
 		json_t *object = json_object();
 		json_object_set_new(object, "name", kvt_json_text(fleet->trace->tenant_names[i]));
 		set_service(object, fleet, &f->tenants[i]);
+		if (fleet->tenants)
+			kvt_tenant_report_add(object, fleet, f, i);
 		json_array_append_new(array, object);
 	}
 	return array;
@@ -186,16 +191,18 @@ json_t *kvt_fleet_report_json(const kvt_fleet *fleet, const kvt_fleet_figures *f
 	set_real(result, "duration_s", f->duration);
 	set_real(result, "output_tokens_per_s",
 		f->duration > 0 ? (double)f->replicas.output_tokens / f->duration : 0);
-	json_object_set_new(result, "refused", refused(f));
+	json_object_set_new(result, "refused", refused(fleet, f));
 	json_object_set_new(result, "littles_law", littles_law(fleet));
 	set_integer(result, "hbm_kv_bytes", fleet->hbm_bytes);
 	json_object_set_new(result, "replicas", replicas(f));
 	json_object_set_new(result, "moved_bytes", moved(fleet));
 	json_object_set_new(result, "links", links(fleet, f->duration));
-	if (f->n_tenants > 1)
+	if (f->n_tenants > 1 || fleet->tenants)
 		json_object_set_new(result, "tenants", tenants(fleet, f));
 	if (fleet->telemetry)
 		json_object_set_new(result, "telemetry", kvt_telemetry_json(fleet->telemetry));
+	if (fleet->tenants)
+		json_object_set_new(result, "fairness", kvt_tenant_report_fairness(fleet, f));
 	json_object_set_new(result, "step_times", json_string(kvt_step_cost_source(fleet->cost)));
 	json_object_set_new(result, "trace", kvt_json_text(fleet->trace->source));
 	json_object_set_new(result, "units", units());

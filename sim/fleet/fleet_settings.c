@@ -45,8 +45,9 @@ static const kvt_option fleet_options[] = {
 };
 
 static const kvt_option traffic_options[] = {
-	{ "trace", KVT_OPTION_STRING, 0, FIELD(trace), NULL, 0, 0, NULL,
-		"request trace: a compact file, or any source that a reader knows" },
+	{ "trace", KVT_OPTION_STRING, 0, FIELD(trace), "", 0, 0, NULL,
+		"request trace: a compact file, or any source that a reader knows; only tenants "
+		"that have traces of their own can do without" },
 	{ "loop", KVT_OPTION_CHOICE, 0, FIELD(loop), "open", 0, 0, loop_names,
 		"open: requests come when the trace says; closed: `think` after what they wait "
 		"for has ended" },
@@ -171,6 +172,7 @@ static const kvt_fleet_section sections[] = {
 	{ "cache", "which KV is kept, and how it comes back", cache_options, 0 },
 	{ "step", "how long a step takes", kvt_step_options, FIELD(step) },
 	{ "slo", "what was promised", slo_options, 0 },
+	{ "qos", "how tenants share", kvt_qos_options, FIELD(qos) },
 	{ "cost", "what it costs, in US dollars", cost_options, 0 },
 	{ "telemetry", "what is seen of the run as it goes", telemetry_options, 0 },
 	{ NULL, NULL, NULL, 0 },
@@ -296,12 +298,48 @@ static gboolean read_tiers(kvt_fleet_settings *s, GError **error)
 	return TRUE;
 }
 
+static gboolean has_own_trace(const kvt_fleet_settings *s)
+{
+	for (unsigned i = 0; i < s->n_tenants; i++)
+		if (s->tenants[i].active && s->tenants[i].trace[0] != '\0')
+			return TRUE;
+	return FALSE;
+}
+
+static gboolean is_level(const kvt_fleet_settings *s, const char *name)
+{
+	if (g_str_equal(name, "hbm"))
+		return TRUE;
+	for (unsigned i = 0; i < s->n_tiers; i++)
+		if (g_str_equal(name, s->tiers[i].name))
+			return TRUE;
+	return FALSE;
+}
+
+static gboolean check_quotas(const kvt_fleet_settings *s, GError **error)
+{
+	for (unsigned i = 0; i < s->n_tenants; i++) {
+		const kvt_tenant_settings *tenant = &s->tenants[i];
+		g_autofree char *name = g_strconcat("tenant ", tenant->name, NULL);
+		for (unsigned k = 0; k < tenant->n_quotas; k++)
+			if (!is_level(s, tenant->quota[k].level))
+				return kvt_section_error(
+					kvt_config_section(s->experiment->config, name), "quotas",
+					error, "there is no tier %s, expected hbm or a [tier NAME]",
+					tenant->quota[k].level);
+	}
+	return TRUE;
+}
+
 static gboolean check(const kvt_fleet_settings *s, GError **error)
 {
 	kvt_config *config = s->experiment->config;
-	if (*s->trace == '\0')
-		return kvt_section_error(kvt_config_section(config, "traffic"), "trace", error,
-			"is empty, expected the path of a request trace");
+	kvt_section *traffic = kvt_config_section_or_empty(config, "traffic");
+	if (*s->trace == '\0' && !has_own_trace(s))
+		return kvt_section_error(traffic, "trace", error,
+			kvt_section_text(traffic, "trace")
+				? "is empty, expected the path of a request trace"
+				: "the key is missing, expected text");
 	if (!check_policy(kvt_config_section_or_empty(config, "cache"), s->policy, error))
 		return FALSE;
 	if (s->migration && kvt_fleet_settings_nodes(s) > 1 && s->experiment->nics < 1)
@@ -328,6 +366,7 @@ static gboolean check_used(kvt_config *config, GError **error)
 	for (unsigned i = 0; kvt_fleet_shared_sections[i]; i++)
 		g_ptr_array_add(known, (gpointer)kvt_fleet_shared_sections[i]);
 	g_ptr_array_add(known, (gpointer) "tier NAME");
+	g_ptr_array_add(known, (gpointer) "tenant NAME");
 	g_ptr_array_add(known, (gpointer) "sources");
 	g_ptr_array_add(known, NULL);
 	kvt_config_remove(config, "sweep"); /* what a sweep varies is none of a run's matter */
@@ -347,7 +386,9 @@ static gboolean read_sections(kvt_fleet_settings *s, GError **error)
 		if (!kvt_section_read(kvt_config_section_or_empty(config, part->name),
 			    part->options, (char *)s + part->offset, TRUE, error))
 			return FALSE;
-	return read_tiers(s, error) && check_used(config, error) && check(s, error);
+	return read_tiers(s, error) &&
+	       kvt_tenant_settings_read(config, &s->tenants, &s->n_tenants, error) &&
+	       check_used(config, error) && check(s, error) && check_quotas(s, error);
 }
 
 kvt_fleet_settings *kvt_fleet_settings_new(
@@ -389,8 +430,17 @@ void kvt_fleet_settings_free(kvt_fleet_settings *s)
 		kvt_option_clear(part->options, (char *)s + part->offset);
 	for (unsigned i = 0; i < G_N_ELEMENTS(s->tiers); i++)
 		kvt_option_clear(kvt_fleet_tier_options, &s->tiers[i]);
+	kvt_tenant_settings_free(s->tenants, s->n_tenants);
 	kvt_experiment_free(s->experiment);
 	g_free(s);
+}
+
+const kvt_tenant_settings *kvt_fleet_settings_tenant(const kvt_fleet_settings *s, const char *name)
+{
+	for (unsigned i = 0; i < s->n_tenants; i++)
+		if (g_str_equal(s->tenants[i].name, name))
+			return &s->tenants[i];
+	return NULL;
 }
 
 char *kvt_fleet_settings_trace_path(const kvt_fleet_settings *s)

@@ -12,6 +12,7 @@
 
 #include "sim/engine/experiment.h"
 #include "sim/fleet/step_cost.h"
+#include "sim/fleet/tenant_settings.h"
 #include "sim/fleet/tier_homes.h"
 
 typedef enum kvt_fleet_routing {
@@ -99,6 +100,10 @@ typedef struct kvt_fleet_settings {
 
 	kvt_tier_settings tiers[KVT_FLEET_TIERS_MAX];
 	unsigned n_tiers;
+
+	kvt_qos_settings qos;         /* [qos] */
+	kvt_tenant_settings *tenants; /* [tenant NAME]; owned */
+	unsigned n_tenants;           /* 0: all requests are alike, whosever they are */
 } kvt_fleet_settings;
 
 /* Reads the file, applies the overrides (NULL-terminated "section.key=value", may be NULL), loads
@@ -113,6 +118,10 @@ kvt_fleet_settings *kvt_fleet_settings_new(
 
 void kvt_fleet_settings_free(kvt_fleet_settings *settings);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_fleet_settings, kvt_fleet_settings_free)
+
+/* Whose settings those of a tenant of a trace are; NULL: it has none. */
+const kvt_tenant_settings *kvt_fleet_settings_tenant(
+	const kvt_fleet_settings *settings, const char *name);
 
 /* Where the trace is: beside the fleet file, or in traces/samples of the project's data, or as
  * given. A new string. */

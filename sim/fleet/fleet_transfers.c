@@ -29,6 +29,7 @@ struct kvt_fleet_transfers {
 	uint32_t first_free;
 	unsigned under_way;
 	array_use *arrays;
+	kvt_link_shares *shares; /* NULL: all are alike */
 	uint64_t moved[KVT_FLEET_TIERS_MAX + 1][KVT_FLEET_TIERS_MAX + 1];
 };
 
@@ -95,6 +96,8 @@ static void finish(void *arg)
 	transfer *slot = arg;
 	kvt_fleet_transfers *t = slot->owner;
 	count(slot, -1);
+	if (t->shares)
+		kvt_link_shares_remove(t->shares, slot->spec.tenant, slot->flow, slot->spec.bytes);
 	t->moved[slot->spec.from.level][slot->spec.to.level] += slot->spec.bytes;
 	kvt_callback done = slot->spec.done;
 	void *done_arg = slot->spec.arg;
@@ -126,7 +129,17 @@ static void start_flow(void *arg)
 		.arg = slot };
 	if (flow.bytes > 0)
 		set_path(slot, &flow);
+	kvt_link_shares *shares = slot->owner->shares;
+	if (shares)
+		flow.priority = kvt_link_shares_class(shares, slot->spec.tenant);
 	slot->flow = kvt_network_start(slot->owner->network, &flow);
+	if (shares)
+		kvt_link_shares_add(shares, slot->spec.tenant, slot->flow, &flow);
+}
+
+void kvt_fleet_transfers_share(kvt_fleet_transfers *t, kvt_link_shares *shares)
+{
+	t->shares = shares;
 }
 
 kvt_fleet_transfer kvt_fleet_transfers_start(

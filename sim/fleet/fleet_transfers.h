@@ -7,6 +7,7 @@
 #define KVT_FLEET_TRANSFERS_H
 
 #include "sim/fleet/fleet_links.h"
+#include "sim/fleet/link_shares.h"
 
 typedef struct kvt_fleet_transfers kvt_fleet_transfers;
 typedef uint64_t kvt_fleet_transfer; /* 0 is none; one that has ended stays safe to pass in */
@@ -17,6 +18,7 @@ typedef struct kvt_fleet_transfer_spec {
 	/* as kvt_flow_spec's; priority 0 is served first */
 	unsigned priority;
 	double weight, reserved_rate;
+	uint32_t tenant;   /* where there are link shares, which say the three above then */
 	kvt_callback done; /* on the loop, never inline */
 	void *arg;
 } kvt_fleet_transfer_spec;
@@ -26,6 +28,9 @@ kvt_fleet_transfers *kvt_fleet_transfers_new(
 	kvt_loop *loop, kvt_network *network, kvt_fleet_links *links);
 void kvt_fleet_transfers_free(kvt_fleet_transfers *transfers);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_fleet_transfers, kvt_fleet_transfers_free)
+
+/* Before the first one starts: tenants have shares of links from now on. Borrowed. */
+void kvt_fleet_transfers_share(kvt_fleet_transfers *transfers, kvt_link_shares *shares);
 
 kvt_fleet_transfer kvt_fleet_transfers_start(
 	kvt_fleet_transfers *transfers, const kvt_fleet_transfer_spec *spec);

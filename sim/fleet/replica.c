@@ -1,9 +1,11 @@
 /* replica.c: who is at a replica: waiting, admitted, giving way, done. */
 #include "sim/fleet/replica_internal.h"
+#include "sim/fleet/replica_tenants.h"
 
 #include <errno.h>
 
-const char *const kvt_refusal_names[KVT_REFUSALS] = { "", "larger-than-cache" };
+const char *const kvt_refusal_names[KVT_REFUSALS] = { "", "larger-than-cache", "rate-limit",
+	"queue-full", "deadline" };
 
 kvt_replica *kvt_replica_new(const kvt_replica_env *env, unsigned index, kvt_kv_manager *kv)
 {
@@ -19,6 +21,8 @@ kvt_replica *kvt_replica_new(const kvt_replica_env *env, unsigned index, kvt_kv_
 	r->chunk_shapes = g_array_new(FALSE, FALSE, sizeof(kvt_step_chunk));
 	r->sequences = g_ptr_array_new_with_free_func(g_free);
 	kvt_histogram_init(&r->gaps);
+	if (env->tenants)
+		r->tenants = kvt_replica_tenants_new(r);
 	return r;
 }
 
@@ -27,6 +31,7 @@ void kvt_replica_free(kvt_replica *r)
 	if (!r)
 		return;
 	kvt_wait_queue_clear(&r->queue);
+	kvt_replica_tenants_free(r->tenants);
 	g_ptr_array_unref(r->active);
 	g_ptr_array_unref(r->swapped);
 	g_ptr_array_unref(r->decodes);
@@ -57,6 +62,8 @@ void kvt_replica_kick(kvt_replica *r)
 void kvt_replica_set_backlog(kvt_replica *r, kvt_sequence *sequence, uint64_t tokens)
 {
 	r->backlog += tokens - sequence->backlog;
+	if (r->tenants)
+		kvt_replica_count_backlog(r, sequence, tokens - sequence->backlog);
 	sequence->backlog = tokens;
 }
 
@@ -129,8 +136,8 @@ void kvt_replica_enqueue(kvt_replica *r, uint32_t request)
 	kvt_sequence *sequence = take_sequence(r, request);
 	r->n_requests++;
 	kvt_replica_set_backlog(r, sequence, sequence->prompt);
-	kvt_wait_queue_push(&r->queue, sequence);
-	r->stats.waiting_max = MAX(r->stats.waiting_max, kvt_wait_queue_length(&r->queue));
+	kvt_wait_queue_push(kvt_replica_queue(r, sequence), sequence);
+	r->stats.waiting_max = MAX(r->stats.waiting_max, kvt_replica_waiting(r));
 	kvt_replica_kick(r);
 }
 
@@ -163,6 +170,7 @@ static uint32_t peer_of(const kvt_replica *r, uint32_t request)
 
 static bool admit(kvt_replica *r, kvt_sequence *sequence)
 {
+	r->acting = kvt_replica_request(r, sequence)->tenant;
 	kvt_kv_match match = { 0 };
 	kvt_kv_prompt prompt = prompt_of(r, sequence->request, sequence->prompt);
 	if (sequence->scattered)
@@ -172,10 +180,8 @@ static bool admit(kvt_replica *r, kvt_sequence *sequence)
 		prompt.peer = r->env.managers[sequence->peer];
 	kvt_replica_limit_loads(r, &prompt, sequence->peer);
 	int error = kvt_kv_admit(r->kv, &prompt, &r->moves, &match, &sequence->handle);
-	if (error != 0) {
-		kvt_replica_start_moves(r, NULL);
+	if (error != 0)
 		return false;
-	}
 	begin_admission(r, sequence, &match);
 	sequence->state = KVT_SEQUENCE_PROMPT;
 	r->n_prompts++;
@@ -188,11 +194,10 @@ static bool admit(kvt_replica *r, kvt_sequence *sequence)
 static bool swap_in(kvt_replica *r, kvt_sequence *sequence)
 {
 	kvt_kv_match match = { 0 };
+	r->acting = kvt_replica_request(r, sequence)->tenant;
 	int error = kvt_kv_swap_in(r->kv, sequence->handle, &r->moves, &match);
-	if (error != 0) {
-		kvt_replica_start_moves(r, NULL);
+	if (error != 0)
 		return false;
-	}
 	begin_admission(r, sequence, &match);
 	sequence->state = KVT_SEQUENCE_PROMPT;
 	r->n_prompts++;
@@ -206,48 +211,45 @@ static bool is_stuck(const kvt_replica *r, const kvt_sequence *sequence)
 	return r->active->len == 0 && r->moving == 0 && !sequence->scattered;
 }
 
-/* The oldest that was swapped out comes back; false when there is no room for it. */
-static bool bring_back(kvt_replica *r)
+bool kvt_replica_try_admit(kvt_replica *r, kvt_sequence *sequence)
 {
-	kvt_sequence *sequence = g_ptr_array_index(r->swapped, 0);
-	if (swap_in(r, sequence)) {
-		g_ptr_array_remove_index(r->swapped, 0);
-		return true;
-	}
+	bool is_swapped = sequence->state == KVT_SEQUENCE_SWAPPED;
+	if (!(is_swapped ? swap_in(r, sequence) : admit(r, sequence)))
+		return false;
+	if (is_swapped)
+		g_ptr_array_remove(r->swapped, sequence);
+	else
+		kvt_wait_queue_pop(kvt_replica_queue(r, sequence));
+	return true;
+}
+
+bool kvt_replica_unstick(kvt_replica *r, kvt_sequence *sequence)
+{
+	kvt_replica_start_moves(r, NULL);
 	if (!is_stuck(r, sequence))
 		return false;
 	sequence->scattered = true;
-	g_ptr_array_remove_index(r->swapped, 0);
+	if (sequence->state != KVT_SEQUENCE_SWAPPED)
+		return true;
+	g_ptr_array_remove(r->swapped, sequence);
 	kvt_kv_drop(r->kv, sequence->handle);
 	sequence->state = KVT_SEQUENCE_WAITING;
-	kvt_wait_queue_return(&r->queue, sequence);
+	kvt_wait_queue_return(kvt_replica_queue(r, sequence), sequence);
 	return true;
 }
 
-static bool admit_first(kvt_replica *r)
-{
-	kvt_sequence *first = kvt_wait_queue_first(&r->queue);
-	if (!first)
-		return false;
-	if (!admit(r, first)) {
-		if (!is_stuck(r, first))
-			return false;
-		first->scattered = true;
-		if (!admit(r, first))
-			return false;
-	}
-	kvt_wait_queue_pop(&r->queue);
-	return true;
-}
-
+/* Those that were swapped out first, the oldest of them before all others. */
 void kvt_replica_admit_waiting(kvt_replica *r)
 {
 	const kvt_fleet_settings *s = r->env.settings;
 	if (r->active->len == 0)
 		r->closed = false;
-	while (!r->closed && r->active->len < s->max_sequences && r->n_prompts < s->ahead)
-		if (!(r->swapped->len > 0 ? bring_back(r) : admit_first(r)))
+	while (!r->closed && r->active->len < s->max_sequences && r->n_prompts < s->ahead) {
+		kvt_sequence *first = r->swapped->len > 0 ? g_ptr_array_index(r->swapped, 0)
+							  : kvt_wait_queue_first(&r->queue);
+		if (!first || (!kvt_replica_try_admit(r, first) && !kvt_replica_unstick(r, first)))
 			return;
+	}
 }
 
 static bool by_order(const GPtrArray *sequences, guint i, const kvt_sequence *sequence)
@@ -288,7 +290,7 @@ void kvt_replica_preempt(kvt_replica *r, kvt_sequence *sequence)
 	if (!swap_out(r, sequence)) {
 		kvt_kv_drop(r->kv, sequence->handle);
 		sequence->state = KVT_SEQUENCE_WAITING;
-		kvt_wait_queue_return(&r->queue, sequence);
+		kvt_wait_queue_return(kvt_replica_queue(r, sequence), sequence);
 	}
 	kvt_replica_set_backlog(r, sequence, sequence->prompt);
 }
@@ -320,6 +322,7 @@ void kvt_replica_finish(kvt_replica *r, kvt_sequence *sequence)
 {
 	const kvt_request *q = kvt_replica_request(r, sequence);
 	uint32_t request = sequence->request, n_ids;
+	r->acting = q->tenant;
 	kvt_request_outcome *outcome = &r->env.outcomes[request];
 	kvt_kv_computed(
 		r->kv, sequence->handle, (uint64_t)q->input_tokens + sequence->generated - 1);
@@ -335,11 +338,6 @@ void kvt_replica_finish(kvt_replica *r, kvt_sequence *sequence)
 	r->closed = false;
 	give_sequence(r, sequence);
 	r->env.ended(r->env.arg, request);
-}
-
-uint64_t kvt_replica_backlog(const kvt_replica *r)
-{
-	return r->backlog;
 }
 
 unsigned kvt_replica_requests(const kvt_replica *r)
@@ -358,7 +356,7 @@ uint64_t kvt_replica_match(kvt_replica *r, uint32_t request)
 
 kvt_replica_load kvt_replica_get_load(const kvt_replica *r)
 {
-	return (kvt_replica_load){ .waiting = kvt_wait_queue_length(&r->queue),
+	return (kvt_replica_load){ .waiting = kvt_replica_waiting(r),
 		.running = r->active->len,
 		.swapped = r->swapped->len,
 		.stepping = r->stepping };
@@ -378,6 +376,5 @@ char *kvt_replica_describe(const kvt_replica *r)
 {
 	return g_strdup_printf("replica %u has %u requests waiting, %u with room in HBM and %u "
 			       "swapped out, %u saves on their way",
-		r->index, kvt_wait_queue_length(&r->queue), r->active->len, r->swapped->len,
-		r->saves);
+		r->index, kvt_replica_waiting(r), r->active->len, r->swapped->len, r->saves);
 }

@@ -35,6 +35,8 @@ typedef struct kvt_replica_env {
 	kvt_replica *const *replicas;
 	kvt_kv_manager *const *managers;
 	uint32_t *homes;
+	/* [trace->n_tenants]; NULL: requests are alike, whosever they are */
+	const kvt_tenant_settings *const *tenants;
 	/* called when a request has ended or was refused */
 	void (*ended)(void *arg, uint32_t request);
 	void *arg;
@@ -48,11 +50,22 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(kvt_replica, kvt_replica_free)
 /* A request has come. It is refused at once, or will end. */
 void kvt_replica_enqueue(kvt_replica *replica, uint32_t request);
 
-/* What a router looks at: prompt tokens that wait or are being computed, requests that are there,
- * and how many of a request's prompt tokens would be found. */
-uint64_t kvt_replica_backlog(const kvt_replica *replica);
+/* What a router looks at: prompt tokens that wait or are being computed, of tenants served apart
+ * those that a request would have to wait for; requests that are there; and how many of a request's
+ * prompt tokens would be found. */
+double kvt_replica_ahead(const kvt_replica *replica, uint32_t request);
 unsigned kvt_replica_requests(const kvt_replica *replica);
 uint64_t kvt_replica_match(kvt_replica *replica, uint32_t request);
+
+/* A tenant's requests that wait. */
+unsigned kvt_replica_queued(const kvt_replica *replica, uint32_t tenant);
+
+/* When the first token of the request would come were it enqueued now, from now: an estimate, from
+ * what waits, what runs and what of it would be found; loads are not in it. */
+kvt_time kvt_replica_predict(kvt_replica *replica, uint32_t request);
+
+/* Time of steps that went to a tenant, by what was computed for it. */
+kvt_time kvt_replica_tenant_time(const kvt_replica *replica, uint32_t tenant);
 
 typedef struct kvt_replica_stats {
 	uint64_t steps, prompt_tokens, output_tokens; /* computed, generated */

@@ -1,7 +1,8 @@
 /*
  * replica_internal.h: a replica's state, for the files that run one: replica.c (who is there),
  * replica_step.c (what a step is made of), replica_moves.c (KV that comes and goes),
- * replica_reload.c (what is loaded at all). Nobody else's but the queue's.
+ * replica_reload.c (what is loaded at all), replica_tenants.c (who of several tenants is served).
+ * Nobody else's but the queue's.
  */
 #ifndef KVT_REPLICA_INTERNAL_H
 #define KVT_REPLICA_INTERNAL_H
@@ -39,6 +40,7 @@ typedef struct kvt_sequence {
 	uint64_t prompt;       /* tokens to be there before its next token comes */
 	uint64_t found;        /* of those, when it was admitted */
 	uint64_t start, chunk; /* of this step */
+	uint64_t step;         /* that it is in, or was in last: steps begun before that one */
 	uint64_t backlog;      /* tokens that it counts for in the replica's */
 	kvt_time hides;        /* loading time that its first chunk can hide; -1: not known */
 	kvt_time last_token;   /* when it came */
@@ -48,14 +50,18 @@ typedef struct kvt_sequence {
 	struct kvt_sequence *next_free;
 } kvt_sequence;
 
+typedef struct kvt_replica_tenants kvt_replica_tenants;
+
 struct kvt_replica {
 	kvt_replica_env env;
 	unsigned index;
 	kvt_kv_manager *kv;
 	kvt_wait_queue queue;
-	GPtrArray *active;    /* PROMPT and DECODE, by admission */
-	GPtrArray *swapped;   /* the oldest first */
-	GPtrArray *sequences; /* all there ever were, to free them */
+	kvt_replica_tenants *tenants; /* NULL: requests are alike */
+	uint32_t acting;              /* the tenant whose request makes the moves */
+	GPtrArray *active;            /* PROMPT and DECODE, by admission */
+	GPtrArray *swapped;           /* the oldest first */
+	GPtrArray *sequences;         /* all there ever were, to free them */
 	kvt_sequence *free_sequences;
 	uint64_t orders, backlog;
 	unsigned n_prompts, n_requests;
@@ -84,7 +90,27 @@ void kvt_replica_finish(kvt_replica *replica, kvt_sequence *sequence);
 void kvt_replica_admit_waiting(kvt_replica *replica);
 void kvt_replica_set_backlog(kvt_replica *replica, kvt_sequence *sequence, uint64_t tokens);
 
+/* Room for the first sequence of those that wait, or one that was swapped out, which leaves them if
+ * it gets it. Where it does not, moves may be left in replica->moves, for another try. */
+bool kvt_replica_try_admit(kvt_replica *replica, kvt_sequence *sequence);
+
+/* It found no room: true when it would find none for ever, and is to be tried again another way. */
+bool kvt_replica_unstick(kvt_replica *replica, kvt_sequence *sequence);
+
 /* replica_step.c */
+
+/* The sequence's next token is part of the step; false when it has no room. */
+bool kvt_replica_add_decode(kvt_replica *replica, kvt_sequence *sequence, kvt_step *step);
+
+/* A chunk of one prompt of at most `budget` tokens; 0 when there is none now, and *wake at most how
+ * long that lasts. */
+uint64_t kvt_replica_add_chunk(kvt_replica *replica, kvt_sequence *sequence, kvt_step *step,
+	uint64_t budget, kvt_time *wake);
+
+/* Where the sequence's next chunk begins; false when it cannot begin yet, and then *wait is how
+ * long that lasts, or KVT_TIME_NEVER when something else says when. */
+bool kvt_replica_may_begin(
+	kvt_replica *replica, kvt_sequence *sequence, uint64_t *start, kvt_time *wait);
 
 /* Begins a step if there is anything to do. */
 void kvt_replica_compose(kvt_replica *replica);

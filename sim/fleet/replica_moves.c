@@ -19,6 +19,7 @@ struct move_batch {
 	kvt_replica *replica;
 	kvt_sequence *sequence;          /* that waits for it; NULL: none */
 	uint32_t admission;              /* of the sequence */
+	uint32_t tenant;                 /* who made the moves */
 	uint32_t leaving[KVT_KV_LEVELS]; /* moves that make room there, not over */
 	uint32_t left, n;
 	move_state moves[];
@@ -65,6 +66,7 @@ static void begin_flow(move_state *state, kvt_fleet_place from, kvt_fleet_place 
 		.to = to,
 		.bytes = bytes,
 		.priority = 1,
+		.tenant = state->batch->tenant,
 		.done = end_move,
 		.arg = state };
 	kvt_fleet_transfer transfer = kvt_fleet_transfers_start(r->env.transfers, &spec);
@@ -158,6 +160,7 @@ void kvt_replica_start_moves(kvt_replica *r, kvt_sequence *sequence)
 	batch->replica = r;
 	batch->sequence = sequence;
 	batch->admission = sequence ? sequence->admission : 0;
+	batch->tenant = r->acting;
 	batch->left = batch->n = n;
 	r->moving += n;
 	for (uint32_t i = 0; i < n; i++) {

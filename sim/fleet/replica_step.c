@@ -1,5 +1,6 @@
 /* replica_step.c: what a step is made of, when it ends, and what it brings. */
 #include "sim/fleet/replica_internal.h"
+#include "sim/fleet/replica_tenants.h"
 
 #include <errno.h>
 
@@ -17,8 +18,9 @@ static kvt_sequence *nth(const GPtrArray *sequences, guint i)
  * itself and waits, or has given way. */
 static bool give_way(kvt_replica *r, kvt_sequence *sequence)
 {
-	kvt_sequence *last = nth(r->active, r->active->len - 1);
-	if (last != sequence) {
+	kvt_sequence *last = kvt_replica_is_apart(r) ? kvt_replica_gives_way(r, sequence)
+						     : nth(r->active, r->active->len - 1);
+	if (last && last != sequence) {
 		kvt_replica_preempt(r, last);
 		return true;
 	}
@@ -35,6 +37,7 @@ static bool give_way(kvt_replica *r, kvt_sequence *sequence)
 static bool make_room(kvt_replica *r, kvt_sequence *sequence, uint64_t tokens, bool may_preempt)
 {
 	int error;
+	r->acting = kvt_replica_request(r, sequence)->tenant;
 	while ((error = kvt_kv_extend(r->kv, sequence->handle, tokens, &r->moves)) != 0) {
 		g_assert(error == -ENOSPC);
 		if (!may_preempt || !give_way(r, sequence))
@@ -49,23 +52,27 @@ static uint64_t context_of(const kvt_replica *r, const kvt_sequence *sequence)
 	return (uint64_t)kvt_replica_request(r, sequence)->input_tokens + sequence->generated;
 }
 
-/* Every running sequence's next token. Returns how many. */
-static uint64_t add_decodes(kvt_replica *r, kvt_step *step)
+bool kvt_replica_add_decode(kvt_replica *r, kvt_sequence *sequence, kvt_step *step)
 {
-	uint64_t window = kvt_step_cost_window(r->env.cost);
+	uint64_t context = context_of(r, sequence);
+	if (!make_room(r, sequence, context, true))
+		return false;
+	g_ptr_array_add(r->decodes, sequence);
+	sequence->step = r->stats.steps + 1;
+	step->decodes++;
+	step->context += context;
+	step->local_context += MIN(context, kvt_step_cost_window(r->env.cost));
+	return true;
+}
+
+/* Every running sequence's next token. */
+static void add_decodes(kvt_replica *r, kvt_step *step)
+{
 	for (guint i = 0; i < r->active->len; i++) {
 		kvt_sequence *sequence = nth(r->active, i);
-		if (sequence->state != KVT_SEQUENCE_DECODE || sequence->rooms > 0)
-			continue;
-		uint64_t context = context_of(r, sequence);
-		if (!make_room(r, sequence, context, true))
-			continue;
-		g_ptr_array_add(r->decodes, sequence);
-		step->decodes++;
-		step->context += context;
-		step->local_context += MIN(context, window);
+		if (sequence->state == KVT_SEQUENCE_DECODE && sequence->rooms == 0)
+			kvt_replica_add_decode(r, sequence, step);
 	}
-	return step->decodes;
 }
 
 /* How much of its loading a sequence's first chunk can hide: of its layers all but the last compute
@@ -87,9 +94,7 @@ static kvt_time hides(kvt_replica *r, kvt_sequence *sequence)
 	return sequence->hides;
 }
 
-/* Where the sequence's next chunk begins; false when it cannot begin yet, and then *wait is how
- * long that lasts, or KVT_TIME_NEVER when something else says when. */
-static bool may_begin(kvt_replica *r, kvt_sequence *sequence, uint64_t *start, kvt_time *wait)
+bool kvt_replica_may_begin(kvt_replica *r, kvt_sequence *sequence, uint64_t *start, kvt_time *wait)
 {
 	gboolean waiting = FALSE;
 	/* the last token of a prompt is computed in any case: the next one comes of it */
@@ -113,13 +118,12 @@ static bool may_begin(kvt_replica *r, kvt_sequence *sequence, uint64_t *start, k
 	return true;
 }
 
-/* A chunk of one prompt; 0 when there is none now. */
-static uint64_t add_chunk(
+uint64_t kvt_replica_add_chunk(
 	kvt_replica *r, kvt_sequence *sequence, kvt_step *step, uint64_t budget, kvt_time *wake)
 {
 	uint64_t start;
 	kvt_time wait;
-	if (!may_begin(r, sequence, &start, &wait)) {
+	if (!kvt_replica_may_begin(r, sequence, &start, &wait)) {
 		*wake = MIN(*wake, wait);
 		return 0;
 	}
@@ -127,11 +131,12 @@ static uint64_t add_chunk(
 	uint64_t tokens = MIN(sequence->prompt - start, budget);
 	tokens = MIN(tokens, (uint64_t)r->env.settings->chunk_tokens);
 	/* nobody gives way who is in this step */
-	bool first = step->decodes == 0 && r->chunks->len == 0;
+	bool first = (step->decodes == 0 && r->chunks->len == 0) || kvt_replica_is_apart(r);
 	if (!make_room(r, sequence, start + tokens, first))
 		return 0;
 	sequence->start = start;
 	sequence->chunk = tokens;
+	sequence->step = r->stats.steps + 1;
 	const kvt_step_chunk chunk = { tokens, start };
 	g_ptr_array_add(r->chunks, sequence);
 	g_array_append_val(r->chunk_shapes, chunk);
@@ -145,11 +150,8 @@ static void add_chunks(kvt_replica *r, kvt_step *step, kvt_time *wake)
 	for (guint i = 0; i < r->active->len && budget > 0; i++) {
 		kvt_sequence *sequence = nth(r->active, i);
 		if (sequence->state == KVT_SEQUENCE_PROMPT && sequence->rooms == 0)
-			budget -= add_chunk(r, sequence, step, budget, wake);
+			budget -= kvt_replica_add_chunk(r, sequence, step, budget, wake);
 	}
-	step->rows += step->decodes;
-	step->chunks = (const kvt_step_chunk *)(void *)r->chunk_shapes->data;
-	step->n_chunks = r->chunk_shapes->len;
 }
 
 static void on_wake(void *arg)
@@ -193,10 +195,18 @@ void kvt_replica_compose(kvt_replica *r)
 	g_array_set_size(r->chunk_shapes, 0);
 	if (++r->idle_steps > IDLE_STEPS_MAX)
 		kvt_loop_stop(r->env.loop);
-	add_decodes(r, &step);
-	kvt_replica_admit_waiting(r);
 	uint64_t preemptions = r->stats.preemptions;
-	add_chunks(r, &step, &wake);
+	if (kvt_replica_is_apart(r)) {
+		kvt_replica_compose_apart(r, &step, &wake);
+	} else {
+		add_decodes(r, &step);
+		kvt_replica_admit_waiting(r);
+		preemptions = r->stats.preemptions;
+		add_chunks(r, &step, &wake);
+	}
+	step.rows += step.decodes;
+	step.chunks = (const kvt_step_chunk *)(void *)r->chunk_shapes->data;
+	step.n_chunks = r->chunk_shapes->len;
 	bool gave_way = r->stats.preemptions > preemptions;
 	if (step.decodes > 0 || step.n_chunks > 0)
 		wake = KVT_TIME_NEVER;
@@ -291,6 +301,8 @@ static void end_step(void *arg)
 	r->stats.stall += took - r->step_time;
 	r->stats.running_time +=
 		kvt_time_to_seconds(took) * (double)(r->decodes->len + r->chunks->len);
+	if (r->tenants)
+		kvt_replica_charge_step(r, took);
 	for (guint i = 0; i < r->decodes->len; i++)
 		end_decode(r, nth(r->decodes, i));
 	for (guint i = 0; i < r->chunks->len; i++)

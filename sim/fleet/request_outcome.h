@@ -13,8 +13,11 @@
 
 /* Why a request was not served. */
 typedef enum kvt_refusal {
-	KVT_REFUSED_NOT,   /* it was, or will be */
-	KVT_REFUSED_LARGE, /* prompt and answer do not fit into HBM, even alone */
+	KVT_REFUSED_NOT,      /* it was, or will be */
+	KVT_REFUSED_LARGE,    /* prompt and answer do not fit into HBM, even alone */
+	KVT_REFUSED_RATE,     /* its tenant asks more often than it may */
+	KVT_REFUSED_QUEUE,    /* as many of its tenant's wait as may */
+	KVT_REFUSED_DEADLINE, /* its first token would come too late */
 	KVT_REFUSALS,
 } kvt_refusal;
 

@@ -30,7 +30,7 @@ unsigned kvt_router_choose(kvt_router *router, uint32_t request)
 	for (unsigned i = 0; i < router->n_replicas; i++) {
 		kvt_replica *replica = router->replicas[i];
 		unsigned requests = kvt_replica_requests(replica);
-		double cost = (double)kvt_replica_backlog(replica);
+		double cost = kvt_replica_ahead(replica, request);
 		if (affinity)
 			cost -= router->settings->affinity_slack *
 				(double)kvt_replica_match(replica, request);

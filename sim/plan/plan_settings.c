@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sim/base/error.h"
+#include "sim/fleet/fleet_traffic.h"
 
 #define FIELD(name) offsetof(kvt_plan_settings, name)
 
@@ -264,8 +265,7 @@ static gboolean read_fleet(kvt_plan_settings *s, kvt_section *section, GError **
 	s->prices = kvt_price_file_load(prices, error);
 	if (!s->prices)
 		return FALSE;
-	g_autofree char *path = kvt_fleet_settings_trace_path(fleet);
-	s->trace = kvt_request_trace_open(path, error);
+	s->trace = kvt_fleet_traffic_open(fleet, error);
 	return s->trace != NULL;
 }
 

@@ -1,13 +1,14 @@
 /* sweep_fleet.c: a fleet (`kvtier fleet`) as a point of a sweep. A request trace is opened once,
- * and shared by all points that name it. */
+ * and shared by all points that have the same traffic. */
 #include <string.h>
 
 #include "sim/fleet/fleet_report.h"
+#include "sim/fleet/fleet_traffic.h"
 #include "sim/sweep/sweep_kind.h"
 
 typedef struct shared_traces {
 	GMutex lock;
-	GHashTable *by_path; /* of kvt_request_trace */
+	GHashTable *by_key; /* kvt_request_trace, by kvt_fleet_traffic_key */
 } shared_traces;
 
 static bool accepts(kvt_config *config)
@@ -32,6 +33,8 @@ static const kvt_option *find_option(const char *section, const char *key)
 			found = find(s->options, key);
 	if (!found && (any || g_str_has_prefix(section, "tier ")))
 		found = find(kvt_fleet_tier_options, key);
+	if (!found && (any || g_str_has_prefix(section, "tenant ")))
+		found = find(kvt_tenant_options, key);
 	if (!found && (any || g_strv_contains(kvt_fleet_shared_sections, section)))
 		found = kvt_experiment_option(section, key);
 	return found;
@@ -46,14 +49,14 @@ static void *begin(void)
 {
 	shared_traces *shared = g_new0(shared_traces, 1);
 	g_mutex_init(&shared->lock);
-	shared->by_path = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_trace);
+	shared->by_key = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_trace);
 	return shared;
 }
 
 static void end(void *arg)
 {
 	shared_traces *shared = arg;
-	g_hash_table_destroy(shared->by_path);
+	g_hash_table_destroy(shared->by_key);
 	g_mutex_clear(&shared->lock);
 	g_free(shared);
 }
@@ -62,11 +65,11 @@ static void end(void *arg)
 static const kvt_request_trace *open_trace(
 	shared_traces *shared, const kvt_fleet_settings *settings, GError **error)
 {
-	g_autofree char *path = kvt_fleet_settings_trace_path(settings);
+	g_autofree char *key = kvt_fleet_traffic_key(settings);
 	g_mutex_lock(&shared->lock);
-	kvt_request_trace *trace = g_hash_table_lookup(shared->by_path, path);
-	if (!trace && (trace = kvt_request_trace_open(path, error)) != NULL)
-		g_hash_table_insert(shared->by_path, g_strdup(path), trace);
+	kvt_request_trace *trace = g_hash_table_lookup(shared->by_key, key);
+	if (!trace && (trace = kvt_fleet_traffic_open(settings, error)) != NULL)
+		g_hash_table_insert(shared->by_key, g_strdup(key), trace);
 	g_mutex_unlock(&shared->lock);
 	return trace;
 }
