@@ -7,7 +7,7 @@ set xlabel "US dollars an hour (low to high of what is not known exactly)"
 set ylabel "95% of first tokens within" offset 0.5
 set logscale xy
 stats plan using "cost" nooutput
-set xrange [STATS_min / 1.25:STATS_max * 1.7] noextend
+set xrange [STATS_min / 1.6:STATS_max * 1.5] noextend
 stats plan using "p95_ttft_s" nooutput
 set yrange [STATS_min / 1.6:STATS_max * 1.6]
 stats plan using "slo_ttft_s" nooutput
