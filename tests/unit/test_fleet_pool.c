@@ -1,5 +1,7 @@
 /* test_fleet_pool.c: DRAM and drives that nodes pool, and CXL expanders: where blocks lie, what a
  * far one costs, and what one cache of all nodes holds that none of its own could. */
+#include <math.h>
+
 #include "sim/fleet/tier_homes.h"
 #include "tests/unit/fleet_fixture.h"
 
@@ -106,11 +108,80 @@ static void test_far(void)
 	g_assert_cmpint(spread.ttft, <, far.ttft);
 }
 
+#define NVME "[tier t]\nkind = nvme\ndrives = 2\n"
+#define CXL "[tier t]\nkind = cxl\ncapacity = 2TB\nbandwidth = 30GB/s\n"
+
+/* So do drives; an expander stands between DRAM and drives, behind a switch as near to all. */
+static void test_kinds(void)
+{
+	const char *pool[] = { "tier t.scope=pool", "tier t.placement=writer", NULL };
+	outcome near_drives = return_to(0, NVME, pool), far_drives = return_to(1, NVME, pool);
+	g_assert_cmpuint(far_drives.tier, ==, BLOCKS);
+	g_assert_cmpint(far_drives.ttft, >=, near_drives.ttft);
+	outcome own = return_to(0, CXL, NULL), elsewhere = return_to(1, CXL, NULL);
+	g_assert_cmpuint(own.tier, ==, BLOCKS);
+	g_assert_cmpuint(elsewhere.tier, ==, 0);
+	g_assert_cmpint(own.ttft, <, near_drives.ttft);
+	g_assert_cmpint(own.ttft, >=, return_to(0, DRAM, NULL).ttft);
+	outcome shared = return_to(1, CXL, pool);
+	g_assert_cmpuint(shared.tier, ==, BLOCKS);
+	g_assert_cmpint(shared.ttft, ==, own.ttft);
+	const char *slow[] = { "tier t.bandwidth=5GB/s", NULL };
+	const char *late[] = { "tier t.latency=1ms", NULL };
+	g_assert_cmpint(return_to(0, CXL, slow).ttft, >, own.ttft);
+	g_assert_cmpint(return_to(0, CXL, late).ttft, >, own.ttft);
+}
+
+/* Contexts that come back one at a time, to either replica in turn: mean time to first token. */
+static double mean_of_returns(const char *tier, const char *scope, const char *capacity)
+{
+	enum { SESSIONS = 23, RETURNS = 161 };
+	g_autoptr(kvt_made_trace) made = kvt_made_trace_new(BLOCK);
+	uint32_t ids[BLOCKS];
+	for (unsigned i = 0; i < RETURNS; i++) {
+		kvt_made_trace_add(made, i * 60 * KVT_SECOND, CONTEXT + 64, 1);
+		/* squares modulo a prime: some come back soon, some late, some never */
+		for (unsigned b = 0; b < BLOCKS; b++)
+			ids[b] = (i * i % SESSIONS * (i % 3 + 1) % SESSIONS) * BLOCKS + b;
+		kvt_made_trace_set_blocks(made, ids, BLOCKS);
+	}
+	g_autofree char *text = g_strconcat(TWO_NODES, tier, NULL);
+	const char *sets[] = { scope, capacity, "gpu.count=2", NULL };
+	g_autoptr(kvt_fleet_settings) settings = kvt_fleet_fixture_settings(text, sets);
+	g_autoptr(kvt_fleet) fleet = kvt_fleet_fixture_run(settings, kvt_made_trace_get(made));
+	g_autoptr(kvt_fleet_figures) figures = kvt_fleet_figures_new(fleet);
+	g_assert_cmpuint(figures->all.refused, ==, 0);
+	return figures->all.ttft.mean;
+}
+
+/* More memory is never slower, alone; and a pool of the same bytes serves two replicas that get the
+ * same sessions in turn better than each one's own. */
+static void test_capacity(void)
+{
+	static const char *const capacities[] = { "tier t.capacity=4GB", "tier t.capacity=10GB",
+		"tier t.capacity=25GB", "tier t.capacity=60GB", "tier t.capacity=200GB" };
+	static const char *const tiers[] = { DRAM, CXL, NVME };
+	for (unsigned t = 0; t < G_N_ELEMENTS(tiers); t++) {
+		double before = INFINITY;
+		for (unsigned c = 0; c < G_N_ELEMENTS(capacities); c++) {
+			double pool = mean_of_returns(tiers[t], "tier t.scope=pool", capacities[c]);
+			double own = mean_of_returns(tiers[t], "tier t.scope=node", capacities[c]);
+			g_test_message("%s: pool %g s, own %g s", capacities[c], pool, own);
+			g_assert_cmpfloat(pool, <=, before);
+			if (c == 2)
+				g_assert_cmpfloat(pool, <, own);
+			before = pool;
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/fleet/pool/hash", test_hash);
 	g_test_add_func("/fleet/pool/shares", test_shares);
 	g_test_add_func("/fleet/pool/far", test_far);
+	g_test_add_func("/fleet/pool/kinds", test_kinds);
+	g_test_add_func("/fleet/pool/capacity", test_capacity);
 	return g_test_run();
 }
