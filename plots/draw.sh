@@ -82,6 +82,13 @@ heat() {
 	"$KVTIER" trace heat "$plots/../traces/samples/code-32k-layer7.h5" "$@" --format csv >"$data/$output.csv"
 }
 
+# A tenant alone and beside a neighbour at ten times its load, by how they share.
+tenants() {
+	echo "p50,p95,p99"
+	KVTIER=$KVTIER sh "$plots/../experiments/fleet-noisy-neighbour.sh" |
+		awk '/^alone/ { print $2 "," $3 "," $4 } / x 10 / { print $5 "," $6 "," $7 }'
+}
+
 # draw FIGURE SCRIPT [gnuplot settings]: as PNG and SVG.
 draw() {
 	for format in png svg; do
@@ -100,6 +107,7 @@ timeliness >"$data/timeliness.csv"
 replay_masses >"$data/replay-masses.csv"
 scorers >"$data/scorers.csv"
 "$KVTIER" plan "$plots/../experiments/plan-mooncake.ini" --format csv >"$data/cost-frontier.csv"
+tenants >"$data/tenant-fairness.csv"
 for script in "$plots"/*.gp; do
 	figure=$(basename "$script" .gp)
 	[ "$figure" != style ] || continue
