@@ -63,6 +63,8 @@ same_figures cache.shared=yes
 same_figures fleet.seed=7
 same_figures step.per_token=1ms
 same_figures fleet.give_up=12h
+same_figures qos.aging=1h
+same_figures qos.sharing=fcfs
 same_figures 'tier dram.placement=writer'
 same_figures 'tier dram.latency=1us'
 

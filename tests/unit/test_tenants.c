@@ -266,6 +266,46 @@ static void test_quota(void)
 	}
 }
 
+/* Rates of a tenant's four flows together, and of another's one, on a link of 100 bytes/s. */
+static void link_rates(int sharing, double reserve, double *four, double *one)
+{
+	const kvt_tenant_settings a = { .weight = 1 };
+	kvt_tenant_settings b = { .weight = 1 };
+	b.reserved[KVT_RESERVED_LINKS] = reserve;
+	const kvt_tenant_settings *const tenants[] = { &a, &b };
+	kvt_loop *loop = kvt_virtual_loop_new();
+	kvt_network *network = kvt_network_new(loop);
+	kvt_link link = kvt_network_add_link(network, "link", 100);
+	kvt_link_shares *shares = kvt_link_shares_new(network, tenants, 2, sharing);
+	const kvt_flow_spec spec = { .path = { link }, .path_length = 1, .bytes = 1000 };
+	kvt_flow flows[5];
+	for (unsigned i = 0; i < 5; i++) {
+		flows[i] = kvt_network_start(network, &spec);
+		kvt_link_shares_add(shares, i == 4, flows[i], &spec);
+	}
+	*four = 0;
+	for (unsigned i = 0; i < 4; i++)
+		*four += kvt_network_flow_rate(network, flows[i]);
+	*one = kvt_network_flow_rate(network, flows[4]);
+	kvt_link_shares_free(shares);
+	kvt_network_free(network);
+	kvt_loop_free(loop);
+}
+
+static void test_links(void)
+{
+	double four, one;
+	link_rates(KVT_SHARING_FCFS, 0.6, &four, &one);
+	g_assert_cmpfloat(fabs(one - 20), <, 1e-6);
+	link_rates(KVT_SHARING_FAIR, 0.6, &four, &one);
+	g_assert_cmpfloat(fabs(one - 50), <, 1e-6);
+	g_assert_cmpfloat(fabs(four - 50), <, 1e-6);
+	/* what is reserved, and half of the rest */
+	link_rates(KVT_SHARING_RESERVED, 0.6, &four, &one);
+	g_assert_cmpfloat(fabs(one - 80), <, 1e-6);
+	g_assert_cmpfloat(fabs(four - 20), <, 1e-6);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -280,5 +320,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/tenants/rate", test_rate);
 	g_test_add_func("/tenants/isolation", test_isolation);
 	g_test_add_func("/tenants/quota", test_quota);
+	g_test_add_func("/tenants/links", test_links);
 	return g_test_run();
 }
