@@ -20,14 +20,23 @@ static const char *pick(kvt_rng *rng, const char *const *words)
 
 static void add_tiers(GString *text, kvt_rng *rng)
 {
-	static const char *const kinds[] = { "dram", "nvme", "remote-dram", "remote-nvme", NULL };
+	static const char *const kinds[] = { "dram", "nvme", "cxl", "remote-dram", "remote-nvme",
+		NULL };
 	static const char *const policies[] = { "lru", "fifo", "arc", "s3fifo", "lfu", NULL };
+	static const char *const placements[] = { "hash", "writer", NULL };
+	/* below a pool there is nothing of one node's alone */
+	bool pooled = false;
 	unsigned n = between(rng, 0, 3);
 	for (unsigned i = 0; i < n; i++) {
 		const char *kind = pick(rng, kinds), *policy = pick(rng, policies);
 		g_string_append_printf(text,
 			"[tier t%u]\nkind = %s\npolicy = %s\ncapacity = %uMB\n", i, kind, policy,
 			between(rng, 1, 6000));
+		if (g_str_has_prefix(kind, "remote"))
+			continue;
+		pooled = pooled || between(rng, 0, 2) == 0;
+		g_string_append_printf(text, "scope = %s\nplacement = %s\nbandwidth = 20GB/s\n",
+			pooled ? "pool" : "node", pick(rng, placements));
 	}
 }
 
