@@ -78,7 +78,7 @@ report $? "--telemetry: a row a second"
 fleet --format json --set telemetry.period=5s
 json 'my $s = $j->{telemetry}{series}; $j->{telemetry}{period_s} == 5 && @{$s->{time_s}} > 10
 	&& @{$s->{node_0_dram_use}} == @{$s->{time_s}}' "[telemetry] period: series in the result"
-refuses 2 "kvtier: $scratch/nowhere/t.csv: No such file or directory" \
+refuses 1 "kvtier: $scratch/nowhere/t.csv: No such file or directory" \
 	"$KVTIER" fleet $file --telemetry "$scratch/nowhere/t.csv"
 
 ttft() {
