@@ -89,6 +89,35 @@ tenants() {
 		awk '/^alone/ { print $2 "," $3 "," $4 } / x 10 / { print $5 "," $6 "," $7 }'
 }
 
+# Figures of a fleet's run, by name: fleet NAMES [options of kvtier fleet]. Names are of its CSV.
+fleet() {
+	names=$1
+	shift
+	"$KVTIER" fleet "$plots/../experiments/fleet-mooncake.ini" "$@" --format csv |
+		awk -F , -v names="$names" '{ value[$1] = $2 }
+			END { n = split(names, name, " "); for (i = 1; i <= n; i++) printf ",%s", value[name[i]]; print "" }'
+}
+
+# Time to first token by how fast requests come.
+fleet_load() {
+	echo "load,p50,p95,p99"
+	for load in 0.25 0.5 0.75 1 1.25 1.5 1.75 2 2.5 3 4 6; do
+		echo "$load$(fleet "ttft.p50 ttft.p95 ttft.p99" --set traffic.rate_scale=$load)"
+	done
+}
+
+# Hits and time to first token by what a node has for KV below HBM; drives that hold next to nothing
+# stand for none.
+fleet_capacity() {
+	echo "nvme,dram,hit_rate,ttft"
+	for nvme in 0 400 1600; do
+		for dram in 100 200 300 400 600 800 1200 1600; do
+			echo "$nvme,$dram$(fleet "hit_rate.all ttft.mean" --set fleet.replicas=2 --set traffic.rate_scale=0.4 \
+				--set "tier dram.capacity=${dram}GB" --set "tier nvme.capacity=$((nvme > 0 ? nvme : 1))GB")"
+		done
+	done
+}
+
 # draw FIGURE SCRIPT [gnuplot settings]: as PNG and SVG.
 draw() {
 	for format in png svg; do
@@ -106,6 +135,10 @@ heat heat_turn4 --steps 368: --pages 1532:1552
 timeliness >"$data/timeliness.csv"
 replay_masses >"$data/replay-masses.csv"
 scorers >"$data/scorers.csv"
+fleet_load >"$data/fleet-load.csv"
+fleet_capacity >"$data/fleet-capacity.csv"
+fleet "" --set fleet.replicas=2 --set traffic.rate_scale=0.4 --set "tier dram.capacity=200GB" --set "tier nvme.drives=1" \
+	--telemetry "$data/link-use.csv" >/dev/null
 "$KVTIER" plan "$plots/../experiments/plan-mooncake.ini" --format csv >"$data/cost-frontier.csv"
 tenants >"$data/tenant-fairness.csv"
 for script in "$plots"/*.gp; do

@@ -2,6 +2,7 @@
 #include "sim/fleet/fleet.h"
 
 #include "sim/base/error.h"
+#include "sim/fleet/adapt.h"
 #include "sim/fleet/telemetry.h"
 
 /* Arrivals and ends */
@@ -48,6 +49,8 @@ static void on_arrival(void *arg, uint32_t request)
 	kvt_fleet *f = arg;
 	if (f->telemetry)
 		kvt_telemetry_wake(f->telemetry);
+	if (f->adapt)
+		kvt_adapt_wake(f->adapt);
 	f->outcomes[request].arrival = kvt_loop_now(f->loop);
 	count_change(f, 1);
 	if (f->watchdog == 0) {
@@ -293,6 +296,8 @@ kvt_fleet *kvt_fleet_new(
 	f->arrivals = kvt_arrivals_new(f->loop, trace, f->n_requests, settings, on_arrival, f);
 	if (settings->telemetry_period > 0)
 		f->telemetry = kvt_telemetry_new(f, settings->telemetry_period);
+	if (settings->adapt_on)
+		f->adapt = kvt_adapt_new(f);
 	return f;
 }
 
@@ -301,6 +306,7 @@ void kvt_fleet_free(kvt_fleet *f)
 	if (!f)
 		return;
 	kvt_telemetry_free(f->telemetry);
+	kvt_adapt_free(f->adapt);
 	kvt_arrivals_free(f->arrivals);
 	for (unsigned i = 0; i < f->n_replicas && f->kv; i++) {
 		kvt_replica_free(f->replicas[i]);

@@ -23,6 +23,7 @@ typedef struct kvt_little {
 } kvt_little;
 
 typedef struct kvt_telemetry kvt_telemetry;
+typedef struct kvt_adapt kvt_adapt;
 
 typedef struct kvt_fleet {
 	const kvt_fleet_settings *settings;
@@ -56,6 +57,7 @@ typedef struct kvt_fleet {
 	kvt_event watchdog;
 	bool given_up;
 	kvt_telemetry *telemetry; /* NULL: off */
+	kvt_adapt *adapt;         /* NULL: off */
 } kvt_fleet;
 
 /* The settings and the trace stay the caller's and outlive it: many fleets may share a trace. NULL

@@ -134,6 +134,23 @@ static const kvt_option telemetry_options[] = {
 	{ 0 },
 };
 
+static const kvt_option adapt_options[] = {
+	{ "on", KVT_OPTION_BOOL, 0, FIELD(adapt_on), "no", 0, 0, NULL,
+		"whether loads, what is loaded ahead and what falls to drives follow what links "
+		"are "
+		"busy with" },
+	{ "period", KVT_OPTION_TIME, 0, FIELD(adapt_period), "100ms", 1e-6, 9e6, NULL,
+		"virtual time between two looks" },
+	{ "ahead_max", KVT_OPTION_INTEGER, 0, FIELD(adapt_ahead_max), "16", 1, 8192, NULL,
+		"[scheduler] ahead is changed between 1 and this" },
+	{ "high", KVT_OPTION_QUANTITY, KVT_UNIT_NONE, FIELD(adapt_high), "4", 1, 1e6, NULL,
+		"drives that are so many times slower than idle ones take nothing that falls, and "
+		"fewer prompts load ahead" },
+	{ "low", KVT_OPTION_QUANTITY, KVT_UNIT_NONE, FIELD(adapt_low), "2", 1, 1e6, NULL,
+		"until they are so many times slower or less" },
+	{ 0 },
+};
+
 const kvt_option kvt_fleet_tier_options[] = {
 	{ "kind", KVT_OPTION_CHOICE, 0, TIER_FIELD(kind), NULL, 0, 0, kvt_fleet_tier_kind_names,
 		"dram, nvme: each node's own; remote-dram, remote-nvme: of the storage targets, "
@@ -175,6 +192,7 @@ static const kvt_fleet_section sections[] = {
 	{ "qos", "how tenants share", kvt_qos_options, FIELD(qos) },
 	{ "cost", "what it costs, in US dollars", cost_options, 0 },
 	{ "telemetry", "what is seen of the run as it goes", telemetry_options, 0 },
+	{ "adapt", "what follows what is seen", adapt_options, 0 },
 	{ NULL, NULL, NULL, 0 },
 };
 
@@ -345,6 +363,9 @@ static gboolean check(const kvt_fleet_settings *s, GError **error)
 	if (s->migration && kvt_fleet_settings_nodes(s) > 1 && s->experiment->nics < 1)
 		return kvt_section_error(kvt_config_section(config, "fleet"), "migration", error,
 			"nodes have no NIC, expected [fabric] nics >= 1");
+	if (s->adapt_low > s->adapt_high)
+		return kvt_section_error(kvt_config_section(config, "adapt"), "low", error,
+			"is above high, expected at most %g", s->adapt_high);
 	if (s->users > 0 && s->loop != KVT_LOOP_CLOSED)
 		return kvt_section_error(kvt_config_section(config, "traffic"), "users", error,
 			"users take turns in a closed loop only, expected loop = closed");

@@ -98,6 +98,11 @@ typedef struct kvt_fleet_settings {
 
 	kvt_time telemetry_period; /* [telemetry], 0: off */
 
+	bool adapt_on; /* [adapt] */
+	kvt_time adapt_period;
+	int64_t adapt_ahead_max;
+	double adapt_high, adapt_low;
+
 	kvt_tier_settings tiers[KVT_FLEET_TIERS_MAX];
 	unsigned n_tiers;
 

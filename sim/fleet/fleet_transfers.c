@@ -30,6 +30,7 @@ struct kvt_fleet_transfers {
 	unsigned under_way;
 	array_use *arrays;
 	kvt_link_shares *shares; /* NULL: all are alike */
+	const double *slower; /* [links], or NULL */
 	uint64_t moved[KVT_FLEET_TIERS_MAX + 1][KVT_FLEET_TIERS_MAX + 1];
 };
 
@@ -159,8 +160,8 @@ kvt_fleet_transfer kvt_fleet_transfers_start(
 	return (kvt_fleet_transfer)slot->generation << 32 | (index + 1);
 }
 
-/* Seconds for the bytes on idle links. */
-static kvt_time alone(const transfer *slot)
+/* Seconds for the bytes on idle links, or on such as are so much slower. */
+static kvt_time alone(const transfer *slot, const double *slower)
 {
 	kvt_flow_spec flow = { 0 };
 	if (slot->spec.bytes == 0)
@@ -169,7 +170,8 @@ static kvt_time alone(const transfer *slot)
 	double seconds = 0;
 	for (unsigned i = 0; i < slot->route->path.n_hops; i++)
 		seconds = MAX(seconds,
-			(double)slot->spec.bytes * flow.cost[i] / slot->route->path.hops[i].rate);
+			(double)slot->spec.bytes * flow.cost[i] / slot->route->path.hops[i].rate *
+				(slower ? slower[slot->route->path.hops[i].link] : 1));
 	return kvt_time_from_seconds(seconds);
 }
 
@@ -182,7 +184,7 @@ kvt_time kvt_fleet_transfers_left(kvt_fleet_transfers *t, kvt_fleet_transfer id)
 	if (slot->generation != id >> 32)
 		return 0;
 	if (slot->flow == 0)
-		return MAX(slot->begins - kvt_loop_now(t->loop), 0) + alone(slot);
+		return MAX(slot->begins - kvt_loop_now(t->loop), 0) + alone(slot, NULL);
 	double rate = kvt_network_flow_rate(t->network, slot->flow);
 	uint64_t left = kvt_network_flow_left(t->network, slot->flow);
 	if (left == 0)
@@ -196,7 +198,12 @@ kvt_time kvt_fleet_transfers_alone(
 	transfer slot = { .spec = { .from = from, .to = to, .bytes = bytes } };
 	slot.route = kvt_fleet_links_route(t->links, from, to);
 	slot.copies = ceil((double)bytes / (double)slot.route->io_bytes);
-	return slot.route->latency + alone(&slot);
+	return slot.route->latency + alone(&slot, t->slower);
+}
+
+void kvt_fleet_transfers_set_slower(kvt_fleet_transfers *t, const double *slower)
+{
+	t->slower = slower;
 }
 
 unsigned kvt_fleet_transfers_under_way(const kvt_fleet_transfers *t)

@@ -43,6 +43,10 @@ kvt_time kvt_fleet_transfers_left(kvt_fleet_transfers *transfers, kvt_fleet_tran
 kvt_time kvt_fleet_transfers_alone(
 	kvt_fleet_transfers *transfers, kvt_fleet_place from, kvt_fleet_place to, uint64_t bytes);
 
+/* For estimates: how many times slower than alone each link of the network is, by its number; read
+ * by kvt_fleet_transfers_alone from now on; NULL: none is. Stays the caller's. */
+void kvt_fleet_transfers_set_slower(kvt_fleet_transfers *transfers, const double *slower);
+
 /* Under way now, and bytes of all that have ended, from the one level to the other. */
 unsigned kvt_fleet_transfers_under_way(const kvt_fleet_transfers *transfers);
 uint64_t kvt_fleet_transfers_moved(

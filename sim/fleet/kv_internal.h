@@ -62,6 +62,7 @@ struct kvt_kv_manager {
 	uint32_t n_tiers, n_kinds;
 	unsigned node;
 	gboolean write_through;
+	uint32_t closed;   /* levels that take nothing that falls, a bit each */
 	gboolean windowed; /* some layers need no more than a window */
 	uint32_t *map;     /* [n_pieces], the block in HBM, or KVT_NO_BLOCK */
 	uint64_t kept_pages[KVT_BLOCK_KINDS_MAX]; /* of blocks that nobody holds */

@@ -178,3 +178,8 @@ const kvt_kv_count *kvt_kv_counts(const kvt_kv_manager *manager, uint32_t tenant
 	g_assert(tenant < manager->names->n_tenants);
 	return &manager->counts[tenant];
 }
+
+void kvt_kv_close_levels(kvt_kv_manager *manager, uint32_t levels)
+{
+	manager->closed = levels;
+}

@@ -195,6 +195,10 @@ void kvt_kv_stored(kvt_kv_manager *manager, uint32_t move, uint32_t n_intact);
  * next call that returns moves. */
 const kvt_kv_part *kvt_kv_move_parts(const kvt_kv_manager *manager, uint32_t move, uint32_t *n);
 
+/* Levels, a bit each, that take nothing that falls out of the one above until this is called again:
+ * it goes further down, or nowhere. What is there stays, and is found. */
+void kvt_kv_close_levels(kvt_kv_manager *manager, uint32_t levels);
+
 /* What is where */
 
 /* Blocks and bytes of HBM: kvt_block_allocator_waste, and what is kept for no sequence. */

@@ -204,7 +204,7 @@ void kvt_kv_fall(kvt_kv_call *call, uint32_t from, uint32_t piece, uint32_t tena
 		kvt_block_tier *tier = manager->tiers[to - 1];
 		if (found_again(tier, piece))
 			return;
-		if (!enter(call, to, piece, tenant, next_use))
+		if ((manager->closed >> to & 1) != 0 || !enter(call, to, piece, tenant, next_use))
 			continue;
 		begin_moves(call);
 		uint32_t *id = &call->stores[from][to];

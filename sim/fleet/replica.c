@@ -13,6 +13,7 @@ kvt_replica *kvt_replica_new(const kvt_replica_env *env, unsigned index, kvt_kv_
 	r->env = *env;
 	r->index = index;
 	r->kv = kv;
+	r->ahead = (unsigned)env->settings->ahead;
 	kvt_wait_queue_init(&r->queue);
 	r->active = g_ptr_array_new();
 	r->swapped = g_ptr_array_new();
@@ -244,7 +245,7 @@ void kvt_replica_admit_waiting(kvt_replica *r)
 	const kvt_fleet_settings *s = r->env.settings;
 	if (r->active->len == 0)
 		r->closed = false;
-	while (!r->closed && r->active->len < s->max_sequences && r->n_prompts < s->ahead) {
+	while (!r->closed && r->active->len < s->max_sequences && r->n_prompts < r->ahead) {
 		kvt_sequence *first = r->swapped->len > 0 ? g_ptr_array_index(r->swapped, 0)
 							  : kvt_wait_queue_first(&r->queue);
 		if (!first || (!kvt_replica_try_admit(r, first) && !kvt_replica_unstick(r, first)))
@@ -352,6 +353,12 @@ uint64_t kvt_replica_match(kvt_replica *r, uint32_t request)
 	prompt.limited = r->env.settings->reload == KVT_RELOAD_RECOMPUTE;
 	kvt_kv_match_prompt(r->kv, &prompt, &match);
 	return match.tokens;
+}
+
+void kvt_replica_set_ahead(kvt_replica *r, unsigned ahead)
+{
+	r->ahead = ahead;
+	kvt_replica_kick(r);
 }
 
 kvt_replica_load kvt_replica_get_load(const kvt_replica *r)

@@ -84,6 +84,10 @@ typedef struct kvt_replica_load {
 	bool stepping;
 } kvt_replica_load;
 
+/* Sequences with a prompt to compute that have room at a time, from now on; the setting's at first.
+ */
+void kvt_replica_set_ahead(kvt_replica *replica, unsigned ahead);
+
 kvt_replica_load kvt_replica_get_load(const kvt_replica *replica);
 
 const kvt_replica_stats *kvt_replica_get_stats(const kvt_replica *replica);

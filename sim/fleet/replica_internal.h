@@ -65,6 +65,7 @@ struct kvt_replica {
 	kvt_sequence *free_sequences;
 	uint64_t orders, backlog;
 	unsigned n_prompts, n_requests;
+	unsigned ahead;     /* prompts that may have room at a time */
 	unsigned saves;     /* swap-outs on their way */
 	unsigned moving;    /* moves of all kinds on their way */
 	bool closed;        /* nobody is admitted: somebody had to give way */

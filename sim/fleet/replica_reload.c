@@ -51,6 +51,9 @@ static kvt_time estimate(const reload_choice *choice)
 void kvt_replica_limit_loads(kvt_replica *r, kvt_kv_prompt *prompt, uint32_t peer)
 {
 	int reload = r->env.settings->reload;
+	/* who adapts chooses, too: loads are not what they are alone */
+	if (reload == KVT_RELOAD_LOAD && r->env.settings->adapt_on)
+		reload = KVT_RELOAD_AUTO;
 	if (reload == KVT_RELOAD_LOAD)
 		return;
 	prompt->limited = TRUE;

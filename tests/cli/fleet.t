@@ -78,6 +78,9 @@ report $? "--telemetry: a row a second"
 fleet --format json --set telemetry.period=5s
 json 'my $s = $j->{telemetry}{series}; $j->{telemetry}{period_s} == 5 && @{$s->{time_s}} > 10
 	&& @{$s->{node_0_dram_use}} == @{$s->{time_s}}' "[telemetry] period: series in the result"
+refuses 2 'kvtier: --set adapt.low: is above high, expected at most 4' \
+	"$KVTIER" fleet $file --set adapt.low=5
+same_figures adapt.ahead_max=3
 refuses 1 "kvtier: $scratch/nowhere/t.csv: No such file or directory" \
 	"$KVTIER" fleet $file --telemetry "$scratch/nowhere/t.csv"
 
