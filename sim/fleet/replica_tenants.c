@@ -166,7 +166,7 @@ static unsigned choose(kvt_replica *r, bool *within)
 	for (unsigned i = 0; i < t->n; i++) {
 		const kvt_sequence *head = head_of(r, i);
 		/* each tenant has that many ahead, or one would keep the others from their share */
-		if (!head || t->tenants[i].prompts >= s->ahead)
+		if (!head || t->tenants[i].prompts >= r->ahead)
 			continue;
 		bool promised = is_within(r, i, 1);
 		if (!open && !promised)
