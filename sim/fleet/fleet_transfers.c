@@ -30,7 +30,7 @@ struct kvt_fleet_transfers {
 	unsigned under_way;
 	array_use *arrays;
 	kvt_link_shares *shares; /* NULL: all are alike */
-	const double *slower; /* [links], or NULL */
+	const double *slower;    /* [links], or NULL */
 	uint64_t moved[KVT_FLEET_TIERS_MAX + 1][KVT_FLEET_TIERS_MAX + 1];
 };
 
